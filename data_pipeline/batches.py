@@ -1,0 +1,48 @@
+"""What the sources yield: microbatches of a training step, batches of a validation pass."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Microbatch:
+    """The unit of work: one forward and backward pass on one rank."""
+
+    index: int
+    """Place in the step's global order, 0 .. step.microbatch_count - 1."""
+    images: torch.Tensor
+    """float32 [B, 3, height, width], normalised, channels_last, on the source's device."""
+    labels: torch.Tensor
+    """int64 [B] on the source's device."""
+    keys: NDArray[np.uint64]
+    """[B] sample keys."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step as a rank sees it."""
+
+    index: int
+    """Place in the epoch."""
+    samples: int
+    """Samples of the global batch, over all ranks."""
+    microbatch_count: int
+    """Microbatches of the global batch, over all ranks."""
+    microbatches: Iterator[Microbatch]
+    """Those of this rank, rank, rank + world_size, ... in global order; may be none. Consume before the next step."""
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """A fixed batch of a split, the same at any worker count."""
+
+    rows: NDArray[np.int64]
+    """[B] positions in the split."""
+    images: torch.Tensor
+    """float32 [B, 3, height, width], normalised, channels_last, on the source's device."""
+    labels: torch.Tensor
+    """int64 [B] on the source's device."""

@@ -1,0 +1,1 @@
+"""The tree of a whole job: name, seed and a section for each concern."""
