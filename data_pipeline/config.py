@@ -66,7 +66,7 @@ class DataConfig(BaseModel):
     """Leave out the last, partial global batch of each epoch."""
     source: Literal["dali", "reference", "synthetic"] = "dali"
     """Who decodes and applies the views: DALI; Pillow and numpy (slow, the definition); or random images."""
-    decode_threads: Annotated[int, Field(ge=1, json_schema_extra={"identity": False})] | None = None
+    decode_threads: Annotated[Annotated[int, Field(ge=1)] | None, _WHERE] = None
     """DALI's CPU threads per worker; unset: the worker's CPUs."""
     prefetch: Annotated[int, Field(ge=1, le=16, json_schema_extra={"identity": False})] = 2
     """Microbatches decoded ahead of training."""

@@ -1,1 +1,76 @@
-"""The tree of a whole job: name, seed and a section for each concern."""
+"""The tree of a whole job: name, seed and a section for each concern. Imports neither torch, ray nor DALI."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cluster.config import ClusterConfig, StorageConfig
+from data_pipeline.config import AugmentationConfig, DataConfig
+from resnet_dist.config import (
+    CheckpointConfig,
+    EvaluationConfig,
+    FreezingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
+
+
+class JobConfig(BaseModel):
+    """One job: what to train on which data, how, and where."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": True}
+    )
+
+    name: Annotated[
+        Annotated[str, Field(pattern=f"^{_NAME}$")] | None, Field(json_schema_extra={"identity": False})
+    ] = None
+    """Name of the run under storage.root; unset: <folder>-<arch>."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """What everything random is a function of."""
+    data: DataConfig = DataConfig()
+    """Which images, how they are split, ordered and sized."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    """How training images vary."""
+    model: ModelConfig = ModelConfig()
+    """The network and its first weights."""
+    freezing: FreezingConfig = FreezingConfig()
+    """Which stages keep their weights."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How gradients move weights."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    training: TrainingConfig = TrainingConfig()
+    """The loop."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When state is stored and how long it is kept."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How a model is judged."""
+    storage: StorageConfig = StorageConfig()
+    """Where everything durable goes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where it runs."""
+
+    @model_validator(mode="after")
+    def _synthetic_images_need_no_resize(self) -> "JobConfig":
+        if self.data.source == "synthetic" and self.data.resize != "whole":
+            raise ValueError(
+                f"data.source=synthetic makes images of the final size, so data.resize={self.data.resize} "
+                "has nothing to resize; use data.resize=whole"
+            )
+        return self
+
+
+def run_name(job: JobConfig) -> str:
+    """The run's name: `name`, or <folder>-<arch> with what a name may not hold replaced by "-"."""
+    if job.name is not None:
+        return job.name
+    folder = PurePosixPath(job.data.root).name or "data"
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip(".-") or "data"
+    return f"{cleaned[:70]}-{job.model.arch}"

@@ -1,0 +1,215 @@
+"""One writer a run: `lease.json`, a generation and a random token for each worker-group attempt.
+
+Storage offers no conditional write, so a lease is taken by write, wait and read back, and whatever its holder stores
+carries generation and token: a holder that lost its lease without knowing can write, but no reader believes it.
+"""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.errors import RunHeldError, StorageError
+from cluster.processes import ProcessIdentity
+from cluster.storage import Store
+
+SCHEMA = 1
+_FILE = "lease.json"
+_SETTLE_S = 0.3
+_POLL_S = 0.2
+
+Claim = tuple[int, str]
+"""A generation and its token."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What lease.json holds."""
+
+    generation: int
+    token: str
+    heartbeat: int
+    holder: ProcessIdentity
+    driver: ProcessIdentity
+    submission: str
+    released: bool
+    history: tuple[Claim, ...]
+    """Every claim there was, this one last."""
+
+    @property
+    def claim(self) -> Claim:
+        return self.generation, self.token
+
+    def to_bytes(self) -> bytes:
+        value = {
+            "schema": SCHEMA,
+            "generation": self.generation,
+            "token": self.token,
+            "heartbeat": self.heartbeat,
+            "holder": self.holder.to_json(),
+            "driver": self.driver.to_json(),
+            "submission": self.submission,
+            "released": self.released,
+            "history": [list(claim) for claim in self.history],
+        }
+        return (json.dumps(value, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        value: Any = json.loads(data)
+        if not isinstance(value, Mapping) or value["schema"] != SCHEMA:
+            raise ValueError("no lease of this version")
+        return cls(
+            generation=int(value["generation"]),
+            token=str(value["token"]),
+            heartbeat=int(value["heartbeat"]),
+            holder=ProcessIdentity.from_json(value["holder"]),
+            driver=ProcessIdentity.from_json(value["driver"]),
+            submission=str(value["submission"]),
+            released=bool(value["released"]),
+            history=tuple((int(generation), str(token)) for generation, token in value["history"]),
+        )
+
+
+class Lease:
+    """A run that is ours. A context manager: a heartbeat while it lasts, released at its end."""
+
+    def __init__(self, store: Store, record: _Record, ttl_s: float) -> None:
+        self._store = store
+        self._record = record
+        self._interval_s = ttl_s / 4.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+
+    @property
+    def claim(self) -> Claim:
+        """What everything stored under this lease carries."""
+        return self._record.claim
+
+    @property
+    def history(self) -> frozenset[Claim]:
+        """The claims whose checkpoints and metrics are believed, this one included."""
+        return frozenset(self._record.history)
+
+    def confirm(self) -> None:
+        """Raise RunHeldError when the lease is not ours any more."""
+        current = _read(self._store)
+        if current is None or current.claim != self.claim:
+            raise RunHeldError(
+                f"{self._store.uri} was taken over by another process"
+                + (f" ({_named(current)})" if current else "")
+                + "; this one stops without storing more"
+            )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.confirm()
+            self._store.write(_FILE, replace(self._record, released=True).to_bytes())
+        except StorageError:
+            # Lost, or storage is gone: the next start sees a dead process or a silent heartbeat.
+            if error is None:
+                raise
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            try:
+                self.confirm()
+                self._record = replace(self._record, heartbeat=self._record.heartbeat + 1)
+                self._store.write(_FILE, self._record.to_bytes())
+            except RunHeldError:
+                return  # whoever stores next finds out by `confirm`
+            except StorageError:
+                continue  # a short outage costs heartbeats, not the run
+
+
+def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float) -> Lease:
+    """Take a run's lease, from a holder that ended, fell silent for `ttl_s` or belongs to the same submission.
+
+    Raises RunHeldError when the holder lives, or when another process took it at the same time.
+    """
+    before = _wait_until_free(store, submission, ttl_s)
+    history = () if before is None else before.history
+    generation = 1 + max((claim[0] for claim in history), default=0)
+    token = secrets.token_hex(16)
+    record = _Record(
+        generation=generation,
+        token=token,
+        heartbeat=0,
+        holder=ProcessIdentity.current(),
+        driver=driver,
+        submission=submission,
+        released=False,
+        history=(*history, (generation, token)),
+    )
+    store.write(_FILE, record.to_bytes())
+    time.sleep(_SETTLE_S)  # another taker that read before our write has written by now, over ours
+    lease = Lease(store, record, ttl_s)
+    lease.confirm()
+    return lease
+
+
+def check_free(store: Store, *, submission: str, ttl_s: float) -> None:
+    """Raise RunHeldError when another process holds the run; writes nothing. May wait for up to `ttl_s`."""
+    _wait_until_free(store, submission, ttl_s)
+
+
+def read_history(store: Store) -> frozenset[Claim]:
+    """The claims whose checkpoints and metrics are believed."""
+    record = _read(store)
+    return frozenset() if record is None else frozenset(record.history)
+
+
+def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | None:
+    """The last record of a lease that may be taken, None where there was none."""
+    first = current = _read(store)
+    deadline = time.monotonic() + ttl_s
+    while current is not None and not _may_take(current, submission):
+        # A driver that was killed takes its workers down within seconds; until then one of them still beats.
+        orphaned = current.driver.is_dead_here()
+        if first is None or (current.claim, current.heartbeat) != (first.claim, first.heartbeat):
+            if not orphaned:
+                raise RunHeldError(
+                    f"{store.uri} is being trained by another process ({_named(current)}); wait for it, stop it, or "
+                    "choose another --name"
+                )
+            first, deadline = current, time.monotonic() + ttl_s
+        if time.monotonic() >= deadline:
+            return current
+        time.sleep(_POLL_S)
+        current = _read(store)
+    return current
+
+
+def _may_take(record: _Record, submission: str) -> bool:
+    return record.released or record.submission == submission or record.holder.is_dead_here()
+
+
+def _named(record: _Record) -> str:
+    return f"pid {record.holder.pid} on {record.holder.host}, generation {record.generation}"
+
+
+def _read(store: Store) -> _Record | None:
+    """The lease, or None where there is none. A damaged one names no holder and no history, so it stops the run:
+    to go on without the history would disown every checkpoint."""
+    if not store.exists(_FILE):
+        return None
+    data = store.read(_FILE)
+    try:
+        return _Record.from_bytes(data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{store.uri}/{_FILE} is damaged ({error}): it tells which checkpoints to believe; restore it from a "
+            "backup, or start under another --name with --model.weights pointing at this run's newest weights.safetensors"
+        ) from error

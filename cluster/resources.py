@@ -1,0 +1,57 @@
+"""How many workers fit, and what each of them gets."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.config import ClusterConfig
+from cluster.errors import ResourceError
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """The workers of a job; the same for every attempt, so that resumed runs compute with equal threads."""
+
+    num_workers: int
+    use_gpu: bool
+    cpus_per_worker: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch's operators and of DALI in each worker."""
+        return self.cpus_per_worker
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        """What each worker reserves. CPUs are named with GPUs too: otherwise Ray leaves such a worker one thread."""
+        return {"CPU": float(self.cpus_per_worker)} | ({"GPU": 1.0} if self.use_gpu else {})
+
+
+def plan_workers(cluster: ClusterConfig, cpus: int, gpus: int) -> WorkerPlan:
+    """Share `cpus` and `gpus` among the workers. Raises ResourceError when they do not fit, and never waits."""
+    workers = cluster.num_workers
+    use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
+    if use_gpu and workers > gpus:
+        raise ResourceError(
+            f"cluster.num_workers={workers} with a GPU each, and there are {gpus}; use at most {gpus} workers or "
+            "cluster.use_gpu=false"
+            if gpus
+            else f"cluster.use_gpu=true, and there is no GPU for {workers} workers; use cluster.use_gpu=false"
+        )
+    per_worker = cluster.cpus_per_worker or max(cpus // workers, 1)
+    if workers * per_worker > cpus:
+        each = f" of {per_worker} CPUs (cluster.cpus_per_worker)" if cluster.cpus_per_worker else ""
+        raise ResourceError(
+            f"cluster.num_workers={workers}{each} need {workers * per_worker} CPUs, and there are {cpus}; use fewer, or "
+            "let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus"
+        )
+    return WorkerPlan(workers, use_gpu, per_worker)
+
+
+def local_resources(cluster: ClusterConfig) -> tuple[int, int]:
+    """CPUs and GPUs of an embedded Ray on this machine, found without starting it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    if visible is not None:
+        gpus = min(gpus, len([device for device in visible.split(",") if device.strip() not in {"", "-1"}]))
+    return cluster.local_cpus or len(os.sched_getaffinity(0)), gpus

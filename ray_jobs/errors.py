@@ -1,0 +1,66 @@
+"""Exit codes, and errors as a person reads them."""
+
+import sys
+import traceback
+from enum import IntEnum
+
+from cluster.errors import ResourceError, StorageError
+from data_pipeline.errors import DataError
+from resnet_dist.errors import RunError
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means; also in status.json."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    """Wrong usage or configuration."""
+    UNUSABLE = 3
+    """The data, a run or storage cannot be used."""
+    GATE = 4
+    """A quality gate said no."""
+    INTERRUPTED = 130
+
+
+class ConfigError(Exception):
+    """The configuration is wrong: each problem with its dotted key, value, rule and remedy."""
+
+
+class GateError(Exception):
+    """A quality gate said no: the measured value and the limit."""
+
+
+class JobFailedError(Exception):
+    """Workers failed again and again: the last failure and what was tried."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """The exit code that stands for an error."""
+    match error:
+        case ConfigError() | ResourceError():
+            return ExitCode.USAGE
+        case DataError() | RunError() | StorageError():
+            return ExitCode.UNUSABLE
+        case GateError():
+            return ExitCode.GATE
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case _:
+            return ExitCode.FAILED
+
+
+def explain(error: BaseException, debug: bool) -> ExitCode:
+    """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code."""
+    code = exit_code_of(error)
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if code is ExitCode.INTERRUPTED:
+        text = "interrupted; the same command resumes"
+    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError):
+        hint = "" if debug else " (--debug shows where)"
+        text = f"{type(error).__name__}: {error}{hint}"
+    else:
+        text = str(error)
+    sys.stderr.write(f"error: {text}\n")
+    return code

@@ -1,0 +1,178 @@
+"""What rank zero writes down while a run trains: metrics, checkpoints, status, messages."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+import ray.train
+
+from cluster.lease import Lease
+from ray_jobs.config import JobConfig
+from ray_jobs.run_directory import RunDirectory
+from resnet_dist.checkpoint import Checkpoint, CheckpointWriter, Progress, Snapshot, better
+from resnet_dist.model.model_json import describe
+from resnet_dist.run_records import MetricLog, Status
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import StepTotals
+
+_STATUS_INTERVAL_S = 1.0
+
+
+class SilentRecorder:
+    """On every other rank: joins Ray's barrier at the end of an epoch."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to finish."""
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
+        """Nothing to record."""
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Meet the other ranks in Ray's report."""
+        _report(state, metrics)
+
+
+class RunRecorder:
+    """On rank zero. Writing to storage may fail: the error ends the run, whose earlier checkpoints stay."""
+
+    def __init__(
+        self,
+        job: JobConfig,
+        run: RunDirectory,
+        lease: Lease,
+        steps_per_epoch: int,
+        learning_rate: Callable[[int], float],
+        resumed_from: Checkpoint | None,
+        submission: str,
+        messages: list[str],
+    ) -> None:
+        self._job = job
+        self._run = run
+        self._steps_per_epoch = steps_per_epoch
+        self._learning_rate = learning_rate
+        self._metrics = MetricLog(run.store, lease.claim)
+        self._writer = CheckpointWriter(
+            run.store, lease.claim, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
+        )
+        self._best = None if resumed_from is None else resumed_from.progress.best
+        self._messages = messages
+        self._generation = lease.claim[0]
+        self._totals: StepTotals | None = None
+        self._waited = 0.0
+        self._measured_from = monotonic()
+        self._checkpointed_at = monotonic()
+        self._status = Status(
+            state="running",
+            submission=submission,
+            generation=self._generation,
+            epochs=job.training.epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
+        self._status_written_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        self._write_messages()
+        self._run.write_status(self._status)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Store what is still to be stored; after an error, without hiding it."""
+        self._writer.__exit__(kind, error, trace)
+        if error is None:
+            self._metrics.flush()
+            self._run.write_status(self._status)
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
+        """Record metrics now and then, and a checkpoint when one is due by steps or by time."""
+        self._totals = totals if self._totals is None else self._totals + totals
+        self._waited += waited
+        if self._totals.steps >= self._job.training.log_every_steps or state.validation_owed:
+            self._record_steps(state, self._totals)
+        every_steps, every_minutes = self._job.checkpoint.every_steps, self._job.checkpoint.every_minutes
+        due_by_steps = every_steps is not None and state.step % every_steps == 0
+        due_by_time = every_minutes is not None and monotonic() - self._checkpointed_at >= 60.0 * every_minutes
+        if due_by_steps or due_by_time:
+            self._checkpoint(state, None)
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Record the validation metrics, checkpoint when one is due by epochs, and meet the other ranks."""
+        value = metrics[self._job.checkpoint.monitor]
+        if self._best is None or better(self._job.checkpoint.monitor, value, self._best.value):
+            self._best = Progress.Best(step=state.step, value=value)
+        self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
+        self._metrics.flush()
+        self._status = replace(
+            self._status,
+            step=state.step,
+            epoch=state.epoch,
+            metrics={**self._status.metrics, **metrics},
+        )
+        self._run.write_status(self._status)
+        if state.epoch % self._job.checkpoint.every_epochs == 0 or state.epoch == self._job.training.epochs:
+            self._checkpoint(state, metrics)
+        # Time spent on validation, checkpoints and Ray's barrier is not training's throughput.
+        _report(state, metrics)
+        self._measured_from = monotonic()
+
+    def _record_steps(self, state: TrainState, totals: StepTotals) -> None:
+        numbers = totals.metrics()  # waits for the device, so the clock is read after it
+        now = monotonic()
+        seconds = max(now - self._measured_from, 1e-9)
+        numbers |= {
+            "perf/images_per_second": totals.samples / seconds,
+            "perf/data_wait_share": min(self._waited / seconds, 1.0),
+            "train/learning_rate": self._learning_rate(state.step - 1),
+        }
+        self._metrics.append({"step": state.step, "epoch": state.epoch, **numbers})
+        self._totals, self._waited, self._measured_from = None, 0.0, now
+        if now - self._status_written_at >= _STATUS_INTERVAL_S:
+            steps_left = self._job.training.epochs * self._steps_per_epoch - state.step
+            self._status = replace(
+                self._status,
+                step=state.step,
+                epoch=state.epoch,
+                metrics={**self._status.metrics, **numbers},
+                images_per_second=numbers["perf/images_per_second"],
+                eta_s=steps_left * seconds / totals.steps,
+            )
+            self._run.write_status(self._status)
+            self._status_written_at = now
+
+    def _checkpoint(self, state: TrainState, metrics: dict[str, float] | None) -> None:
+        self._metrics.flush()
+        progress = Progress(
+            step=state.step,
+            epoch=state.epoch,
+            step_in_epoch=state.step_in_epoch,
+            microbatch_size=self._job.training.microbatch_size,
+            validation_owed=state.validation_owed,
+            metrics=metrics,
+            best=self._best,
+        )
+        self._writer.submit(
+            Snapshot(
+                step=state.step,
+                model=describe(state.model),
+                weights=state.judged_weights(),
+                training_state=state.training_state(),
+                progress=progress,
+            )
+        )
+        self._checkpointed_at = monotonic()
+
+    def _write_messages(self) -> None:
+        text = "".join(f"{message}\n" for message in self._messages)
+        self._run.store.write(f"logs/generation-{self._generation:06d}.log", text.encode())
+
+
+def _report(state: TrainState, metrics: dict[str, float]) -> None:
+    """Plain numbers to Ray, once an epoch and never a checkpoint; a barrier over all ranks."""
+    ray.train.report({"epoch": state.epoch, "step": state.step, **metrics})

@@ -1,0 +1,78 @@
+"""The classifier: a torchvision ResNet's stages and a dropout-and-linear head."""
+
+from typing import cast
+
+import torch
+import torchvision
+from torch import nn
+
+from resnet_dist.config import Arch
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+
+
+class ResNetClassifier(nn.Module):
+    """Parameters and buffers are named as torchvision names them, so its weights load as they are."""
+
+    def __init__(self, arch: Arch, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        # On the meta device: torchvision would draw its initial weights from the global generator.
+        with torch.device("meta"):
+            network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes)
+        network = cast("torchvision.models.ResNet", network.to_empty(device="cpu"))
+        self.arch = arch
+        self.dropout = dropout
+        self.conv1 = network.conv1
+        self.bn1 = network.bn1
+        self.relu = network.relu
+        self.maxpool = network.maxpool
+        self.layer1 = network.layer1
+        self.layer2 = network.layer2
+        self.layer3 = network.layer3
+        self.layer4 = network.layer4
+        self.fc = network.fc
+
+    def stages(self) -> list[nn.Module]:
+        """The modules of STAGES but the head: stem, layer1 .. layer4; the same modules, not copies."""
+        stem = nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
+        return [stem, self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def forward(self, images: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits [B, classes] of images float32 [B, 3, height, width]. `keep`: float32 [B, features], dropout's mask."""
+        features = images
+        for stage in self.stages():
+            features = stage(features)
+        return classify(self.fc, pool(features), keep)
+
+
+def pool(features: torch.Tensor) -> torch.Tensor:
+    """[B, C, h, w] -> [B, C]. A mean exports to every format; adaptive pooling does not."""
+    return features.mean((2, 3))
+
+
+def classify(fc: nn.Linear, pooled: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+    """Logits [B, classes] from pooled features [B, features]; `keep` holds 0 or 1 / (1 - p) for each of them."""
+    return fc(pooled if keep is None else pooled * keep)
+
+
+def build_model(arch: Arch, num_classes: int, dropout: float, seed: int) -> ResNetClassifier:
+    """A network whose first weights are a function of the seed alone; no global generator is used."""
+    model = ResNetClassifier(arch, num_classes, dropout)
+    initialize_from_seed(model, seed)
+    return model
+
+
+def initialize_from_seed(module: nn.Module, seed: int) -> None:
+    """torchvision's initialisation of ResNets (models/resnet.py) from a generator of our own."""
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Linear):
+            bound = part.in_features**-0.5
+            nn.init.uniform_(part.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(part.bias, -bound, bound, generator=generator)

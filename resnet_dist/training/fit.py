@@ -1,0 +1,88 @@
+"""The training loop."""
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+from resnet_dist.training.source import EvaluationSource, Step, TrainingSource
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import Recipe, StepTotals, train_step
+from resnet_dist.training.validation import validate
+
+
+_T = TypeVar("_T")
+
+
+class Observer(Protocol):
+    """How orchestration enters: records, checkpoints, progress. Called on every rank, never collective by itself."""
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
+        """After each step; `waited` seconds were spent waiting for its data."""
+        ...
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """After each epoch's validation, with its metrics; `state` stands at the start of the next epoch."""
+        ...
+
+
+def fit(
+    state: TrainState,
+    recipe: Recipe,
+    training: TrainingSource,
+    validation: EvaluationSource,
+    epochs: int,
+    learning_rate: Callable[[int], float],
+    observer: Observer,
+) -> None:
+    """Train from where `state` stands until `epochs` are done. Collective: every rank calls it alike.
+
+    `learning_rate` gives the rate of an optimizer step, counted from 0 over the whole run. An exception from
+    `observer` (a lost lease, a full disk) ends training at that step.
+    """
+    while state.epoch < epochs:
+        waits = _Waits(training.epoch(state.epoch, state.step_in_epoch))
+        for step in waits:
+            totals = train_step(state, recipe, step, learning_rate(state.step))
+            state.validation_owed = state.step_in_epoch == training.steps_per_epoch
+            observer.step_done(state, totals, waits.take())
+        metrics = validate(state, validation, recipe.group, recipe.autocast)
+        state.epoch, state.step_in_epoch, state.validation_owed = state.epoch + 1, 0, False
+        observer.epoch_done(state, metrics)
+
+
+class _TimedMicrobatches:
+    """A step whose microbatches are timed as they are asked for."""
+
+    def __init__(self, step: Step, waits: "_Waits") -> None:
+        self.samples = step.samples
+        self.microbatch_count = step.microbatch_count
+        self.microbatches = waits.timed(step.microbatches)
+
+
+class _Waits:
+    """Steps of an epoch, and how long the loop has waited for their data."""
+
+    def __init__(self, steps: Iterator[Step]) -> None:
+        self._steps = steps
+        self._seconds = 0.0
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self.timed(self._steps):
+            yield _TimedMicrobatches(step, self)
+
+    def timed(self, items: Iterator[_T]) -> Iterator[_T]:
+        """The items, adding up the time until each is there."""
+        while True:
+            start = perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self._seconds += perf_counter() - start
+            yield item
+
+    def take(self) -> float:
+        """Seconds waited since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

@@ -1,0 +1,146 @@
+"""How the gradients of a step's microbatches become one gradient on every rank.
+
+`ExactReduction` sums in float64, so that neither the number of workers nor the order in which their sums arrive
+changes the result beyond float64's rounding, which float32 gradients do not see. `OverlappedReduction` is torch's
+DistributedDataParallel: float32 sums, sent while the last backward pass is still running.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnet_dist.training.group import Group
+
+_BUCKET_NUMBERS = 4 * 1024 * 1024
+"""Float64 numbers sent at once, 32 MiB: fixed, since another cut would sum in another order."""
+
+
+class Reduction(Protocol):
+    """Turns backward passes of `weight`ed losses into the step's gradient in `parameter.grad`."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What to call for a forward pass."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """What to multiply each microbatch's share of the mean loss by."""
+        ...
+
+    def microbatch(self, last: bool) -> AbstractContextManager[None]:
+        """Around one forward and backward pass; `last` of this rank in this step."""
+        ...
+
+    def collect(self) -> None:
+        """After each backward pass."""
+        ...
+
+    def idle(self) -> None:
+        """Instead of microbatches, on a rank that has none in this step."""
+        ...
+
+    def finish(self) -> None:
+        """At the end of a step: every `parameter.grad` is the same sum on all ranks."""
+        ...
+
+
+class ExactReduction:
+    """Local sums and one all-reduce a step, all in float64."""
+
+    weight = 1.0
+
+    def __init__(self, module: nn.Module, group: Group) -> None:
+        self.module = module
+        self._group = group
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in self._parameters]
+        device = self._parameters[0].device
+        self._sum = torch.zeros(sum(sizes), dtype=torch.float64, device=device)
+        # A parameter's part of the sum has its strides: channels_last gradients are then added in memory order.
+        self._parts = [
+            part.as_strided(parameter.shape, parameter.stride())
+            for part, parameter in zip(self._sum.split(sizes), self._parameters, strict=True)
+        ]
+        self._gradients = [torch.empty_like(parameter) for parameter in self._parameters]
+
+    def microbatch(self, last: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to synchronise
+        """Nothing to hold back: ranks meet only in `finish`."""
+        return nullcontext()
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add the backward pass's gradients to the sum."""
+        for part, parameter in zip(self._parts, self._parameters, strict=True):
+            if parameter.grad is not None:
+                part.add_(parameter.grad)
+                parameter.grad = None
+
+    def idle(self) -> None:
+        """A rank without microbatches adds zero."""
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Sum over the ranks, round to float32 once, and start again from zero."""
+        for bucket in self._sum.split(_BUCKET_NUMBERS):
+            self._group.sum_(bucket)
+        for part, gradient, parameter in zip(self._parts, self._gradients, self._parameters, strict=True):
+            gradient.copy_(part)
+            parameter.grad = gradient
+        self._sum.zero_()
+
+
+class OverlappedReduction:
+    """DistributedDataParallel, synchronising in each rank's last microbatch only.
+
+    DDP lays out its buckets anew after its first backward pass, in the order in which gradients became ready. A
+    process that resumes would thus reduce its first step in another order than one in mid-run, which at three ranks
+    and more changes the sums; so one pass of weight zero primes the layout before the first step.
+    """
+
+    def __init__(self, module: nn.Module, group: Group, idle_features: torch.Tensor) -> None:
+        self._suffix = module
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._idle_features = idle_features
+        self.weight = float(group.world_size)  # DDP averages over ranks; the step's mean loss is a sum over them
+        self.module = DistributedDataParallel(module, broadcast_buffers=False) if group.world_size > 1 else module
+        self.idle()
+        self._clear()
+
+    def microbatch(self, last: bool) -> AbstractContextManager[None]:
+        """Hold synchronisation back until this rank's last microbatch."""
+        if isinstance(self.module, DistributedDataParallel) and not last:
+            return self.module.no_sync()  # pyright: ignore[reportUnknownVariableType]
+        return nullcontext()
+
+    def collect(self) -> None:
+        """Autograd has added the gradients up already."""
+
+    def idle(self) -> None:
+        """A pass of weight zero, so that this rank meets the others; its BatchNorm statistics are put back."""
+        buffers = [(buffer, buffer.clone()) for buffer in self._suffix.buffers()]
+        (self.module(self._idle_features, None).sum() * 0.0).backward()
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+    def finish(self) -> None:
+        """DDP has synchronised in the last backward pass."""
+
+    def _clear(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def build_reduction(
+    kind: Literal["exact", "overlapped"], suffix: nn.Module, group: Group, idle_features: torch.Tensor
+) -> Reduction:
+    """`idle_features` [2, ...] is an input of the suffix for passes whose result does not count."""
+    match kind:
+        case "exact":
+            return ExactReduction(suffix, group)
+        case "overlapped":
+            return OverlappedReduction(suffix, group, idle_features)

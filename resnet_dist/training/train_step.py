@@ -1,0 +1,180 @@
+"""One optimizer step: a global batch, in microbatches, on all ranks."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnet_dist.training.batch_norm import RunningStatistics
+from resnet_dist.training.dropout import keep_mask
+from resnet_dist.training.group import Group
+from resnet_dist.training.losses import loss_sum
+from resnet_dist.training.mixing import MIXING_WORDS, Mix, mixup, pair_keys
+from resnet_dist.training.optimizer import step_unless
+from resnet_dist.training.reduction import Reduction
+from resnet_dist.training.source import Microbatch, Step
+from resnet_dist.training.state import TrainState
+
+
+class Draw(Protocol):
+    """Random bits as a pure function of its arguments and the job's seed."""
+
+    def __call__(
+        self, purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
+    ) -> NDArray[np.uint64]:
+        """uint64 [len(keys), count]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step does besides the state it changes."""
+
+    group: Group
+    reduction: Reduction
+    statistics: RunningStatistics
+    draw: Draw
+    dropout: float
+    label_smoothing: float
+    mixup_alpha: float
+    clip_norm: float | None
+    autocast: bool
+    """bf16 autocast."""
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """Sums over the samples of one or more global batches, on the device; divide at the end."""
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+    samples: int
+    gradient_norm: torch.Tensor
+    """L2 norm of the step's gradient before clipping; the sum of them over several steps."""
+    skipped: torch.Tensor
+    """Steps left out because a loss or gradient was not finite."""
+    steps: int = 1
+
+    def __add__(self, other: "StepTotals") -> "StepTotals":
+        """The sums over both."""
+        return StepTotals(
+            loss=self.loss + other.loss,
+            correct=self.correct + other.correct,
+            samples=self.samples + other.samples,
+            gradient_norm=self.gradient_norm + other.gradient_norm,
+            skipped=self.skipped + other.skipped,
+            steps=self.steps + other.steps,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Plain numbers: the one place that waits for the device."""
+        return {
+            "train/loss": float(self.loss) / self.samples,
+            "train/top1": float(self.correct) / self.samples,
+            "train/gradient_norm": float(self.gradient_norm) / self.steps,
+            "train/skipped_steps": float(self.skipped),
+        }
+
+
+def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: float) -> StepTotals:
+    """Move `state` by one global batch. Collective: every rank calls it for every step.
+
+    A step with a loss or gradient that is not finite leaves weights, BatchNorm, optimizer and EMA untouched: all
+    ranks see the same sums, so they agree without asking.
+    """
+    group, reduction = recipe.group, recipe.reduction
+    owned = group.owned(step.microbatch_count)
+    records: list[torch.Tensor] = []
+    with recipe.statistics.of_microbatches():
+        for position, microbatch in enumerate(step.microbatches):
+            with reduction.microbatch(last=position == owned - 1):
+                loss, correct = _forward(state, recipe, microbatch)
+                (loss * (reduction.weight / step.samples)).backward()  # pyright: ignore[reportUnknownMemberType]
+            reduction.collect()
+            records.append(_record(microbatch, loss, correct, recipe.statistics))
+        if not owned:
+            reduction.idle()
+    reduction.finish()
+    sums, statistics = _in_global_order(group, records, step, recipe.statistics.width, state)
+
+    parameters = [parameter for parameter in state.suffix.parameters() if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    skip = ~(torch.isfinite(norm) & torch.isfinite(sums[0]))
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, recipe.clip_norm, norm)
+    for parameter_group in state.optimizer.param_groups:
+        parameter_group["lr"] = learning_rate
+    step_unless(state.optimizer, skip)
+    for parameter in parameters:
+        parameter.grad = None
+    recipe.statistics.update(statistics, skip)
+    if state.ema is not None:
+        state.ema.update(state.step, skip)
+    state.step += 1
+    state.step_in_epoch += 1
+    return StepTotals(
+        loss=sums[0],
+        correct=sums[1],
+        samples=step.samples,
+        gradient_norm=norm,
+        skipped=skip.to(torch.float32),
+    )
+
+
+def _forward(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss summed over the microbatch and the number of right answers, scalars."""
+    images, mix, keep = microbatch.images, _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
+    if mix is not None:
+        images = mix.images(images)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
+        logits = recipe.reduction.module(state.features(images), keep)
+    loss = loss_sum(logits, microbatch.labels, mix, recipe.label_smoothing)
+    return loss, (logits.detach().argmax(1) == microbatch.labels).sum()
+
+
+def _mix(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> Mix | None:
+    if not recipe.mixup_alpha:
+        return None
+    bits = recipe.draw("mixing", state.epoch, pair_keys(microbatch.keys), MIXING_WORDS)
+    return mixup(recipe.mixup_alpha, bits, len(microbatch.keys), microbatch.images.device)
+
+
+def _keep(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> torch.Tensor | None:
+    if not recipe.dropout:
+        return None
+    features = state.model.fc.in_features
+    bits = recipe.draw("dropout", state.epoch, microbatch.keys, -(-features // 4))
+    return keep_mask(bits, features, recipe.dropout).to(microbatch.images.device)
+
+
+def _record(
+    microbatch: Microbatch, loss: torch.Tensor, correct: torch.Tensor, statistics: RunningStatistics
+) -> torch.Tensor:
+    """float32 [3 + width]: what all ranks must know of a microbatch."""
+    sums = torch.stack([loss.new_tensor(len(microbatch.keys)), loss.detach(), correct.to(loss.dtype)])
+    return torch.cat([sums, statistics.read().to(sums.device)])
+
+
+def _in_global_order(
+    group: Group, records: list[torch.Tensor], step: Step, width: int, state: TrainState
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums (loss, correct) float64 [2] and mean BatchNorm statistics float64 [width] over the step's microbatches.
+
+    Added one by one in their global order, so that the result is the same however they were spread over ranks.
+    """
+    device = next(state.suffix.parameters()).device
+    most = -(-step.microbatch_count // group.world_size)
+    mine = torch.zeros((most, 3 + width), device=device)
+    if records:
+        mine[: len(records)] = torch.stack(records)
+    every = group.gather(mine).to(torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    statistics = torch.zeros(width, dtype=torch.float64, device=device)
+    for index in range(step.microbatch_count):
+        record = every[index % group.world_size, index // group.world_size]
+        sums += record[1:3]
+        statistics += record[3:] * (record[0] / step.samples)
+    return sums, statistics

@@ -1,0 +1,50 @@
+"""Judging during training: the validation split through the same source and the model as it is being trained."""
+
+import numpy as np
+import torch
+
+from resnet_dist.evaluation.metrics import confusion_metrics
+from resnet_dist.training.group import Group
+from resnet_dist.training.source import EvaluationSource
+from resnet_dist.training.state import TrainState
+
+
+def validate(state: TrainState, source: EvaluationSource, group: Group, autocast: bool) -> dict[str, float]:
+    """val/top1, val/macro_f1, val/balanced_accuracy, val/loss of the weights to be judged. Collective.
+
+    Batches are fixed by their place in the split and the ranks' answers put in the split's order, so the numbers do
+    not depend on the worker count.
+    """
+    if state.ema is None:
+        return _validate(state, source, group, autocast)
+    with state.ema.applied():
+        return _validate(state, source, group, autocast)
+
+
+@torch.no_grad()
+def _validate(state: TrainState, source: EvaluationSource, group: Group, autocast: bool) -> dict[str, float]:
+    device = next(state.suffix.parameters()).device
+    answers = [torch.empty((0, 4), dtype=torch.float64, device=device)]
+    state.suffix.eval()
+    for batch in source.batches():
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            logits = state.suffix(state.features(batch.images), None)
+        losses = torch.nn.functional.cross_entropy(logits.double(), batch.labels, reduction="none")
+        rows = torch.from_numpy(batch.rows).to(device)
+        columns = (rows.double(), batch.labels.double(), logits.argmax(1).double(), losses)
+        answers.append(torch.stack(columns, dim=1))
+    state.suffix.train()
+    gathered = group.gather_rows(torch.cat(answers)).cpu().numpy()
+    gathered = gathered[np.argsort(gathered[:, 0], kind="stable")]
+    if len(gathered) != source.samples:
+        raise RuntimeError(f"validation saw {len(gathered)} of {source.samples} samples; every one is due once")
+    classes = state.model.fc.out_features
+    labels, predictions = gathered[:, 1].astype(np.int64), gathered[:, 2].astype(np.int64)
+    confusion = np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+    metrics = confusion_metrics(confusion)
+    return {
+        "val/top1": metrics["top1"],
+        "val/macro_f1": metrics["macro_f1"],
+        "val/balanced_accuracy": metrics["balanced_accuracy"],
+        "val/loss": float(gathered[:, 3].mean()),
+    }
