@@ -211,5 +211,5 @@ def _read(store: Store) -> _Record | None:
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{store.uri}/{_FILE} is damaged ({error}): it tells which checkpoints to believe; restore it from a "
-            "backup, or start under another --name with --model.weights pointing at this run's newest weights.safetensors"
+            "backup, or start under another --name from this run's newest weights.safetensors (--model.weights)"
         ) from error

@@ -42,8 +42,8 @@ def plan_workers(cluster: ClusterConfig, cpus: int, gpus: int) -> WorkerPlan:
     if workers * per_worker > cpus:
         each = f" of {per_worker} CPUs (cluster.cpus_per_worker)" if cluster.cpus_per_worker else ""
         raise ResourceError(
-            f"cluster.num_workers={workers}{each} need {workers * per_worker} CPUs, and there are {cpus}; use fewer, or "
-            "let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus"
+            f"cluster.num_workers={workers}{each} need {workers * per_worker} CPUs, and there are {cpus}; use fewer, "
+            "or let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus"
         )
     return WorkerPlan(workers, use_gpu, per_worker)
 

@@ -24,7 +24,7 @@ def read_job(path: Path | None, overrides: Tree) -> JobConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} cannot be read ({error}); give a TOML file") from error
-    return check(_merged(_parsed(text, str(path)), overrides))
+    return check(merged(_parsed(text, str(path)), overrides))
 
 
 def read_job_text(text: str, source: str) -> JobConfig:
@@ -79,12 +79,13 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source} is not TOML: {error}") from error
 
 
-def _merged(base: Tree, top: Tree) -> dict[str, Any]:
+def merged(base: Tree, top: Tree) -> dict[str, Any]:
+    """Two nested trees as one, `top` winning."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = _merged(cast("Tree", below), cast("Tree", value)) if both else value
+        merged[key] = merged(cast("Tree", below), cast("Tree", value)) if both else value
     return merged
 
 
@@ -104,7 +105,7 @@ def _problem(problem: Any) -> str:
 def _is_internal(part: object) -> bool:
     """pydantic puts the tried type of a union, such as "constrained-int" or "literal['a','b']", into the path."""
     text = str(part)
-    return isinstance(part, str) and not text.replace("_", "").isalnum() or text in {"bool", "int", "float", "str"}
+    return (isinstance(part, str) and not text.replace("_", "").isalnum()) or text in {"bool", "int", "float", "str"}
 
 
 def _shown(value: object) -> str:

@@ -14,6 +14,6 @@ class TrainOutcome:
     metrics: dict[str, float]
     """Of the best epoch by `checkpoint.monitor`."""
     images_per_second: float | None
-    """Training throughput over all workers, the last one measured."""
+    """Training throughput over all workers: the median of what was recorded."""
     already_finished: bool
     """The run was finished before: nothing was done."""

@@ -1,5 +1,6 @@
 """What rank zero writes down while a run trains: metrics, checkpoints, status, messages."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
@@ -11,7 +12,7 @@ import ray.train
 from cluster.lease import Lease
 from ray_jobs.config import JobConfig
 from ray_jobs.run_directory import RunDirectory
-from resnet_dist.checkpoint import Checkpoint, CheckpointWriter, Progress, Snapshot, better
+from resnet_dist.checkpoint import Best, Checkpoint, CheckpointWriter, Progress, Snapshot, better
 from resnet_dist.model.model_json import describe
 from resnet_dist.run_records import MetricLog, Status
 from resnet_dist.training.state import TrainState
@@ -105,8 +106,9 @@ class RunRecorder:
     def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Record the validation metrics, checkpoint when one is due by epochs, and meet the other ranks."""
         value = metrics[self._job.checkpoint.monitor]
-        if self._best is None or better(self._job.checkpoint.monitor, value, self._best.value):
-            self._best = Progress.Best(step=state.step, value=value)
+        first = self._best is None and math.isfinite(value)
+        if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
+            self._best = Best(step=state.step, value=value)
         self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
         self._metrics.flush()
         self._status = replace(
@@ -159,7 +161,6 @@ class RunRecorder:
         )
         self._writer.submit(
             Snapshot(
-                step=state.step,
                 model=describe(state.model),
                 weights=state.judged_weights(),
                 training_state=state.training_state(),

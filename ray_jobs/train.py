@@ -4,29 +4,249 @@ import os
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-import ray
 import ray.train
 import ray.train.torch
+from ray.train import WorkerGroupError
 
-from cluster.lease import ProcessIdentity, held_by_other, read_history
-from cluster.ray_session import ray_session
-from cluster.resources import WorkerPlan, check_before_start, plan_workers
-from cluster.storage import Store
+from cluster.errors import ResourceError, RunHeldError, StorageError
+from cluster.lease import check_free, read_history
+from cluster.processes import ProcessIdentity
+from cluster.ray_session import cluster_resources, ray_session
+from cluster.resources import WorkerPlan, local_resources, plan_workers
 from data_pipeline.errors import DataError
-from data_pipeline.splits import split_csv
 from ray_jobs.config import JobConfig, run_name
-from ray_jobs.errors import ConfigError, exit_code_of
+from ray_jobs.errors import ConfigError, ExitCode, JobFailedError, exit_code_of
 from ray_jobs.identity import difference, identity
 from ray_jobs.outcome import TrainOutcome
-from ray_jobs.prepared_data import PreparedData, prepare_data
-from ray_jobs.progress import Progress
+from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
+from ray_jobs.progress import ProgressView
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.worker import WorkerTask, train_worker
-from resnet_dist import checkpoint as checkpoints
+from resnet_dist.checkpoint import Checkpoint, latest_verified
 from resnet_dist.errors import RunError
-from resnet_dist.run_records import Status
-from resnet_dist.runtime.preprocess import Preprocess
+from resnet_dist.run_records import Status, read_metrics
+
+_POLL_S = 0.5
+_OURS = (ConfigError, ResourceError, DataError, RunError, StorageError)
+"""Errors that another attempt would meet again."""
+
+
+def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
+    """Train the job's run from where it stands, or report it as it is when it is finished.
+
+    `submission` names who asks, so that retries of it are known as such; by default each call is one of its own.
+    Raises ConfigError, DataError, RunError, StorageError or ResourceError for what another try would not mend,
+    JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
+    """
+    submission = submission or uuid.uuid4().hex
+    run = RunDirectory.named(job.storage.root, run_name(job))
+    if job.cluster.address is None:
+        plan_workers(job.cluster, *local_resources(job.cluster))  # what cannot fit is refused before any work
+    data = prepare_data(job)
+    job = _resolved(job, run, data)
+    check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
+    messages: list[str] = []
+    newest = latest_verified(run.store, read_history(run.store), messages.append)
+    if newest is not None and newest.progress.epoch >= job.training.epochs:
+        return _outcome(run, newest, job, already_finished=True)
+    _write_records(run, job, data)
+    run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
+    try:
+        with ray_session(job.cluster), ProgressView(run, data) as view:
+            _train_until_done(run, job, data, submission, view)
+    except BaseException as error:
+        _write_end(run, submission, error)
+        raise
+    finished = latest_verified(run.store, read_history(run.store), messages.append)
+    if finished is None:
+        raise RunError(f"{run.uri} has no whole checkpoint after training; see its logs/")
+    outcome = _outcome(run, finished, job, already_finished=False)
+    run.write_result(vars(outcome))
+    _write_end(run, submission, None)
+    return outcome
+
+
+def _resolved(job: JobConfig, run: RunDirectory, data: PreparedData) -> JobConfig:
+    """The job with what depends on the machine or on the run's first start filled in.
+
+    Raises ConfigError when the name belongs to a run of another identity.
+    """
+    stored = run.read_config() if run.exists() else None
+    reduction = job.training.reduction or (stored.training.reduction if stored else None)
+    gpus = local_resources(job.cluster)[1] if job.cluster.use_gpu is None else int(job.cluster.use_gpu)
+    epochs = job.schedule.epochs or (stored.schedule.epochs if stored else None) or job.training.epochs
+    training = job.training.model_copy(update={"reduction": reduction or ("overlapped" if gpus else "exact")})
+    schedule = job.schedule.model_copy(update={"epochs": epochs})
+    # Workers run in folders of their own.
+    sections = {
+        "name": run_name(job),
+        "data": job.data.model_copy(update={"root": os.path.abspath(job.data.root)}),  # noqa: PTH100 - keeps symlinks
+        "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
+        "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
+    }
+    resolved = job.model_copy(update={**sections, "training": training, "schedule": schedule})
+    if stored is not None:
+        fingerprint = str(run.read_dataset().get("fingerprint"))
+        changes = difference(identity(stored, fingerprint), identity(resolved, data.dataset.fingerprint))
+        if changes:
+            raise ConfigError(
+                f"{run.uri} is a run of another identity; choose another --name or go back:\n" + "\n".join(changes)
+            )
+    return resolved
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - keeps symlinks
+
+
+def _absolute_file(weights: str) -> str:
+    return os.path.abspath(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights  # noqa: PTH100
+
+
+def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> None:
+    run.write_dataset(data.summary())
+    run.write_split_csv(data.split_csv())
+    run.write_preprocess(preprocess_of(job))
+    run.write_config(job)  # last: with it the run exists
+
+
+def _train_until_done(
+    run: RunDirectory, job: JobConfig, data: PreparedData, submission: str, view: ProgressView
+) -> None:
+    """Worker groups one after the other, until one ends well or too many fail without a new checkpoint."""
+    plan = plan_workers(job.cluster, *cluster_resources())
+    task = WorkerTask(
+        job=job,
+        run_uri=run.uri,
+        train=data.split("train"),
+        val=data.split("val"),
+        plan=plan,
+        submission=submission,
+        driver=ProcessIdentity.current(),
+    )
+    failures, reached = 0, _step_reached(run)
+    while True:
+        attempt = _Attempt(task, plan)
+        failure = attempt.wait(view)
+        if failure is None:
+            return
+        _raise_if_ours(failure)
+        progressed = _step_reached(run)
+        failures = 1 if progressed > reached else failures + 1
+        reached = progressed
+        if failures > job.cluster.max_failures:
+            raise JobFailedError(
+                f"workers failed {failures} times without a new checkpoint (cluster.max_failures="
+                f"{job.cluster.max_failures}); the last failure:\n{_first_line(failure)}"
+            ) from failure
+        view.say(f"a worker failed ({_first_line(failure)}); restarting from step {reached}")
+
+
+@dataclass
+class _Attempt:
+    """One worker group, watched from the main thread, where Ctrl-C arrives."""
+
+    task: WorkerTask
+    plan: WorkerPlan
+
+    def wait(self, view: ProgressView) -> Exception | None:
+        """Run it to its end; the error that ended it, None when training is done."""
+        failure: list[Exception] = []
+
+        def fit() -> None:
+            try:
+                self._fit()
+            except Exception as error:  # handed on, whatever it is
+                failure.append(error)
+
+        # Ray's fit would take over Ctrl-C in the main thread.
+        thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL_S)
+            view.refresh()
+        return failure[0] if failure else None
+
+    def _fit(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
+            trainer = ray.train.torch.TorchTrainer(
+                train_worker,
+                train_loop_config={"task": self.task},
+                torch_config=ray.train.torch.TorchConfig(backend="nccl" if self.plan.use_gpu else "gloo"),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=self.plan.num_workers,
+                    use_gpu=self.plan.use_gpu,
+                    resources_per_worker=self.plan.resources_per_worker,
+                ),
+                # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
+                run_config=ray.train.RunConfig(
+                    name="attempt",
+                    storage_path=scratch,
+                    failure_config=ray.train.FailureConfig(max_failures=0),
+                ),
+            )
+            trainer.fit()
+
+
+def _causes(failure: Exception) -> list[BaseException]:
+    """The exceptions that the workers raised."""
+    if not isinstance(failure, WorkerGroupError):
+        return [failure]
+    wrapped = list(failure.worker_failures.values())
+    return [getattr(error, "_base_exc", error) for error in wrapped]
+
+
+def _raise_if_ours(failure: Exception) -> None:
+    for cause in _causes(failure):
+        if isinstance(cause, RunHeldError | _OURS):
+            raise cause from failure
+
+
+def _first_line(failure: Exception) -> str:
+    cause = _causes(failure)[0]
+    text = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {text[0] if text else 'no message'}"
+
+
+def _step_reached(run: RunDirectory) -> int:
+    newest = latest_verified(run.store, read_history(run.store), lambda _: None)
+    return 0 if newest is None else newest.step
+
+
+def _write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:
+    """The final status. A process that was refused the run leaves the holder's status alone."""
+    if isinstance(error, RunHeldError):
+        return
+    code = ExitCode.DONE if error is None else exit_code_of(error)
+    before = run.read_status() or Status(state="starting", submission=submission)
+    state = {ExitCode.DONE: "done", ExitCode.INTERRUPTED: "stopped"}.get(code, "failed")
+    fields: dict[str, Any] = {**vars(before), "submission": submission, "state": state, "exit_code": int(code)}
+    status = Status(**{**fields, "eta_s": None, "message": "" if error is None else str(error)[:2000]})
+    try:
+        run.write_status(status)
+    except StorageError:
+        # Storage may be what failed; the error itself is what the caller hears.
+        if error is None:
+            raise
+
+
+def _outcome(run: RunDirectory, newest: Checkpoint, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
+    records = read_metrics(run.store, read_history(run.store))
+    best = newest.progress.best
+    metrics = newest.progress.metrics or {}
+    if best is not None:
+        for record in records:
+            if record["step"] == best.step and job.checkpoint.monitor in record:
+                metrics = {name: value for name, value in record.items() if name.startswith("val/")}
+    speeds = sorted(record["perf/images_per_second"] for record in records if "perf/images_per_second" in record)
+    return TrainOutcome(
+        run=run.uri,
+        steps=newest.step,
+        epochs=newest.progress.epoch,
+        metrics=metrics,
+        images_per_second=speeds[len(speeds) // 2] if speeds else None,
+        already_finished=already_finished,
+    )

@@ -8,15 +8,17 @@ import numpy as np
 import ray
 import ray.train
 import torch
+from data_pipeline.build import evaluation_source, training_source
 from numpy.typing import NDArray
 
-from cluster.lease import Lease, ProcessIdentity, read_history, take
+from cluster.lease import Lease, read_history, take
+from cluster.processes import ProcessIdentity
 from cluster.resources import WorkerPlan
 from cluster.storage import Store
-from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.randomness import Purpose, draw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
+from ray_jobs.prepared_data import decoder
 from ray_jobs.recorder import RunRecorder, SilentRecorder
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist import checkpoint as checkpoints
@@ -26,7 +28,6 @@ from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.model.weights import initialize
 from resnet_dist.run_records import cut_back
-from resnet_dist.runtime.preprocess import decode_rgb
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.ema import Ema
 from resnet_dist.training.fit import fit
@@ -92,7 +93,7 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
     ) -> NDArray[np.uint64]:
         return draw(seed, _PURPOSES[purpose], epoch, keys, count)
 
-    decode = _decoder(job)
+    decode = decoder(job)
     training = training_source(
         job.data,
         job.augmentation,
@@ -171,7 +172,7 @@ def _agreed_checkpoint(
 def _weights_of_run(job: JobConfig) -> Callable[[str], dict[str, torch.Tensor]]:
     def find(name: str) -> dict[str, torch.Tensor]:
         run = RunDirectory.find(name, job.storage.root)
-        return checkpoints.load(run.store, "best", read_history(run.store)).weights()
+        return checkpoints.load(run.store, "best", read_history(run.store), job.checkpoint.monitor).weights()
 
     return find
 
@@ -193,12 +194,3 @@ def _resume(state: TrainState, found: Checkpoint, group: Group, run: RunDirector
         cut_back(run.store, lease.history, progress.step)
     elif group.rank == 0:
         raise RunError("rank zero trains without a lease")
-
-
-def _decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
-    bit_depth, max_pixels = job.data.bit_depth, job.data.max_pixels
-
-    def decode(data: bytes) -> NDArray[np.uint8]:
-        return decode_rgb(data, bit_depth=bit_depth, max_pixels=max_pixels)
-
-    return decode

@@ -1,8 +1,8 @@
-"""A model judged on a split: answers per batch, put in the split's order, then metrics with intervals."""
+"""A model judged on a split: answers batch by batch, put in the split's order, then metrics with intervals."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,78 +10,86 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnet_dist.evaluation.bootstrap import intervals
-from resnet_dist.evaluation.metrics import (
-    confusion_matrix,
-    confusion_metrics,
-    in_top,
-    log_probabilities,
-    per_class,
-)
+from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, in_top, log_losses, per_class
+from resnet_dist.training.source import EvaluationBatch
 
 SCHEMA = 1
+
+Answers = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Rows [n] of a split, and their logits [n, classes]."""
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fared."""
+    """How one class fared; ratios in 0..1, 0 where there is nothing to divide by."""
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
+    """Samples of the class."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A split's metrics in 0..1 (log_loss in nats), their 95 % intervals, classes and counts."""
+    """A split's metrics (METRICS; in 0..1, log_loss in nats), their intervals, and counts."""
 
     samples: int
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    """95 %, (low, high)."""
     classes: tuple[ClassResult, ...]
-    confusion: NDArray[np.int64]
-    """[classes, classes]: entry (i, j) counts samples of class i predicted as j."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Row i, column j counts samples of class i predicted as j."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, without a number that JSON cannot hold."""
         return {
             "schema": SCHEMA,
             "samples": self.samples,
             "metrics": self.metrics,
             "intervals_95": {name: list(bounds) for name, bounds in self.intervals.items()},
-            "classes": [vars(result) for result in self.classes],
-            "confusion": self.confusion.tolist(),
+            "classes": [asdict(result) for result in self.classes],
+            "confusion": [list(row) for row in self.confusion],
         }
 
 
-Answers = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Rows [n] of a split, and their logits [n, classes]."""
-
-
-def predict(model: nn.Module, batches: Iterable[tuple[NDArray[np.int64], torch.Tensor]]) -> Answers:
-    """Answers to batches of (rows int64 [B], images float32 [B, 3, height, width] on the model's device)."""
-    rows: list[NDArray[np.int64]] = []
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    batches: Iterable[EvaluationBatch],
+    device: torch.device,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Answers:
+    """One rank's answers in the order of its batches. `model` is on `device` and left in evaluation mode."""
+    rows = [np.empty(0, dtype=np.int64)]
     logits: list[NDArray[np.float32]] = []
     model.eval()
-    with torch.inference_mode():
-        for batch_rows, images in batches:
-            rows.append(batch_rows)
-            logits.append(model(images).float().cpu().numpy())
-    if not rows:
-        return np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.float32)
-    return np.concatenate(rows), np.concatenate(logits)
+    for batch in batches:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            answers: torch.Tensor = model(batch.images.to(device))
+        rows.append(batch.rows)
+        logits.append(answers.float().cpu().numpy())
+    return np.concatenate(rows), np.concatenate(logits) if logits else np.empty((0, 0), dtype=np.float32)
 
 
 def assemble(parts: Iterable[Answers], samples: int) -> NDArray[np.float32]:
-    """Logits [samples, classes] in the split's order. Raises ValueError unless every row was answered exactly once."""
+    """Logits [samples, classes] in the split's order, whatever parts they come in; a rank without batches has none.
+
+    Raises ValueError unless each of the rows 0 .. samples - 1 is answered exactly once.
+    """
     answered = [part for part in parts if len(part[0])]
-    rows = np.concatenate([part[0] for part in answered]) if answered else np.empty(0, dtype=np.int64)
-    if not np.array_equal(np.sort(rows), np.arange(samples)):
+    if not answered or not samples:
+        raise ValueError(f"{len(answered)} parts with answers to {samples} samples; judge a split that has samples")
+    rows = np.concatenate([part_rows for part_rows, _ in answered])
+    order = np.argsort(rows)
+    if not np.array_equal(rows[order], np.arange(samples)):
         raise ValueError(
-            f"{len(rows)} answers, {len(np.unique(rows))} of them distinct, to {samples} samples: one is due each"
+            f"{len(rows)} answers to {len(np.unique(rows))} rows ({rows.min()}..{rows.max()}) of a split of {samples}; "
+            "each row is due exactly one"
         )
-    return np.concatenate([part[1] for part in answered])[np.argsort(rows)]
+    return np.concatenate([logits for _, logits in answered])[order]
 
 
 def report(
@@ -91,22 +99,24 @@ def report(
     seed: int,
     bootstrap_samples: int,
 ) -> EvaluationResult:
-    """Metrics of logits [N, C] against labels [N]; a function of its arguments. Raises ValueError for N = 0."""
-    if not len(labels):
-        raise ValueError("a split without samples cannot be judged; choose another split")
-    losses = -log_probabilities(logits)[np.arange(len(labels)), labels]
+    """Metrics of logits [N, C] against labels [N], N at least 1. Pure. Raises RunError when a logit is not finite."""
+    losses = log_losses(logits, labels)
     predictions = logits.argmax(axis=1).astype(np.int64)
-    top5 = in_top(logits, labels, 5)
+    in_top5 = in_top(logits, labels, 5)
     confusion = confusion_matrix(labels, predictions, len(classes))
     recall, precision, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
     return EvaluationResult(
         samples=len(labels),
-        metrics={**confusion_metrics(confusion), "top5": float(top5.mean()), "log_loss": float(losses.mean())},
-        intervals=intervals(labels, predictions, top5, losses, len(classes), seed, bootstrap_samples),
+        metrics={
+            **confusion_metrics(confusion),
+            "top5": float(in_top5.mean()),
+            "log_loss": float(losses.mean()),
+        },
+        intervals=intervals(labels, predictions, in_top5, losses, len(classes), seed, bootstrap_samples),
         classes=tuple(
             ClassResult(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, name in enumerate(classes)
         ),
-        confusion=confusion,
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
     )

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from resnet_dist.model.resnet import STAGES, ResNetClassifier
+
+_STEM = ("conv1", "bn1", "relu", "maxpool")
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,25 @@ class StageSize:
     trainable: int
 
 
-def stage_of(parameter: str) -> str:
-    """The stage that a parameter or buffer of a ResNet belongs to, by its torchvision name."""
-    first = parameter.split(".", 1)[0]
-    return {"conv1": "stem", "bn1": "stem", "fc": "head"}.get(first, first)
+def stage_of(name: str) -> str:
+    """The stage that a parameter, buffer or module of a ResNet belongs to, by its torchvision name."""
+    first = name.split(".", 1)[0]
+    if first in _STEM:
+        return "stem"
+    return "head" if first == "fc" else first
 
 
 def frozen_stages(freeze_depth: int) -> tuple[str, ...]:
-    """The frozen prefix: () at 0, the stem at 1, all but the head at 5."""
+    """The frozen prefix: () at 0, the stem at 1, all but the head at 5. Raises ValueError outside of 0..5."""
+    if not 0 <= freeze_depth < len(STAGES):
+        raise ValueError(f"freeze_depth={freeze_depth} is not in 0..5; 5 freezes all but the head")
     return STAGES[:freeze_depth]
+
+
+def trainable_parameters(model: ResNetClassifier, freeze_depth: int) -> dict[str, nn.Parameter]:
+    """The parameters outside of the frozen prefix, by name."""
+    frozen = frozen_stages(freeze_depth)
+    return {name: parameter for name, parameter in model.named_parameters() if stage_of(name) not in frozen}
 
 
 def stage_sizes(model: ResNetClassifier, freeze_depth: int) -> list[StageSize]:

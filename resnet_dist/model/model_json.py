@@ -7,37 +7,38 @@ from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 
 SCHEMA = 1
+_MAX_CLASSES = 100_000
+_UNCHANGED = ("squeeze_excite", "widths", "quantisation")
+"""Keys of what an unchanged ResNet does not have: null."""
+_KEYS = {"schema", "arch", "classes", "dropout", *_UNCHANGED}
 
 
 def describe(model: ResNetClassifier) -> dict[str, Any]:
-    """What `rebuild` needs of a model. The last three stand for what an unchanged ResNet does not have."""
+    """What `rebuild` needs of a model, as plain values."""
     return {
         "schema": SCHEMA,
         "arch": model.arch,
         "classes": model.fc.out_features,
         "dropout": model.dropout,
-        "squeeze_excite": None,
-        "widths": None,
-        "quantisation": None,
+        **dict.fromkeys(_UNCHANGED),
     }
 
 
 def rebuild(description: dict[str, Any]) -> ResNetClassifier:
-    """The described network, with weights of seed 0. Raises RunError for anything this version does not know."""
-    known = {"schema", "arch", "classes", "dropout", "squeeze_excite", "widths", "quantisation"}
-    if description.get("schema") != SCHEMA or set(description) != known:
+    """The described network, with the weights of seed 0. Raises RunError for anything this version does not know."""
+    if description.get("schema") != SCHEMA or set(description) != _KEYS:
         raise RunError(
-            f"model.json with schema {description.get('schema')!r} and keys {sorted(description)} was written by "
-            f"another version; this one reads schema {SCHEMA} with {sorted(known)}"
+            f"model.json has schema {description.get('schema')!r} and keys {sorted(description)}; this version reads "
+            f"schema {SCHEMA} with {sorted(_KEYS)}: use the version that wrote it"
         )
-    if description["arch"] not in ARCHS:
-        raise RunError(f"model.json names arch {description['arch']!r}; known are {', '.join(ARCHS)}")
-    for key in ("squeeze_excite", "widths", "quantisation"):
+    for key in _UNCHANGED:
         if description[key] is not None:
             raise RunError(f"model.json has {key}={description[key]!r}, which this version cannot build; upgrade")
-    classes, dropout = description["classes"], description["dropout"]
-    if not isinstance(classes, int) or not 1 <= classes <= 1_000_000 or not 0.0 <= float(dropout) < 1.0:
-        raise RunError(
-            f"model.json has classes={classes!r}, dropout={dropout!r}; classes start at 1, dropout is in [0, 1)"
-        )
-    return build_model(cast("Arch", description["arch"]), classes, float(dropout), seed=0)
+    arch, classes, dropout = description["arch"], description["classes"], description["dropout"]
+    if arch not in ARCHS:
+        raise RunError(f"model.json has arch={arch!r}; this version knows {', '.join(ARCHS)}")
+    if type(classes) is not int or not 1 <= classes <= _MAX_CLASSES:
+        raise RunError(f"model.json has classes={classes!r}; they are a whole number in 1..{_MAX_CLASSES}")
+    if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
+        raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
+    return build_model(cast("Arch", arch), classes, float(dropout), seed=0)

@@ -8,11 +8,14 @@ from torch import nn
 
 from resnet_dist.config import Arch
 
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+STAGES: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
 class ResNetClassifier(nn.Module):
-    """Parameters and buffers are named as torchvision names them, so its weights load as they are."""
+    """Parameters and buffers are named as torchvision names them, so its weights load as they are.
+
+    Its children stand in the order in which they are computed; `resnet_dist.model.trunk` relies on it.
+    """
 
     def __init__(self, arch: Arch, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -20,7 +23,7 @@ class ResNetClassifier(nn.Module):
         with torch.device("meta"):
             network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes)
         network = cast("torchvision.models.ResNet", network.to_empty(device="cpu"))
-        self.arch = arch
+        self.arch: Arch = arch
         self.dropout = dropout
         self.conv1 = network.conv1
         self.bn1 = network.bn1
@@ -32,16 +35,10 @@ class ResNetClassifier(nn.Module):
         self.layer4 = network.layer4
         self.fc = network.fc
 
-    def stages(self) -> list[nn.Module]:
-        """The modules of STAGES but the head: stem, layer1 .. layer4; the same modules, not copies."""
-        stem = nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
-        return [stem, self.layer1, self.layer2, self.layer3, self.layer4]
-
     def forward(self, images: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [B, classes] of images float32 [B, 3, height, width]. `keep`: float32 [B, features], dropout's mask."""
-        features = images
-        for stage in self.stages():
-            features = stage(features)
+        """Logits [B, classes] of images float32 [B, 3, height, width]; `keep` as in `classify`."""
+        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         return classify(self.fc, pool(features), keep)
 
 
@@ -50,22 +47,22 @@ def pool(features: torch.Tensor) -> torch.Tensor:
     return features.mean((2, 3))
 
 
-def classify(fc: nn.Linear, pooled: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
-    """Logits [B, classes] from pooled features [B, features]; `keep` holds 0 or 1 / (1 - p) for each of them."""
+def classify(fc: nn.Module, pooled: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+    """Logits [B, classes] of pooled features [B, C]. `keep`: float32 [B, C], dropout's mask of 0 and 1 / (1 - p)."""
     return fc(pooled if keep is None else pooled * keep)
 
 
 def build_model(arch: Arch, num_classes: int, dropout: float, seed: int) -> ResNetClassifier:
-    """A network whose first weights are a function of the seed alone; no global generator is used."""
+    """A network in training mode whose first weights are a function of the seed; no global generator is used."""
     model = ResNetClassifier(arch, num_classes, dropout)
-    initialize_from_seed(model, seed)
+    _initialize_from_seed(model, seed)
     return model
 
 
-def initialize_from_seed(module: nn.Module, seed: int) -> None:
-    """torchvision's initialisation of ResNets (models/resnet.py) from a generator of our own."""
+def _initialize_from_seed(model: ResNetClassifier, seed: int) -> None:
+    """torchvision's initialisation of ResNets (models/resnet.py), drawn from a generator of its own."""
     generator = torch.Generator().manual_seed(seed % 2**63)
-    for part in module.modules():
+    for part in model.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(part, nn.BatchNorm2d):

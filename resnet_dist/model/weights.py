@@ -1,10 +1,11 @@
 """First weights: torchvision's, a file's, or another run's. Nothing pickled is ever executed."""
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
-from urllib.error import URLError
+from typing import cast
 from urllib.parse import urlparse
 
 import safetensors
@@ -15,30 +16,25 @@ import torchvision
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier
 
-_MAX_FILE_BYTES = 8 * 1024**3
+_MAX_FILE_BYTES = 4 * 1024**3
+"""Eight times the largest architecture's weights: room for a training checkpoint that holds them."""
 _HEAD = ("fc.weight", "fc.bias")
+_LISTED = 5
 
 Weights = dict[str, torch.Tensor]
 
 
-def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], Weights]) -> list[str]:
-    """Load first weights into a freshly built model; returns what a log should say of it.
+def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], Weights | None]) -> list[str]:
+    """Load first weights into a freshly built model on the CPU; returns what a log should say of it.
 
     `weights`: "none"; "imagenet" (torchvision's best for the architecture); a torchvision name such as IMAGENET1K_V2;
-    a .safetensors, .pth or .pt file; anything else is a run, which `find_run` turns into its weights. A head of
-    another size stays as the seed made it. Raises RunError for weights that are not there or do not fit otherwise.
+    a .safetensors, .pth or .pt file; anything else is a run, which `find_run` turns into its weights. A head for
+    another number of classes is left out: the seed's stays. Raises RunError for weights that are not there or do not
+    fit, and leaves the model as it is.
     """
     if weights == "none":
         return ["weights: none, initialised from the seed"]
-    if weights == "imagenet" or weights.upper().startswith("IMAGENET1K"):
-        found = _from_torchvision(model.arch, weights)
-    elif weights.endswith(".safetensors"):
-        found = _from_safetensors(Path(weights))
-    elif weights.endswith((".pth", ".pt")):
-        found = _from_pickle(Path(weights))
-    else:
-        found = find_run(weights)
-    return [f"weights: {weights}", *_load(model, found, weights)]
+    return [f"weights: {weights}", *_load(model, _find(model.arch, weights, find_run), weights)]
 
 
 def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
@@ -46,26 +42,43 @@ def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
     choices = torchvision.models.get_model_weights(arch)
     name = "DEFAULT" if weights == "imagenet" else weights.upper()
     if name not in choices.__members__:
-        valid = ", ".join(choices.__members__)
-        raise RunError(
-            f"model.weights={weights!r} is not one of torchvision's for {arch}; use imagenet, none or {valid}"
-        )
+        valid = ", ".join(choice for choice in choices.__members__ if choice != "DEFAULT")
+        raise RunError(f"model.weights={weights!r} is none of torchvision's for {arch}; use imagenet, {valid} or none")
     url = str(choices[name].url)
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name, url
 
 
+def _find(arch: str, weights: str, find_run: Callable[[str], Weights | None]) -> Weights:
+    if weights == "imagenet" or weights.upper().startswith("IMAGENET1K_"):
+        return _from_torchvision(arch, weights)
+    match Path(weights).suffix:
+        case ".safetensors":
+            return _from_safetensors(Path(weights))
+        case ".pth" | ".pt":
+            return _from_pickle(Path(weights))
+        case _:
+            found = find_run(weights)
+    if found is None:
+        raise RunError(
+            f"model.weights={weights!r} is no finished run; give one, a .safetensors or .pth file, imagenet or none"
+        )
+    return found
+
+
 def _from_torchvision(arch: str, weights: str) -> Weights:
     path, url = hub_file(arch, weights)
+    if path.exists():
+        return _from_pickle(path)
     try:
         state: object = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
-    except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise RunError(
-            f"model.weights={weights!r} of {arch} is not in torch hub's cache and cannot be fetched ({error}); download "
-            f"{url} elsewhere and put it at {path}, or start with --model.weights none or a file of your own"
+            f"model.weights={weights!r} of {arch} is not in torch hub's cache and cannot be fetched ({error}); "
+            f"download {url} elsewhere and put it at {path}, or start with model.weights=none or a file of your own"
         ) from error
-    return _tensors(state, str(path))
+    return _state_dict(state, str(path))
 
 
 def _from_safetensors(path: Path) -> Weights:
@@ -73,63 +86,92 @@ def _from_safetensors(path: Path) -> Weights:
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise RunError(f"weights file {path} cannot be read as safetensors: {error}") from error
+        raise RunError(f"weights file {path} cannot be read as safetensors ({error}); copy it again") from error
 
 
 def _from_pickle(path: Path) -> Weights:
-    _check_file(path)
     try:
+        _check_file(path)
         state: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own message advises to load it with weights_only=False, so it is not repeated.
         raise RunError(
-            f"weights file {path} holds more than tensors, and loading it could run code, so it was not loaded; store "
-            "the state_dict alone, or better as .safetensors"
+            f"weights file {path} is damaged or holds more than tensors; loading it could run code, so it was not "
+            "loaded; store model.state_dict() alone, or better as .safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise RunError(f"weights file {path} is damaged or no PyTorch file: {error}") from error
-    return _tensors(state, str(path))
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(f"weights file {path} is damaged or no PyTorch file ({error}); copy it again") from error
+    return _state_dict(state, str(path))
 
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise RunError(f"weights file {path} does not exist; give a .safetensors or .pth file, a run, imagenet or none")
     size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
     if size > _MAX_FILE_BYTES:
-        raise RunError(f"weights file {path} has {size} bytes; at most {_MAX_FILE_BYTES} are read")
+        raise RunError(f"weights file {path} has {size} bytes, more than the {_MAX_FILE_BYTES} that are read")
 
 
-def _tensors(state: object, source: str) -> Weights:
-    """The state_dict in what a file holds: itself, or under "state_dict" or "model", names with or without "module."."""
+def _state_dict(state: object, source: str) -> Weights:
+    """The tensors in what a file holds: it itself, or what it has under "state_dict" or "model"."""
     for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):  # pyright: ignore[reportUnknownMemberType]
-            state = cast("Mapping[str, Any]", state)[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        raise RunError(f"weights file {source} holds no state_dict of tensors; store model.state_dict()")
-    return {str(name).removeprefix("module."): value for name, value in cast("Weights", state).items()}
+        if isinstance(state, Mapping) and key in state:
+            state = cast("Mapping[str, object]", state)[key]
+    if not isinstance(state, Mapping):
+        raise RunError(f"weights file {source} holds a {type(state).__name__}, no state_dict; store model.state_dict()")
+    named = cast("Mapping[object, object]", state)
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    if len(tensors) < len(named):
+        other = next(name for name, value in named.items() if not isinstance(value, torch.Tensor))
+        raise RunError(f"weights file {source} has no tensor under {other!r}; store model.state_dict() alone")
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
 
 
 def _load(model: ResNetClassifier, found: Weights, source: str) -> list[str]:
     own = model.state_dict()
+    # Files older than this counter lack it, and nothing here reads it.
+    found = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | found
     messages: list[str] = []
-    if any(name in found and found[name].shape != own[name].shape for name in _HEAD):
-        before = next(found[name].shape[0] for name in _HEAD if name in found)
-        messages.append(f"head: {before} classes in the weights, {model.fc.out_features} here: replaced by a new one")
-        found = {name: value for name, value in found.items() if name not in _HEAD}
+    if _another_head(found, own):
+        messages.append(
+            f"head: {len(found['fc.bias'])} classes in the weights, {len(own['fc.bias'])} here: "
+            "replaced by a new one from the seed"
+        )
         found |= {name: own[name] for name in _HEAD}
-    # Files older than the counter lack it; nothing here reads it.
-    found = {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in found} | found
-    problems = [f"{name} is missing" for name in own if name not in found]
-    problems += [f"{name} is unknown" for name in found if name not in own]
-    problems += [
-        f"{name} is {list(found[name].shape)}, not {list(own[name].shape)}"
-        for name in own
-        if name in found and found[name].shape != own[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    if problems := _problems(found, own):
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise RunError(
-            f"weights {source} do not fit model.arch={model.arch}: {'; '.join(problems[:5])}{more}; "
-            "choose the architecture they were trained with"
+            f"weights {source} do not fit model.arch={model.arch}: {'; '.join(problems[:_LISTED])}{more}. "
+            "Choose the architecture that they were trained with"
         )
     model.load_state_dict(found)
     return messages
+
+
+def _another_head(found: Weights, own: Weights) -> bool:
+    """Whether the weights hold a whole linear head that differs in its number of classes only."""
+    if not all(name in found and found[name].ndim == own[name].ndim for name in _HEAD):
+        return False
+    weight, bias = (found[name] for name in _HEAD)
+    return weight.shape == (len(bias), own["fc.weight"].shape[1]) and len(bias) != len(own["fc.bias"])
+
+
+def _problems(found: Weights, own: Weights) -> list[str]:
+    problems = [f"{name} is missing" for name in own if name not in found]
+    problems += [f"{name} is unknown" for name in found if name not in own]
+    for name in (name for name in own if name in found):
+        value, expected = found[name], own[name]
+        if value.shape != expected.shape:
+            problems.append(f"{name} is {list(value.shape)}, not {list(expected.shape)}")
+        elif value.layout != torch.strided or value.is_meta or value.is_quantized:
+            problems.append(f"{name} is not a dense tensor of numbers")
+        elif value.is_floating_point() != expected.is_floating_point():
+            problems.append(f"{name} is {value.dtype}, not {expected.dtype}")
+        elif not bool(torch.isfinite(value).all()):
+            problems.append(f"{name} has values that are not finite")
+    return problems

@@ -8,7 +8,7 @@ import json
 import re
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -99,7 +99,7 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
             case PngImageFile():
                 plain = raw_mode in ("L", "RGB") and "transparency" not in image.info and not image.is_animated
             case BmpImageFile():
-                plain = raw_mode == "BGR" or (raw_mode == "L" and image.mode == "L")
+                plain = (raw_mode, image.mode) in (("BGR", "RGB"), ("L", "L")) and image.tile[0].codec_name == "raw"
             case _:
                 plain = False
         # Pillow reads a PNG to its end in search of an orientation, so that is done only where there may be one.
@@ -193,7 +193,7 @@ _ADAPTER = TypeAdapter(Preprocess)
 
 
 @contextmanager
-def _unreadable_on_failure() -> Iterator[None]:
+def _unreadable_on_failure() -> Generator[None]:
     """Damaged files make Pillow raise nearly anything."""
     try:
         yield
@@ -260,7 +260,7 @@ def _sixteen_bit_colour(again: ImageFile, high: NDArray[np.uint8], raw_mode: str
         for tile in again.tile
     ]
     again.load()
-    return (high[:, :, :3].astype(np.uint16) << 8) | np.asarray(again)[:, :, :3]
+    return high[:, :, :3].astype(np.uint16) * np.uint16(256) + np.asarray(again)[:, :, :3].astype(np.uint16)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

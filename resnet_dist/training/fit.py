@@ -9,7 +9,6 @@ from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step
 from resnet_dist.training.validation import validate
 
-
 _T = TypeVar("_T")
 
 

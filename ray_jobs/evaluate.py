@@ -1,0 +1,166 @@
+"""`resnet-dist evaluate`: judges a run's checkpoint on a split, through Pillow and the unfolded network."""
+
+import io
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from numpy.typing import NDArray
+
+from cluster.lease import read_history
+from cluster.ray_session import cluster_resources, ray_session
+from cluster.resources import WorkerPlan, local_resources, plan_workers
+from data_pipeline.errors import DataError
+from data_pipeline.samples import Samples
+from ray_jobs.config import JobConfig
+from ray_jobs.errors import ConfigError
+from ray_jobs.job_file import Tree, check, merged, print_config
+from ray_jobs.prepared_data import PreparedData, prepare_data
+from ray_jobs.run_directory import RunDirectory
+from resnet_dist.checkpoint import Which, load
+from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
+from resnet_dist.evaluation.metrics import log_probabilities
+from resnet_dist.model.model_json import rebuild
+from resnet_dist.runtime.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """A judged split."""
+
+    run: str
+    """URI of the run."""
+    split: str
+    checkpoint: str
+    """Name of the checkpoint that was judged."""
+    result: EvaluationResult
+
+
+def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
+    """Judge `checkpoint` (best, last or a step) of a run on a split (test where there is one, else val).
+
+    `overrides` change where it runs and, with data.root, which folder is judged; everything else is the run's own.
+    Writes evaluation/<split>.json and its predictions to the run. Raises RunError or DataError for what is not there.
+    """
+    storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
+    directory = RunDirectory.find(run, storage_root)
+    job = _job(directory, overrides)
+    if job.cluster.address is None:
+        plan_workers(job.cluster, *local_resources(job.cluster))
+    found = load(directory.store, _which(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    name, samples = _split(directory, prepare_data(job), job, split)
+    work = _Work(
+        model=found.model_json(),
+        weights=found.weights(),
+        preprocess=directory.read_preprocess(),
+        samples=samples,
+        batch_size=job.evaluation.batch_size,
+    )
+    with ray_session(job.cluster):
+        logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
+    result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
+    outcome = EvaluationOutcome(directory.uri, name, found.name, result)
+    summary = {"run": directory.uri, "split": name, "checkpoint": found.name, "data": job.data.root, **result.to_json()}
+    directory.write_evaluation(name, summary, _predictions(samples, logits))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each worker needs."""
+
+    model: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    preprocess: Preprocess
+    samples: Samples
+    batch_size: int
+
+
+def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
+    """Logits [N, C] in the split's order."""
+    remote = ray.remote(_answer_batches).options(
+        num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3
+    )
+    shared = ray.put(work)
+    parts = [remote.remote(shared, rank, plan) for rank in range(plan.num_workers)]
+    return assemble(ray.get(parts), len(work.samples))
+
+
+def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
+    """One worker's share: every num_workers-th of the split's fixed batches."""
+    torch.set_num_threads(plan.threads)
+    device = torch.device("cuda" if plan.use_gpu else "cpu")
+    model = rebuild(work.model)
+    model.load_state_dict(work.weights)
+    model.to(device)
+
+    def batches() -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        with ThreadPoolExecutor(plan.threads) as pool:
+            for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
+                rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
+                images = np.stack(list(pool.map(lambda row: _read(work, int(row)), rows)))
+                normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
+                yield rows, normalised.to(device)
+
+    return predict(model, batches())
+
+
+def _read(work: _Work, row: int) -> NDArray[np.uint8]:
+    return work.preprocess.read(Path(work.samples.path(row).decode(errors="surrogateescape")).read_bytes())
+
+
+def _job(directory: RunDirectory, overrides: Tree) -> JobConfig:
+    stored: dict[str, Any] = tomllib.loads(print_config(directory.read_config()))
+    # Where the run was trained says nothing of where it is judged.
+    stored.pop("cluster", None)
+    return check(merged(stored, overrides))
+
+
+def _which(checkpoint: str) -> Which:
+    match checkpoint:
+        case "best" | "last":
+            return checkpoint
+        case _ if checkpoint.isdecimal():
+            return int(checkpoint)
+        case _:
+            raise ConfigError(f"--checkpoint {checkpoint} is neither best, last nor the number of a step")
+
+
+def _split(
+    directory: RunDirectory, data: PreparedData, job: JobConfig, asked: str | None
+) -> tuple[str, Samples]:
+    """The split's name and samples, labelled by the run's classes."""
+    dataset = directory.read_dataset()
+    classes = tuple(str(name) for name in dataset["classes"])
+    if data.dataset.samples.classes != classes:
+        unknown = [name for name in data.dataset.samples.classes if name not in classes]
+        raise DataError(
+            f"{job.data.root} has the classes {', '.join(data.dataset.samples.classes)}, the run learnt "
+            f"{', '.join(classes)}" + (f"; {', '.join(unknown)} cannot be judged" if unknown else "")
+        )
+    name = asked or ("test" if "test" in data.counts else "val")
+    if name not in data.counts:
+        raise DataError(f"{job.data.root} has no split {name!r}; there are {', '.join(data.counts)}")
+    return name, data.split(name)
+
+
+def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
+    """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
+    probabilities = np.exp(log_probabilities(logits)).astype(np.float32)
+    table = pa.table({
+        "sample_id": list(samples.sample_ids),
+        "label": [samples.classes[label] for label in samples.labels],
+        "prediction": [samples.classes[label] for label in logits.argmax(axis=1)],
+        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1]),
+    })
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)  # pyright: ignore[reportUnknownMemberType]
+    return buffer.getvalue()

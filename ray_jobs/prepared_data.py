@@ -1,0 +1,86 @@
+"""The data of a job, found and checked on the driver before anything is started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from data_pipeline.index import Dataset, index_folder
+from data_pipeline.splits import assign_splits, split_csv
+from numpy.typing import NDArray
+
+from data_pipeline.errors import DataError
+from data_pipeline.samples import Samples
+from ray_jobs.config import JobConfig
+from resnet_dist.runtime.preprocess import Preprocess, decode_rgb, image_header
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A dataset whose every sample has a split."""
+
+    dataset: Dataset
+    splits: tuple[str, ...]
+    """train, val or test for each of the dataset's rows."""
+
+    def split(self, name: str) -> Samples:
+        """The samples of a split, sorted by sample id."""
+        return self.dataset.samples.select(np.flatnonzero(np.array(self.splits) == name))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each split that has any."""
+        return {name: self.splits.count(name) for name in ("train", "val", "test") if name in self.splits}
+
+    def split_csv(self) -> str:
+        """split.csv: every sample with its split, label, group and fold."""
+        return split_csv(self.dataset, self.splits)
+
+    def summary(self) -> dict[str, Any]:
+        """dataset.json: classes in order, fingerprint, counts and what was left out."""
+        return {
+            "schema": 1,
+            "classes": list(self.dataset.samples.classes),
+            "fingerprint": self.dataset.fingerprint,
+            "splits": self.counts,
+            "unreadable": [list(entry) for entry in self.dataset.unreadable],
+            "ignored_files": self.dataset.ignored,
+        }
+
+
+def prepare_data(job: JobConfig) -> PreparedData:
+    """Index, scan and split the job's folder. Raises DataError when it cannot be trained on."""
+    if not job.data.root:
+        raise DataError("data.root is not set: name an ImageFolder with --data.root DIR")
+    dataset = index_folder(job.data, decoder(job), partial(image_header, max_pixels=job.data.max_pixels), _probe(job))
+    return PreparedData(dataset, assign_splits(dataset, job.data, job.seed))
+
+
+def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
+    """The runtime's decoding with the job's bounds: the one definition of what an image's pixels are."""
+    return partial(decode_rgb, bit_depth=job.data.bit_depth, max_pixels=job.data.max_pixels)
+
+
+def preprocess_of(job: JobConfig) -> Preprocess:
+    """The contract that evaluation, prediction and exported models share."""
+    data = job.data
+    return Preprocess(
+        mode=data.resize,
+        size=data.image_size,
+        crop_fraction=data.crop_fraction,
+        pad_colour=data.pad_colour,
+        mean=data.mean,
+        std=data.std,
+        bit_depth=data.bit_depth,
+        max_pixels=data.max_pixels,
+    )
+
+
+def _probe(job: JobConfig) -> Callable[[list[bytes]], list[str | None]] | None:
+    """A file that training's own decoder cannot read must be found before training, where that is not Pillow."""
+    if job.data.source != "dali":
+        return None
+    from data_pipeline.dali_probe import probe  # noqa: PLC0415 - DALI loads in a second, and only if it is used
+
+    return probe

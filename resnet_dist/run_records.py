@@ -1,0 +1,122 @@
+"""Records of a run besides its checkpoints: metrics in parts, and the status that programs poll.
+
+Object stores cannot append, so metrics are parts that are written once. A part names the claim it was written under,
+and only parts whose claim is in the lease's history are read. JSON has no NaN or infinity: such numbers are stored as
+the texts "nan", "inf" and "-inf".
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from resnet_dist.checkpoint import Claim, Store, plain_number
+from resnet_dist.errors import RunError
+
+SCHEMA = 1
+_FOLDER = "metrics"
+
+Record = dict[str, float]
+"""Numbers by metric key, "step" among them."""
+State = Literal["starting", "running", "stopped", "done", "failed"]
+
+
+class MetricLog:
+    """Appends records; each flush is a part."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
+        self._sequence = 0
+        self._records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        """Add a record to the part that the next flush writes."""
+        self._records.append(record)
+
+    def flush(self) -> None:
+        """Store what was appended since the last flush."""
+        if self._records:
+            self._store.write(_part(self._claim[0], self._sequence), _encoded(self._claim, self._records))
+            self._sequence += 1
+            self._records = []
+
+
+def read_metrics(store: Store, believed: Collection[Claim]) -> list[Record]:
+    """All believed records in the order in which they were written. Raises RunError for a damaged part."""
+    return [record for _, _, records in _parts(store, believed) for record in records]
+
+
+def cut_back(store: Store, believed: Collection[Claim], step: int) -> None:
+    """Drop the records beyond a step: the run is continued from there and will write them again."""
+    for path, claim, records in _parts(store, believed):
+        kept = [record for record in records if record["step"] <= step]
+        if not kept:
+            store.delete(path)
+        elif len(kept) < len(records):
+            store.write(path, _encoded(claim, kept))
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing: status.json, for people and programs."""
+
+    state: State
+    submission: str
+    """Who started it: retries of one submission share it."""
+    generation: int = 0
+    """The lease generation of the worker group."""
+    step: int = 0
+    epoch: int = 0
+    """Epochs done."""
+    epochs: int = 0
+    steps_per_epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    """The newest value of each."""
+    images_per_second: float | None = None
+    eta_s: float | None = None
+    exit_code: int | None = None
+    message: str = ""
+    updated: str = ""
+    """UTC time, ISO 8601."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the time of this call."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        metrics = {name: plain_number(value) for name, value in self.metrics.items()}
+        return {"schema": SCHEMA, **asdict(self), "metrics": metrics, "updated": now}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From what `to_json` made; raises ValueError or TypeError for anything else."""
+        fields = dict(value)
+        if fields.pop("schema", None) != SCHEMA:
+            raise ValueError("status.json is of another version")
+        fields["metrics"] = {name: float(number) for name, number in fields["metrics"].items()}
+        return cls(**fields)
+
+
+def _part(generation: int, sequence: int) -> str:
+    return f"{_FOLDER}/part-{generation:06d}-{sequence:06d}.jsonl"
+
+
+def _encoded(claim: Claim, records: list[Record]) -> bytes:
+    header = {"schema": SCHEMA, "generation": claim[0], "token": claim[1]}
+    lines = [header, *({name: plain_number(value) for name, value in record.items()} for record in records)]
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
+
+
+def _parts(store: Store, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
+    parts: list[tuple[str, Claim, list[Record]]] = []
+    for name in store.list(_FOLDER):
+        path = f"{_FOLDER}/{name}"
+        try:
+            header, *lines = (json.loads(line) for line in store.read(path).decode().splitlines())
+            claim = (int(header["generation"]), str(header["token"]))
+            records = [{key: float(value) for key, value in line.items()} for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
+        if claim in believed:
+            parts.append((path, claim, records))
+    return parts

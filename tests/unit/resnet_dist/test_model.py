@@ -1,0 +1,159 @@
+"""The network, its first weights, its stages and model.json."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_dist.config import ARCHS, Arch
+from resnet_dist.errors import RunError
+from resnet_dist.model.freezing import frozen_stages, stage_of, stage_sizes, trainable_parameters
+from resnet_dist.model.model_json import describe, rebuild
+from resnet_dist.model.resnet import STAGES, build_model, classify, pool
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_names_and_shapes_are_torchvisions(arch: Arch) -> None:
+    with torch.device("meta"):
+        reference = torchvision.models.get_model(arch, weights=None, num_classes=7)
+    own = build_model(arch, 7, 0.0, seed=0).state_dict() if arch in ("resnet18", "resnext50_32x4d") else None
+    if own is None:  # the large ones on the meta device: initialising them takes seconds
+        from resnet_dist.model.resnet import ResNetClassifier
+
+        own = ResNetClassifier(arch, 7, 0.0).state_dict()
+    expected = {name: (value.shape, value.dtype) for name, value in reference.state_dict().items()}
+    assert {name: (value.shape, value.dtype) for name, value in own.items()} == expected
+    assert list(own) == list(reference.state_dict())
+
+
+def test_computes_what_torchvision_computes() -> None:
+    model = build_model("resnet18", 5, 0.0, seed=3).eval()
+    reference = torchvision.models.resnet18(num_classes=5).eval()
+    reference.load_state_dict(model.state_dict())
+    images = torch.randn((2, 3, 40, 56), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-6)
+
+
+def test_first_weights_are_the_seeds_and_leave_global_generators_alone() -> None:
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - it is what is watched
+    first, again, other = (build_model("resnet18", 4, 0.1, seed) for seed in (5, 5, 6))
+    torch.manual_seed(123)
+    elsewhere = build_model("resnet18", 4, 0.1, seed=5)
+    torch.set_rng_state(torch_before)
+    build_model("resnet18", 4, 0.1, seed=5)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    numpy_after = np.random.get_state()  # noqa: NPY002
+    assert all(np.array_equal(a, b) for a, b in zip(numpy_before, numpy_after, strict=True))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        assert torch.equal(value, elsewhere.state_dict()[name])
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_building_does_not_touch_the_global_generator_from_any_state() -> None:
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        build_model("resnet18", 3, 0.0, seed=9)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_first_weights_are_distributed_as_torchvisions() -> None:
+    own, reference = build_model("resnet18", 1000, 0.0, seed=0), torchvision.models.resnet18()
+    for (name, value), theirs in zip(own.named_parameters(), reference.parameters(), strict=True):
+        if value.ndim == 1 and name != "fc.bias":
+            assert torch.equal(value, theirs), name
+        else:
+            assert value.std().item() == pytest.approx(theirs.std().item(), rel=0.1), name
+            assert abs(value.mean().item()) < 5 * theirs.std().item() / value.numel() ** 0.5, name
+    for name, buffer in own.named_buffers():
+        assert torch.equal(buffer, dict(reference.named_buffers())[name])
+
+
+def test_keep_scales_pooled_features() -> None:
+    model = build_model("resnet18", 3, 0.5, seed=0).eval()
+    images = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(images), model(images, torch.ones(2, 512)))
+        assert torch.equal(model(images, torch.zeros(2, 512)), model.fc.bias.expand(2, 3))
+    features = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert pool(features).tolist() == [[5.5, 17.5]]
+    assert classify(torch.nn.Identity(), pool(features), torch.tensor([[0.0, 2.0]])).tolist() == [[0.0, 35.0]]
+
+
+def test_stage_table_adds_up() -> None:
+    model = build_model("resnet50", 10, 0.0, seed=0)
+    sizes = {depth: stage_sizes(model, depth) for depth in range(6)}
+    total = sum(parameter.numel() for parameter in model.parameters())
+    for depth, rows in sizes.items():
+        assert [row.stage for row in rows] == list(STAGES)
+        assert sum(row.parameters for row in rows) == total
+        assert [row.trainable == 0 for row in rows] == [index < depth for index in range(6)]
+        trainable = trainable_parameters(model, depth)
+        assert sum(row.trainable for row in rows) == sum(value.numel() for value in trainable.values())
+    assert sizes[0][0].parameters == 64 * 3 * 49 + 2 * 64
+    assert sizes[0][5].parameters == 2048 * 10 + 10
+    assert list(trainable_parameters(model, 5)) == ["fc.weight", "fc.bias"]
+
+
+def test_stage_of_every_name_is_a_stage_in_order() -> None:
+    model = build_model("resnet18", 2, 0.0, seed=0)
+    found = [stage_of(name) for name, _ in model.named_children()]
+    assert list(dict.fromkeys(found)) == list(STAGES)
+    assert stage_of("layer2.0.downsample.1.running_mean") == "layer2"
+    assert frozen_stages(0) == ()
+    assert frozen_stages(5) == STAGES[:5]
+    for depth in (-1, 6):
+        with pytest.raises(ValueError, match=rf"freeze_depth={depth} is not in 0\.\.5"):
+            frozen_stages(depth)
+
+
+def test_model_json_rebuilds_the_same_network() -> None:
+    model = build_model("resnet34", 6, 0.25, seed=8)
+    again = rebuild(json.loads(json.dumps(describe(model))))
+    assert describe(again) == describe(model)
+    again.load_state_dict(model.state_dict())
+
+
+@given(
+    st.sampled_from(
+        [
+            {"schema": 2},
+            {"schema": None},
+            {"arch": "vgg16"},
+            {"arch": ["resnet18"]},
+            {"classes": 0},
+            {"classes": True},
+            {"classes": 2.0},
+            {"classes": 10**9},
+            {"dropout": 1.0},
+            {"dropout": -0.1},
+            {"dropout": "0.1"},
+            {"dropout": float("nan")},
+            {"dropout": None},
+            {"squeeze_excite": {"reduction": 16}},
+            {"widths": [64]},
+            {"quantisation": "int8"},
+            {"unknown": 1},
+        ]
+    )
+)
+def test_model_json_refuses_what_it_does_not_know(change: dict[str, object]) -> None:
+    description = {**describe(build_model("resnet18", 2, 0.0, seed=0)), **change}
+    with pytest.raises(RunError, match="|".join(change)):
+        rebuild(description)
+
+
+@pytest.mark.parametrize("key", ["schema", "arch", "classes", "dropout", "squeeze_excite", "widths", "quantisation"])
+def test_model_json_must_be_complete(key: str) -> None:
+    description = describe(build_model("resnet18", 2, 0.0, seed=0))
+    del description[key]
+    with pytest.raises(RunError, match="keys"):
+        rebuild(description)
