@@ -8,7 +8,6 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -61,7 +60,7 @@ class _Record:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         value: Any = json.loads(data)
-        if not isinstance(value, Mapping) or value["schema"] != SCHEMA:
+        if value["schema"] != SCHEMA:
             raise ValueError("no lease of this version")
         return cls(
             generation=int(value["generation"]),

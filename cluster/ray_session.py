@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -45,7 +45,7 @@ def ray_session(cluster: ClusterConfig) -> Generator[None]:
             _temp_dir=folder,
         )
         # Some of Ray's own actors look for a cluster by themselves, and with several on a host find the wrong one.
-        os.environ["RAY_ADDRESS"] = str(context.address_info["address"])
+        os.environ["RAY_ADDRESS"] = str(context.address_info["address"])  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType]
         yield
     finally:
         ray.shutdown()
@@ -57,7 +57,7 @@ def ray_session(cluster: ClusterConfig) -> Generator[None]:
 
 def cluster_resources() -> tuple[int, int]:
     """CPUs and GPUs of the whole Ray that this process is connected to."""
-    total = ray.cluster_resources()
+    total: Mapping[str, float] = ray.cluster_resources()  # pyright: ignore[reportUnknownVariableType]
     return int(total.get("CPU", 0)), int(total.get("GPU", 0))
 
 

@@ -1,5 +1,9 @@
 """Durable storage: whole files under a root on any pyarrow filesystem, written so that they are never seen in part."""
 
+# pyarrow carries no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
+
 import errno
 import os
 import secrets

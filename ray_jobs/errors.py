@@ -62,5 +62,5 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
         text = f"{type(error).__name__}: {error}{hint}"
     else:
         text = str(error)
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {text}".replace("\n", "\n       ") + "\n")
     return code

@@ -134,9 +134,7 @@ def _which(checkpoint: str) -> Which:
             raise ConfigError(f"--checkpoint {checkpoint} is neither best, last nor the number of a step")
 
 
-def _split(
-    directory: RunDirectory, data: PreparedData, job: JobConfig, asked: str | None
-) -> tuple[str, Samples]:
+def _split(directory: RunDirectory, data: PreparedData, job: JobConfig, asked: str | None) -> tuple[str, Samples]:
     """The split's name and samples, labelled by the run's classes."""
     dataset = directory.read_dataset()
     classes = tuple(str(name) for name in dataset["classes"])
@@ -155,12 +153,14 @@ def _split(
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
     """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
     probabilities = np.exp(log_probabilities(logits)).astype(np.float32)
-    table = pa.table({
-        "sample_id": list(samples.sample_ids),
-        "label": [samples.classes[label] for label in samples.labels],
-        "prediction": [samples.classes[label] for label in logits.argmax(axis=1)],
-        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1]),
-    })
+    table = pa.table(
+        {
+            "sample_id": list(samples.sample_ids),
+            "label": [samples.classes[label] for label in samples.labels],
+            "prediction": [samples.classes[label] for label in logits.argmax(axis=1)],
+            "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1]),
+        }
+    )
     buffer = io.BytesIO()
     pq.write_table(table, buffer)  # pyright: ignore[reportUnknownMemberType]
     return buffer.getvalue()

@@ -14,9 +14,9 @@ def identity(job: JobConfig, fingerprint: str) -> dict[str, Any]:
 
 
 def difference(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """A line for each field in which two identities differ."""
+    """A line for each field in which two identities differ: "optimizer.learning_rate: 0.01 -> 0.05"."""
     return [
-        f"{key}: {stored.get(key, 'absent')} in the stored run, {asked.get(key, 'absent')} asked for"
+        f"{key}: {stored.get(key, 'absent')} -> {asked.get(key, 'absent')}"
         for key in sorted(stored.keys() | asked.keys())
         if stored.get(key) != asked.get(key)
     ]

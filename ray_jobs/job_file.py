@@ -2,8 +2,9 @@
 
 import difflib
 import json
+import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,31 +35,43 @@ def read_job_text(text: str, source: str) -> JobConfig:
 
 def check(tree: Tree) -> JobConfig:
     """The validated job. Raises ConfigError that names every problem by its dotted key."""
-    try:
-        return JobConfig.model_validate(dict(tree))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problem(problem) for problem in error.errors())) from None
+    problems = list(_unfit(tree, ""))
+    if not problems:
+        try:
+            # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.
+            return JobConfig.model_validate_json(json.dumps(tree), strict=True)
+        except ValidationError as error:
+            problems = [_problem(problem) for problem in error.errors()]
+    raise ConfigError("\n".join(problems))
 
 
-def dotted_fields(model: type[BaseModel] = JobConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every field that holds a value, by its dotted name: ("name", ...), ("data.root", ...), ..."""
+def dotted_fields(
+    model: type[BaseModel] = JobConfig, prefix: str = ""
+) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
+    """Every field that holds a value: its dotted name ("name", "data.root", ...), its section, itself."""
     for name, field in model.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             yield from dotted_fields(section, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", field
+            yield f"{prefix}{name}", model, field
 
 
-def nearest(key: str, known: list[str]) -> str | None:
-    """The known dotted key most like a wrong one: by the whole, else by its last part."""
+def nearest(key: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The known dotted keys most like a wrong one: in its own section, else anywhere; none where none is alike."""
     key = key.replace("-", "_")
-    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if whole:
-        return whole[0]
-    by_last = {name.rsplit(".", 1)[-1]: name for name in known}
-    last = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1, cutoff=0.6)
-    return by_last[last[0]] if last else None
+    section, _, last = key.rpartition(".")
+    inside = [name for name in known if section and name.startswith(f"{section}.")]
+    for candidates in (inside, known):
+        lasts = list(dict.fromkeys(name.rpartition(".")[2] for name in candidates))
+        alike = difflib.get_close_matches(last, lasts, n=1) or [name for name in lasts if _initials(name) == last]
+        if alike:
+            return tuple(name for name in candidates if name.rpartition(".")[2] == alike[0])
+    return () if inside else tuple(difflib.get_close_matches(key, known, n=1))
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def print_config(job: JobConfig) -> str:
@@ -81,12 +94,31 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
 
 def merged(base: Tree, top: Tree) -> dict[str, Any]:
     """Two nested trees as one, `top` winning."""
-    merged = dict(base)
+    both = dict(base)
     for key, value in top.items():
-        below = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = merged(cast("Tree", below), cast("Tree", value)) if both else value
-    return merged
+        below = both.get(key)
+        nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+        both[key] = merged(cast("Tree", below), cast("Tree", value)) if nested else value
+    return both
+
+
+def _unfit(value: object, key: str) -> Iterator[str]:
+    """Problems with values that no field could hold."""
+    match value:
+        case Mapping():
+            for name, below in cast("Mapping[object, object]", value).items():
+                yield from _unfit(below, f"{key}.{name}" if key else str(name))
+        case list() | tuple():
+            for item in cast("Sequence[object]", value):
+                yield from _unfit(item, key)
+        case float() if not math.isfinite(value):
+            yield f"{key}={value}: must be finite"
+        case str() if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            yield f"{key}={value!r}: is not UTF-8; rename it"
+        case bool() | int() | float() | str() | None:
+            pass
+        case _:
+            yield f"{key}={value}: a {type(value).__name__}; use text, a number, true, false or a list of them"
 
 
 def _problem(problem: Any) -> str:
@@ -94,8 +126,12 @@ def _problem(problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     match problem["type"]:
         case "extra_forbidden":
-            near = nearest(key, [*JobConfig.model_fields, *(name for name, _ in dotted_fields())])
-            return f"{key}: unknown key" + (f"; did you mean {near}?" if near else "")
+            known = [name for name, _, _ in dotted_fields()]
+            sections = [name for name in JobConfig.model_fields if name not in known]
+            near = nearest(key, [*known, *sections])
+            below = [name for name in known if name.startswith(f"{key.rpartition('.')[0]}.")]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(below or sections)}"
+            return f"{key}: unknown key; {hint}"
         case "value_error":
             return message
         case _:
@@ -119,9 +155,9 @@ def _fields(section: BaseModel) -> list[str]:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
             continue
-        default = "unset" if field.default is None else _toml(field.default)
+        default = "unset" if field.default is None else toml_value(field.default)
         lines += _comment(f"{field.description} Default: {default}")
-        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+        lines.append(f"# {name} = unset" if value is None else f"{name} = {toml_value(value)}")
     return lines
 
 
@@ -129,12 +165,12 @@ def _comment(text: str | None) -> list[str]:
     return [f"# {line.strip()}" for line in (text or "").splitlines()]
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
     """A TOML value: the config holds only booleans, numbers, text and tuples of them."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in cast('tuple[object, ...]', value))}]"
+        return f"[{', '.join(toml_value(item) for item in cast('tuple[object, ...]', value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's, except that TOML also wants DEL escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -4,8 +4,7 @@ import os
 import tempfile
 import threading
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import ray.train
 import ray.train.torch
@@ -222,9 +221,14 @@ def _write_end(run: RunDirectory, submission: str, error: BaseException | None) 
         return
     code = ExitCode.DONE if error is None else exit_code_of(error)
     before = run.read_status() or Status(state="starting", submission=submission)
-    state = {ExitCode.DONE: "done", ExitCode.INTERRUPTED: "stopped"}.get(code, "failed")
-    fields: dict[str, Any] = {**vars(before), "submission": submission, "state": state, "exit_code": int(code)}
-    status = Status(**{**fields, "eta_s": None, "message": "" if error is None else str(error)[:2000]})
+    status = replace(
+        before,
+        submission=submission,
+        state="done" if code is ExitCode.DONE else "stopped" if code is ExitCode.INTERRUPTED else "failed",
+        exit_code=int(code),
+        eta_s=None,
+        message="" if error is None else str(error)[:2000],
+    )
     try:
         run.write_status(status)
     except StorageError:

@@ -68,5 +68,5 @@ def in_top(logits: NDArray[np.float32], labels: NDArray[np.int64], count: int) -
     All are in the top of `count` or fewer classes; `in_top(..., 1)` is `logits.argmax(1) == labels`.
     """
     own = logits[np.arange(len(labels)), labels][:, None]
-    is_lower = np.less(np.arange(logits.shape[1])[None], labels[:, None])
+    is_lower = np.arange(logits.shape[1], dtype=np.int64)[None] < labels[:, None]
     return np.sum((logits > own) | ((logits == own) & is_lower), axis=1) < count

@@ -6,7 +6,7 @@ during the step, PyTorch leaves each microbatch's own mean and unbiased variance
 off after its forward pass. So SyncBatchNorm has nothing to add.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -23,7 +23,7 @@ class RunningStatistics:
         self.width = sum(buffer.numel() for buffer in self._present())
 
     @contextmanager
-    def of_microbatches(self) -> Iterator[None]:
+    def of_microbatches(self) -> Generator[None]:
         """Within: `read` gives the last microbatch's own statistics. After: buffers are as they were before."""
         before = self.read()
         momenta = [layer.momentum for layer in self._layers]
@@ -69,7 +69,7 @@ class RunningStatistics:
     @torch.no_grad()
     def _write(self, values: torch.Tensor) -> None:
         buffers = self._present()
-        for buffer, part in zip(buffers, values.split([buffer.numel() for buffer in buffers]), strict=True):
+        for buffer, part in zip(buffers, torch.split(values, [buffer.numel() for buffer in buffers]), strict=True):
             buffer.copy_(part)
 
 

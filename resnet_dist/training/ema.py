@@ -1,6 +1,6 @@
 """An exponential moving average of the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -23,12 +23,12 @@ class Ema:
         """
         rate = 1.0 - min(self._decay, (1 + step) / (10 + step))
         averages = list(self.averages.values())
-        towards = torch._foreach_sub(list(self._parameters.values()), averages)  # pyright: ignore[reportPrivateUsage]
-        torch._foreach_mul_(towards, (~skip).to(torch.float32) * rate)  # pyright: ignore[reportPrivateUsage]
-        torch._foreach_add_(averages, towards)  # pyright: ignore[reportPrivateUsage]
+        towards = torch._foreach_sub(list(self._parameters.values()), averages)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+        torch._foreach_mul_(towards, (~skip).to(torch.float32) * rate)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+        torch._foreach_add_(averages, towards)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Within, the module's weights are the averages."""
         weights = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._assign(self.averages)

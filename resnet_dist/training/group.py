@@ -32,7 +32,7 @@ class Group:
 
     def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """The ranks' rows one after the other, of ranks with different numbers of them: [sum of n, ...]."""
-        counts = self.gather(torch.tensor([len(rows)], device=rows.device)).flatten().tolist()
+        counts: list[int] = self.gather(torch.tensor([len(rows)], device=rows.device)).flatten().tolist()  # pyright: ignore[reportUnknownVariableType]
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
         return torch.cat([part[:count] for part, count in zip(self.gather(padded), counts, strict=True)])

@@ -63,7 +63,7 @@ class ExactReduction:
         # A parameter's part of the sum has its strides: channels_last gradients are then added in memory order.
         self._parts = [
             part.as_strided(parameter.shape, parameter.stride())
-            for part, parameter in zip(self._sum.split(sizes), self._parameters, strict=True)
+            for part, parameter in zip(torch.split(self._sum, sizes), self._parameters, strict=True)
         ]
         self._gradients = [torch.empty_like(parameter) for parameter in self._parameters]
 
@@ -85,7 +85,7 @@ class ExactReduction:
     @torch.no_grad()
     def finish(self) -> None:
         """Sum over the ranks, round to float32 once, and start again from zero."""
-        for bucket in self._sum.split(_BUCKET_NUMBERS):
+        for bucket in torch.split(self._sum, _BUCKET_NUMBERS):
             self._group.sum_(bucket)
         for part, gradient, parameter in zip(self._parts, self._gradients, self._parameters, strict=True):
             gradient.copy_(part)

@@ -1,0 +1,188 @@
+"""Which images train, which monitor the training and which judge its result; stored as CSV."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from io import StringIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.config import DataConfig
+from data_pipeline.errors import DataError
+from data_pipeline.image_folder import SPLITS
+from data_pipeline.index import Dataset
+from data_pipeline.randomness import Purpose, draw
+from data_pipeline.samples import key_of
+
+TRAIN, VAL, TEST = range(3)
+"""Positions in `SPLITS`."""
+
+_COLUMNS = ["sample_id", "split", "label", "group", "fold"]
+
+
+def assign_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
+    """The dataset with a split for every row.
+
+    Splits that are folders stay. Where there is train/ without val/, val is carved out of train; where there are
+    only class folders, val and test are carved out of all.
+    """
+    given = set(dataset.splits)
+    if given == {None}:
+        rows, test_fraction = np.arange(len(dataset)), data.test_fraction
+    elif "val" not in given:
+        rows, test_fraction = dataset.rows("train"), 0.0
+    else:
+        return dataset
+    carved = carve(
+        dataset.samples.keys[rows],
+        dataset.samples.labels[rows],
+        [dataset.groups[row] for row in rows],
+        data.val_fraction,
+        test_fraction,
+        seed,
+    )
+    splits = list(dataset.splits)
+    for row, split in zip(rows.tolist(), carved.tolist(), strict=True):
+        splits[row] = SPLITS[split]
+    return replace(dataset, splits=tuple(splits))
+
+
+def carve(
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.int64],
+    groups: list[str | None],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Positions in SPLITS for N samples: int64 [N], stratified by label, groups whole.
+
+    Each class gives its share to val and test: rounded, one image at least where it has enough, and always keeps
+    one for train; a class of one is only trained on, one of two has no test. Groups go, largest first, where they
+    leave the least to be desired, and the images without a group make up the shares. A row's split depends on its
+    own key and on which others there are, not on their order.
+    """
+    classes, label_rows = np.unique(labels, return_inverse=True)
+    targets = np.array([_shares(int(count), val_fraction, test_fraction) for count in np.bincount(label_rows)])
+    splits = np.full(len(keys), -1, dtype=np.int64)
+    _place_groups(splits, label_rows, groups, targets, seed)
+    bits = draw(seed, Purpose.SPLIT, 0, keys, 1)[:, 0]
+    for label in range(len(classes)):
+        members = np.flatnonzero(label_rows == label)
+        placed = np.bincount(splits[members][splits[members] >= 0], minlength=3)
+        alone = members[splits[members] < 0]
+        alone = alone[np.lexsort((keys[alone], bits[alone]))]
+        can_leave = len(alone) - (placed[TRAIN] == 0)
+        val = min(max(targets[label][VAL] - placed[VAL], 0), can_leave)
+        test = min(max(targets[label][TEST] - placed[TEST], 0), can_leave - val)
+        splits[alone] = np.repeat([VAL, TEST, TRAIN], [val, test, len(alone) - val - test])
+    return splits
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One line of split.csv."""
+
+    sample_id: str
+    split: str
+    """train, val or test."""
+    label: str
+    """Name of the class."""
+    group: str | None
+    """Images of one group share a split; None: alone. Empty in the file."""
+    fold: int | None
+    """Part of a cross-validation, from 0 on; None: none. Empty in the file."""
+
+
+def split_rows(dataset: Dataset) -> list[SplitRow]:
+    """The rows of split.csv for a dataset whose splits are assigned."""
+    samples = dataset.samples
+    labels: list[int] = samples.labels.tolist()
+    return [
+        SplitRow(sample_id, split or "", samples.classes[label], group, None)
+        for sample_id, split, label, group in zip(
+            samples.sample_ids, dataset.splits, labels, dataset.groups, strict=True
+        )
+    ]
+
+
+def write_split_csv(rows: Iterable[SplitRow]) -> str:
+    """The text of split.csv: RFC 4180, a header and one record for each row."""
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    for row in rows:
+        fold = "" if row.fold is None else row.fold
+        writer.writerow([row.sample_id, row.split, row.label, row.group or "", fold])
+    return text.getvalue()
+
+
+def read_split_csv(text: str) -> list[SplitRow]:
+    """The rows of split.csv. Raises DataError for other columns, an unknown split, or a sample listed twice."""
+    records = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        header, *lines = records
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"split.csv is damaged ({error}); it must be CSV with the columns {_COLUMNS}") from error
+    if header != _COLUMNS:
+        raise DataError(f"split.csv has the columns {header}; they must be {_COLUMNS}")
+    rows = [_row(line, number) for number, line in enumerate(lines, start=2)]
+    seen: set[str] = set()
+    for row in rows:
+        if row.sample_id in seen:
+            raise DataError(f"split.csv lists sample_id={row.sample_id!r} twice; remove one of the lines")
+        seen.add(row.sample_id)
+    return rows
+
+
+def _row(line: list[str], number: int) -> SplitRow:
+    if len(line) != len(_COLUMNS):
+        raise DataError(f"split.csv: record {number} has {len(line)} columns; there must be {len(_COLUMNS)}")
+    sample_id, split, label, group, fold = line
+    if split not in SPLITS:
+        raise DataError(f"split.csv: record {number} has split={split!r}; use one of {', '.join(SPLITS)}")
+    if fold and not (fold.isascii() and fold.isdigit() and len(fold) < 10):
+        raise DataError(
+            f"split.csv: record {number} has fold={fold!r}; use a whole number from 0 on, or leave it empty"
+        )
+    return SplitRow(sample_id, split, label, group or None, int(fold) if fold else None)
+
+
+def _shares(count: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
+    """How many of a class's images go to train, val and test."""
+    val = max(int(count * val_fraction + 0.5), int(val_fraction > 0.0 and count >= 2))
+    test = max(int(count * test_fraction + 0.5), int(test_fraction > 0.0 and count >= 3))
+    while val + test >= count:
+        val, test = (val - 1, test) if val > test else (val, test - 1)
+    return count - val - test, val, test
+
+
+def _place_groups(
+    splits: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    groups: list[str | None],
+    targets: NDArray[np.int64],
+    seed: int,
+) -> None:
+    """Fill in the splits of rows that have a group. `targets`: int64 [classes, 3]."""
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        if group is not None:
+            members.setdefault(group, []).append(row)
+    names = sorted(members)
+    bits = draw(seed, Purpose.SPLIT, 0, np.array([key_of(name) for name in names], dtype=np.uint64), 1)[:, 0]
+    order = sorted(range(len(names)), key=lambda place: (-len(members[names[place]]), bits[place]))
+    placed = np.zeros_like(targets)
+    unplaced = targets.sum(axis=1)
+    for place in order:
+        rows = members[names[place]]
+        label, count = np.unique(labels[rows], return_counts=True)
+        unplaced[label] -= count
+        missing = (targets[label] - placed[label]) / np.maximum(targets[label], 1)
+        wanted = count @ missing
+        if np.any(placed[label, TRAIN] + unplaced[label] == 0):
+            wanted[[VAL, TEST]] = -np.inf  # the class would have nothing to train on
+        split = int(np.argmax(wanted))
+        placed[label, split] += count
+        splits[rows] = split

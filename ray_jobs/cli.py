@@ -1,0 +1,163 @@
+"""The command line. Commands import what they run when they run it: help and wrong usage answer at once."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
+
+from ray_jobs.errors import ConfigError, ExitCode, explain
+from ray_jobs.flags import job_flags
+from ray_jobs.identity import belongs
+from ray_jobs import job_file
+from ray_jobs.job_file import dotted_fields, nearest, read_job
+
+_COMMAND = Group.create_ordered("command")
+
+if TYPE_CHECKING:
+    JobFlags = EvaluateFlags = DoctorFlags = dict[str, Any]
+else:
+    _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
+    JobFlags = job_flags()
+    EvaluateFlags = job_flags(
+        lambda name: name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
+    )
+    DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
+
+Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
+
+app = App(
+    name="resnet-dist",
+    help="From a folder of labelled photographs to a verified ResNet, on a laptop or a shared pool of GPUs.",
+    help_format="plaintext",
+    help_epilogue="--debug, anywhere, shows where an error comes from. Exit codes: 0 done, 1 failed, 2 wrong usage or "
+    "configuration, 3 unusable data, run or storage, 4 a quality gate said no, 130 interrupted.",
+    version=lambda: version("resnet-dist"),
+    version_flags=("--version",),
+    suppress_keyboard_interrupt=False,
+)
+data = App(name="data", help="Make and prepare data sets.")
+app.command(data)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line (by default the process's own) and return its exit code."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    try:
+        code = app(
+            [token for token in tokens if token != "--debug"],  # noqa: S105 - no password
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except UnknownOptionError as error:
+        return explain(ConfigError(_unknown(error)), debug)
+    except CycloptsError as error:
+        return explain(ConfigError(f"{str(error).strip()} See --help."), debug)
+    except (Exception, KeyboardInterrupt) as error:
+        return explain(error, debug)
+    return ExitCode.DONE if code is None else int(code)
+
+
+@app.command
+def train(
+    *,
+    config: Config = None,
+    print_config: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    job: Annotated[JobFlags, Parameter("*")] | None = None,
+) -> None:
+    """Train a classifier, or go on with a run of the same name and identity.
+
+    A flag wins over the file, the file over the defaults.
+    Lists are several values: --data.mean 0.5 0.5 0.5. "none" unsets what may be unset.
+
+    Parameters
+    ----------
+    config
+        A TOML file with any of the keys below; --print-config shows its form.
+    print_config
+        Print the complete job that would run, as TOML, and stop.
+    """
+    resolved = read_job(config, job or {})
+    if print_config:
+        sys.stdout.write(job_file.print_config(resolved))
+        return
+    from ray_jobs.show import show_training
+    from ray_jobs.train import run_train
+
+    show_training(run_train(resolved))
+
+
+@app.command
+def evaluate(
+    run: Annotated[str, Parameter(group=_COMMAND)],
+    *,
+    split: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
+    job: Annotated[EvaluateFlags, Parameter("*")] | None = None,
+) -> None:
+    """Judge a run's model on a split, with 95 % intervals; data.root is the run's own unless given.
+
+    Parameters
+    ----------
+    run
+        A path, a URI, or the name of a run under storage.root.
+    split
+        train, val or test; by default test where there is one, else val.
+    checkpoint
+        best, last, or the number of a step.
+    """
+    overrides = job or {}
+    read_job(None, overrides)
+    from ray_jobs.evaluate import run_evaluate
+    from ray_jobs.show import show_evaluation
+
+    show_evaluation(run_evaluate(run, split, checkpoint, overrides))
+
+
+@data.command
+def sample(
+    name: Annotated[Literal["digits", "fashion-mnist"], Parameter(group=_COMMAND)],
+    folder: Annotated[Path, Parameter(group=_COMMAND)],
+) -> None:
+    """Write a small public data set as a folder of images for each class.
+
+    Parameters
+    ----------
+    name
+        digits: 1797 handwritten digits, bundled with scikit-learn. fashion-mnist: 70,000 garments, downloaded once.
+    folder
+        Where to; a folder that is not there yet, or the same sample.
+    """
+    from ray_jobs.sample_data import write_sample
+    from ray_jobs.show import show_line
+
+    show_line(f"{write_sample(name, folder)} images in {folder}")
+
+
+@app.command
+def doctor(*, config: Config = None, job: Annotated[DoctorFlags, Parameter("*")] | None = None) -> ExitCode:
+    """Check whether this machine can run jobs, and say how to mend what cannot.
+
+    Parameters
+    ----------
+    config
+        The TOML file of a job to check for.
+    """
+    resolved = read_job(config, job or {})
+    from ray_jobs.doctor import diagnose
+    from ray_jobs.show import show_checks
+
+    checks = diagnose(resolved)
+    show_checks(checks)
+    return ExitCode.FAILED if any(check.status == "error" for check in checks) else ExitCode.DONE
+
+
+def _unknown(error: UnknownOptionError) -> str:
+    flag = (error.token.keyword or error.token.value).partition("=")[0]
+    known = [name.removeprefix("--") for argument in error.argument_collection for name in argument.names]
+    near = nearest(flag.removeprefix("--"), [name.replace("-", "_") for name in known])
+    hint = f"did you mean {' or '.join('--' + name.replace('_', '-') for name in near)}?" if near else "see --help"
+    return f"{flag}: unknown flag; {hint}"

@@ -1,0 +1,81 @@
+"""What a finished command prints: tables on a terminal, the same in plain text elsewhere."""
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cluster.preflight import Check
+from ray_jobs.outcome import TrainOutcome
+
+if TYPE_CHECKING:
+    from ray_jobs.evaluate import EvaluationOutcome  # at run time it would bring torch to `doctor`
+
+_MAX_CLASSES = 20
+_MAX_CONFUSIONS = 5
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def show_line(text: str) -> None:
+    """One line, as it is."""
+    _console().print(text, markup=False, soft_wrap=True)
+
+
+def show_training(outcome: TrainOutcome) -> None:
+    """A run that is done."""
+    done = "was finished before, nothing to do" if outcome.already_finished else "finished"
+    show_line(f"{outcome.run} {done}: {outcome.epochs} epochs, {outcome.steps} steps")
+    table = _table("best epoch", "value")
+    for name, value in outcome.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    if outcome.images_per_second is not None:
+        table.add_row("images per second", f"{outcome.images_per_second:.0f}")
+    _console().print(table)
+
+
+def show_evaluation(outcome: "EvaluationOutcome") -> None:
+    """A judged split: metrics with their intervals, classes (the worst where they are many), commonest confusions."""
+    result = outcome.result
+    show_line(f"{outcome.run} {outcome.checkpoint} on {outcome.split}: {result.samples} images")
+    metrics = _table("metric", "value", "95 % interval")
+    for name, value in result.metrics.items():
+        low, high = result.intervals.get(name, (None, None))
+        metrics.add_row(name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}")
+    _console().print(metrics)
+
+    worst = sorted(result.classes, key=lambda each: each.f1)[:_MAX_CLASSES]
+    many = len(result.classes) > _MAX_CLASSES
+    classes = _table(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
+    for each in worst if many else result.classes:
+        classes.add_row(each.name, f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}")
+    _console().print(classes)
+
+    confused = sorted(
+        (-count, result.classes[row].name, result.classes[column].name)
+        for row, counts in enumerate(result.confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    )
+    for count, truth, said in confused[:_MAX_CONFUSIONS]:
+        show_line(f"{-count} of {truth} taken for {said}")
+
+
+def show_checks(checks: list[Check]) -> None:
+    """What `doctor` found."""
+    table = _table("check", "", "found", "remedy")
+    for check in checks:
+        table.add_row(check.name, f"[{_STYLES[check.status]}]{check.status}[/]", check.found, check.remedy)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        is_text = number == 0 or column in {"", "found", "remedy"}
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    return table

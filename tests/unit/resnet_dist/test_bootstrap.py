@@ -1,0 +1,85 @@
+"""Bootstrap intervals: against a plain loop, against theory, and in their limits."""
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from resnet_dist.evaluation import bootstrap
+from resnet_dist.evaluation.bootstrap import intervals
+from resnet_dist.evaluation.metrics import METRICS, confusion_matrix, confusion_metrics, in_top, log_losses
+
+Judged = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]
+
+
+def judged(samples: int, classes: int, seed: int, skill: float = 1.0) -> Judged:
+    """Labels, predictions, top 5 and losses of a model that is right now and then."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, samples)
+    logits = generator.normal(size=(samples, classes)).astype(np.float32)
+    logits[np.arange(samples), labels] += skill
+    return labels, logits.argmax(axis=1), in_top(logits, labels, 5), log_losses(logits, labels)
+
+
+@given(samples=st.integers(1, 30), classes=st.integers(1, 8), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_equals_resampling_one_by_one(samples: int, classes: int, seed: int) -> None:
+    labels, predictions, top5, losses = judged(samples, classes, seed)
+    drawn = np.random.Generator(np.random.Philox(seed)).integers(0, samples, size=(100, samples))
+    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    for rows in drawn:
+        one = confusion_metrics(confusion_matrix(labels[rows], predictions[rows], classes))
+        one |= {"top5": float(top5[rows].mean()), "log_loss": float(losses[rows].mean())}
+        for name, value in one.items():
+            values[name].append(value)
+    found = intervals(labels, predictions, top5, losses, classes, seed, 100)
+    assert found.keys() == set(METRICS)
+    for name, bounds in found.items():
+        assert bounds == pytest.approx(tuple(np.percentile(values[name], [2.5, 97.5])), rel=1e-12), name
+
+
+def test_pure_and_independent_of_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = judged(400, 6, seed=1)
+    first = intervals(*made, 6, 3, 500)
+    assert intervals(*made, 6, 3, 500) == first
+    assert intervals(*made, 6, 4, 500) != first
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 7 * 400)
+    assert intervals(*made, 6, 3, 500) == first
+
+
+def test_width_is_the_binomials() -> None:
+    labels, predictions, top5, losses = judged(2000, 4, seed=2)
+    share = float((labels == predictions).mean())
+    low, high = intervals(labels, predictions, top5, losses, 4, 0, 4000)["top1"]
+    half = 1.96 * (share * (1 - share) / 2000) ** 0.5
+    assert low == pytest.approx(share - half, abs=0.15 * half)
+    assert high == pytest.approx(share + half, abs=0.15 * half)
+
+
+def test_a_95_percent_interval_covers_the_truth_about_95_times_in_100() -> None:
+    truth, covered, trials = 0.7, 0, 300
+    for trial in range(trials):
+        labels = np.zeros(200, dtype=np.int64)
+        predictions = (np.random.default_rng(trial).random(200) >= truth).astype(np.int64)
+        low, high = intervals(labels, predictions, labels == 0, np.zeros(200), 2, trial, 200)["top1"]
+        covered += low <= truth <= high
+    assert 0.90 < covered / trials < 0.985
+
+
+@pytest.mark.parametrize("samples", [1, 2, 50])
+def test_a_perfect_model_has_no_width(samples: int) -> None:
+    labels = np.arange(samples, dtype=np.int64) % 3
+    found = intervals(labels, labels, labels >= 0, np.zeros(samples), 3, 0, 100)
+    assert found == dict.fromkeys(METRICS, (1.0, 1.0)) | {"log_loss": (0.0, 0.0)}
+
+
+def test_ten_thousand_samples_of_a_hundred_classes_are_fast() -> None:
+    made = judged(10_000, 100, seed=0)
+    start = perf_counter()
+    found = intervals(*made, 100, 0, 1000)
+    # Half a second on an idle core; a loop over resampled confusion matrices takes minutes.
+    assert perf_counter() - start < 20.0
+    assert all(low < high for low, high in found.values())
