@@ -53,7 +53,7 @@ def check_packages(extras: tuple[str, ...] = ("train",)) -> list[Check]:
 
 def check_cpus(cores: int) -> Check:
     """CPU cores that this process may use."""
-    if cores < 2:  # noqa: PLR2004
+    if cores < 2:
         return Check("CPU cores", "warning", f"{cores}", "expect slow training; decoding and training share one core")
     return Check("CPU cores", "ok", f"{cores}")
 
@@ -135,15 +135,14 @@ def check_nccl(gpus: int) -> Check:
 
 
 def _package_problem(wanted: Requirement) -> Check | None:
-    extra = "" if wanted.marker is None else "[train]"
-    remedy = f"pip install '{wanted.name}{wanted.specifier}'"
+    required = f"{wanted.name}{wanted.specifier}"
     try:
         found = version(wanted.name)
     except PackageNotFoundError:
-        return Check(wanted.name, "error", f"absent; {wanted.name}{wanted.specifier} is required", remedy + extra)
+        return Check(wanted.name, "error", f"absent; {required} is required", f"pip install '{_DISTRIBUTION}[train]'")
     if wanted.specifier.contains(found, prereleases=True):
         return None
-    return Check(wanted.name, "error", f"{found}, not {wanted.specifier}", remedy)
+    return Check(wanted.name, "error", f"{found}, not {wanted.specifier}", f"pip install '{required}'")
 
 
 def _existing(root: str) -> Path:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
+from ray_jobs import job_file
 from ray_jobs.errors import ConfigError, ExitCode, explain
 from ray_jobs.flags import job_flags
 from ray_jobs.identity import belongs
-from ray_jobs import job_file
 from ray_jobs.job_file import dotted_fields, nearest, read_job
 
 _COMMAND = Group.create_ordered("command")

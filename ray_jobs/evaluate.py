@@ -1,10 +1,12 @@
 """`resnet-dist evaluate`: judges a run's checkpoint on a split, through Pillow and the unfolded network."""
 
 import io
+import os
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from cluster.lease import read_history
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import WorkerPlan, local_resources, plan_workers
+from data_pipeline.batches import EvaluationBatch
 from data_pipeline.errors import DataError
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
@@ -27,7 +30,6 @@ from ray_jobs.prepared_data import PreparedData, prepare_data
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.checkpoint import Which, load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
-from resnet_dist.evaluation.metrics import log_probabilities
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -102,19 +104,19 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
     model.load_state_dict(work.weights)
     model.to(device)
 
-    def batches() -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    def batches() -> Iterator[EvaluationBatch]:
         with ThreadPoolExecutor(plan.threads) as pool:
             for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
                 rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
-                images = np.stack(list(pool.map(lambda row: _read(work, int(row)), rows)))
+                images = np.stack(list(pool.map(partial(_read, work), rows.tolist())))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
-                yield rows, normalised.to(device)
+                yield EvaluationBatch(rows, normalised, torch.from_numpy(work.samples.labels[rows]))
 
-    return predict(model, batches())
+    return predict(model, batches(), device)
 
 
 def _read(work: _Work, row: int) -> NDArray[np.uint8]:
-    return work.preprocess.read(Path(work.samples.path(row).decode(errors="surrogateescape")).read_bytes())
+    return work.preprocess.read(Path(os.fsdecode(work.samples.path(row))).read_bytes())
 
 
 def _job(directory: RunDirectory, overrides: Tree) -> JobConfig:
@@ -152,7 +154,8 @@ def _split(directory: RunDirectory, data: PreparedData, job: JobConfig, asked: s
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
     """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
-    probabilities = np.exp(log_probabilities(logits)).astype(np.float32)
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
     table = pa.table(
         {
             "sample_id": list(samples.sample_ids),

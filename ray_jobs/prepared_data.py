@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from data_pipeline.index import Dataset, index_folder
-from data_pipeline.splits import assign_splits, split_csv
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
+from data_pipeline.image_folder import SPLITS
+from data_pipeline.index import Dataset, index_folder
 from data_pipeline.samples import Samples
+from data_pipeline.splits import assign_splits, split_rows, write_split_csv
 from ray_jobs.config import JobConfig
 from resnet_dist.runtime.preprocess import Preprocess, decode_rgb, image_header
 
@@ -21,21 +22,19 @@ class PreparedData:
     """A dataset whose every sample has a split."""
 
     dataset: Dataset
-    splits: tuple[str, ...]
-    """train, val or test for each of the dataset's rows."""
 
     def split(self, name: str) -> Samples:
         """The samples of a split, sorted by sample id."""
-        return self.dataset.samples.select(np.flatnonzero(np.array(self.splits) == name))
+        return self.dataset.samples.select(self.dataset.rows(name))
 
     @property
     def counts(self) -> dict[str, int]:
         """Samples of each split that has any."""
-        return {name: self.splits.count(name) for name in ("train", "val", "test") if name in self.splits}
+        return {name: count for name in SPLITS if (count := self.dataset.splits.count(name))}
 
     def split_csv(self) -> str:
         """split.csv: every sample with its split, label, group and fold."""
-        return split_csv(self.dataset, self.splits)
+        return write_split_csv(split_rows(self.dataset))
 
     def summary(self) -> dict[str, Any]:
         """dataset.json: classes in order, fingerprint, counts and what was left out."""
@@ -53,8 +52,9 @@ def prepare_data(job: JobConfig) -> PreparedData:
     """Index, scan and split the job's folder. Raises DataError when it cannot be trained on."""
     if not job.data.root:
         raise DataError("data.root is not set: name an ImageFolder with --data.root DIR")
-    dataset = index_folder(job.data, decoder(job), partial(image_header, max_pixels=job.data.max_pixels), _probe(job))
-    return PreparedData(dataset, assign_splits(dataset, job.data, job.seed))
+    header = partial(image_header, max_pixels=job.data.max_pixels)
+    dataset = index_folder(job.data, decoder(job), header, _probe(job))
+    return PreparedData(assign_splits(dataset, job.data, job.seed))
 
 
 def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.preflight import Check
@@ -62,11 +63,14 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
 
 
 def show_checks(checks: list[Check]) -> None:
-    """What `doctor` found."""
-    table = _table("check", "", "found", "remedy")
+    """What `doctor` found, and below it what to do, in lines that can be copied."""
+    table = _table("check", "", "found")
     for check in checks:
-        table.add_row(check.name, f"[{_STYLES[check.status]}]{check.status}[/]", check.found, check.remedy)
+        table.add_row(check.name, f"[{_STYLES[check.status]}]{check.status}[/]", escape(check.found))
     _console().print(table)
+    for check in checks:
+        if check.remedy:
+            show_line(f"{check.name}: {check.remedy}")
 
 
 def _console() -> Console:
@@ -76,6 +80,6 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        is_text = number == 0 or column in {"", "found", "remedy"}
+        is_text = number == 0 or column in {"", "found"}
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table

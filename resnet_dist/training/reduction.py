@@ -106,7 +106,7 @@ class OverlappedReduction:
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._idle_features = idle_features
         self.weight = float(group.world_size)  # DDP averages over ranks; the step's mean loss is a sum over them
-        self.module = DistributedDataParallel(module, broadcast_buffers=False) if group.world_size > 1 else module
+        self.module = DistributedDataParallel(module, forward_sync_buffers=False) if group.world_size > 1 else module
         self.idle()
         self._clear()
 

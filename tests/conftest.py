@@ -1,0 +1,109 @@
+"""What all tests share: how hypothesis runs, and image files of every kind."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+settings.register_profile("shared machine", deadline=None, print_blob=True)
+settings.load_profile("shared machine")
+
+ORIENTATION = 0x0112
+
+
+class ImageFiles:
+    """Makes the bytes of image files, common ones with Pillow and odd ones by hand."""
+
+    @staticmethod
+    def photo(width: int, height: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+        """Smooth random uint8 [height, width, channels], unlike each of its rotations and mirror images."""
+        coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+        return smooth[:, :, :channels] if channels > 1 else smooth[:, :, 0]
+
+    @staticmethod
+    def encode(image: np.ndarray | Image.Image, kind: str, mode: str | None = None, **options: object) -> bytes:
+        """A file of `kind` as Pillow writes it, after conversion to `mode`."""
+        file = BytesIO()
+        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        (picture.convert(mode) if mode else picture).save(file, kind, **options)
+        return file.getvalue()
+
+    def turned(self, image: np.ndarray, kind: str, orientation: int, **options: object) -> bytes:
+        """A file whose EXIF says `orientation`; the pixels are stored as they are."""
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        return self.encode(image, kind, exif=exif, **options)
+
+    @staticmethod
+    def png(samples: np.ndarray, bits: int, colour_type: int, before: bytes = b"") -> bytes:
+        """A PNG by hand. `samples`: [height, width, channels] below 2**bits, bits 8 or 16; `before`: more chunks."""
+        height, width, _ = samples.shape
+        rows = samples.astype(">u2" if bits == 16 else "u1")
+        raw = b"".join(b"\0" + row.tobytes() for row in rows)
+        header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+        chunk = ImageFiles.png_chunk
+        parts = [chunk(b"IHDR", header), before, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+    @staticmethod
+    def png_chunk(kind: bytes, data: bytes) -> bytes:
+        """One chunk of a PNG with its length and checksum."""
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    @staticmethod
+    def tiff16(samples: np.ndarray, order: str = "<", planes: bool = False, orientation: int = 1) -> bytes:
+        """An uncompressed 16-bit RGB TIFF by hand; `order` is "<" or ">", `planes` stores one channel after another."""
+        height, width, channels = samples.shape
+        data = (samples.transpose(2, 0, 1) if planes else samples).astype(f"{order}u2").tobytes()
+        strips = channels if planes else 1
+        count = 11
+        after = 8 + 2 + 12 * count + 4
+        bits_at, offsets_at, counts_at, data_at = (after, after + 8, after + 24, after + 40)
+        longs = {
+            256: width,
+            257: height,
+            273: offsets_at if planes else data_at,
+            278: height,
+            279: counts_at if planes else len(data),
+        }
+        shorts = {259: 1, 262: 2, 274: orientation, 277: channels, 284: 2 if planes else 1}
+        entries = {258: struct.pack(f"{order}HHII", 258, 3, channels, bits_at)}
+        entries |= {
+            tag: struct.pack(f"{order}HHII", tag, 4, strips if tag in (273, 279) else 1, v) for tag, v in longs.items()
+        }
+        entries |= {tag: struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
+        size = len(data) // strips
+        head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, count)
+        body = b"".join(entries[tag] for tag in sorted(entries)) + struct.pack(f"{order}I", 0)
+        bits = struct.pack(f"{order}{channels}H", *[16] * channels).ljust(8, b"\0")
+        offsets = struct.pack(f"{order}{strips}I", *[data_at + size * n for n in range(strips)]).ljust(16, b"\0")
+        sizes = struct.pack(f"{order}{strips}I", *[size] * strips).ljust(16, b"\0")
+        return head + body + bits + offsets + sizes + data
+
+    @staticmethod
+    def damaged() -> dict[str, bytes]:
+        """Files that nobody can read, by what is wrong with them."""
+        jpeg = ImageFiles.encode(ImageFiles.photo(64, 48), "JPEG")
+        png = ImageFiles.encode(ImageFiles.photo(64, 48), "PNG")
+        return {
+            "empty": b"",
+            "text": b"this is no image\n" * 20,
+            "html named jpg": b"<!DOCTYPE html><html><body>404</body></html>",
+            "half a JPEG": jpeg[: len(jpeg) // 2],
+            "JPEG's first bytes": jpeg[:20],
+            "half a PNG": png[: len(png) // 2],
+            "PNG's first bytes": png[:12],
+            "zeros": bytes(1000),
+            "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
+        }
+
+
+@pytest.fixture(scope="session")
+def image_files() -> ImageFiles:
+    """Makes the bytes of image files."""
+    return ImageFiles()
