@@ -2,7 +2,7 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def write_digits(folder: Path) -> None:
     Files that are there are kept, so that an interrupted call is completed by the next. Raises DataError where the
     folder holds anything else.
     """
-    digits: Any = load_digits()
+    digits = cast("Any", load_digits())
     images: NDArray[np.float64] = digits.images
     labels: NDArray[np.int64] = digits.target.astype(np.int64)
     levels = np.rint(images * (255.0 / 16.0)).astype(np.uint8)

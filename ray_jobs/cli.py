@@ -93,6 +93,7 @@ def train(
 @app.command
 def evaluate(
     run: Annotated[str, Parameter(group=_COMMAND)],
+    /,
     *,
     split: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
     checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
@@ -121,6 +122,7 @@ def evaluate(
 def sample(
     name: Annotated[Literal["digits", "fashion-mnist"], Parameter(group=_COMMAND)],
     folder: Annotated[Path, Parameter(group=_COMMAND)],
+    /,
 ) -> None:
     """Write a small public data set as a folder of images for each class.
 

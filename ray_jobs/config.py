@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.config import ClusterConfig, StorageConfig
 from data_pipeline.config import AugmentationConfig, DataConfig
@@ -28,9 +28,7 @@ class JobConfig(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": True}
     )
 
-    name: Annotated[
-        Annotated[str, Field(pattern=f"^{_NAME}$")] | None, Field(json_schema_extra={"identity": False})
-    ] = None
+    name: Annotated[str | None, Field(json_schema_extra={"identity": False})] = None
     """Name of the run under storage.root; unset: <folder>-<arch>."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """What everything random is a function of."""
@@ -56,6 +54,16 @@ class JobConfig(BaseModel):
     """Where everything durable goes."""
     cluster: ClusterConfig = ClusterConfig()
     """Where it runs."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(_NAME, name):
+            raise ValueError(
+                f"name={name!r} must be 1 to 100 letters, digits, '.', '_' or '-' and not begin with a dot; "
+                "choose another --name"
+            )
+        return name
 
     @model_validator(mode="after")
     def _synthetic_images_need_no_resize(self) -> "JobConfig":

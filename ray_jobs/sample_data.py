@@ -42,16 +42,23 @@ def write_sample(name: SampleName, folder: Path, cache: Path | None = None) -> i
     fashion-mnist. Raises ConfigError for a folder that holds something else, DataError when the download fails.
     """
     images = list(_digits() if name == "digits" else _fashion_mnist(cache or _cache()))
-    if folder.exists():
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        if found == {path for path, _ in images}:
-            return len(images)
-        if found or not folder.is_dir():
-            raise ConfigError(
-                f"{folder} holds something else than the sample {name}; give a folder that is not there yet"
-            )
+    if folder.exists() and _holds(folder, {path for path, _ in images}, name):
+        return len(images)
     _write(images, folder)
     return len(images)
+
+
+def _holds(folder: Path, wanted: set[str], name: str) -> bool:
+    """Whether all of the sample is in the folder, and not nothing; ConfigError for anything else."""
+    found: set[str] = set()
+    for path in folder.rglob("*") if folder.is_dir() else [folder]:
+        if path.is_file():
+            found.add(path.relative_to(folder).as_posix())
+            if not found <= wanted:
+                break
+    if found and found != wanted:
+        raise ConfigError(f"{folder} holds something else than the sample {name}; give a folder that is not there yet")
+    return bool(found)
 
 
 def _write(images: list[Labelled], folder: Path) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import json
 import warnings
@@ -232,11 +233,11 @@ def test_any_bytes_are_an_image_or_unreadable(image_files, data):
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of some damaged tags
-        for reader in (lambda: decode(cut, 12).shape[2] == 3, lambda: min(header(cut)[:2]) >= 1):
-            try:
-                assert reader()
-            except UnreadableImageError as error:
-                assert str(error)
+        # Anything but UnreadableImageError ends the test.
+        with contextlib.suppress(UnreadableImageError):
+            assert decode(cut, 12).shape[2] == 3
+        with contextlib.suppress(UnreadableImageError):
+            assert min(header(cut)[:2]) >= 1
 
 
 def test_the_bound_on_pixels_is_checked_before_decoding(image_files):
@@ -293,12 +294,12 @@ def test_an_animated_png_is_not_plain(image_files):
 
 
 def test_a_colour_profile_and_a_second_picture_leave_a_jpeg_plain(image_files):
-    photo = image_files.photo(16, 8)
+    photo = image_files.photo(160, 80)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert header(image_files.encode(photo, "JPEG", icc_profile=profile))[2]
-    other = Image.fromarray(image_files.photo(16, 8, seed=2))
+    other = Image.fromarray(image_files.photo(160, 80, seed=2))
     multi = image_files.encode(photo, "MPO", save_all=True, append_images=[other], quality=95)
-    assert header(multi) == (16, 8, True)
+    assert header(multi) == (160, 80, True)
     assert np.abs(decode(multi).astype(int) - photo).mean() < 4
 
 
@@ -343,7 +344,7 @@ def test_pixels_are_the_view_applied_step_by_step(image_files, mode, width, heig
     assert applied.dtype == np.uint8
 
 
-def test_whole_and_crop_leave_no_padding_and_letterbox_keeps_it_outside(image_files):
+def test_whole_and_crop_leave_no_padding_and_letterbox_keeps_it_outside():
     white = np.full((20, 80, 3), 255, dtype=np.uint8)
     for mode in ("whole", "center_crop"):
         assert (contract(mode=mode, pad_colour=(0, 0, 0)).apply(white) == 255).all()

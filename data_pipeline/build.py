@@ -1,0 +1,82 @@
+"""The one place that chooses between backends."""
+
+from typing import assert_never
+
+import torch
+
+from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.errors import DataError
+from data_pipeline.order import EpochCut
+from data_pipeline.reference_source import ReferenceRenderer
+from data_pipeline.samples import Decode, Samples
+from data_pipeline.sources import EvaluationSource, Renderer, TrainingSource
+from data_pipeline.synthetic_source import SyntheticRenderer
+
+
+def training_source(
+    data: DataConfig,
+    augmentation: AugmentationConfig,
+    seed: int,
+    samples: Samples,
+    global_batch_size: int,
+    microbatch_size: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    threads: int,
+    decode: Decode,
+) -> TrainingSource:
+    """The training split for `rank` of `world_size`; a context manager."""
+    cut = EpochCut(len(samples), global_batch_size, microbatch_size, data.drop_last)
+    if not cut.steps:
+        raise DataError(
+            f"{len(samples)} training images make no global batch of {global_batch_size} (training.global_batch_size) "
+            "with data.drop_last; lower it or keep the last batch"
+        )
+    renderer = _renderer(data, augmentation, samples, cut.largest_microbatch, device, threads, decode)
+    return TrainingSource(data, augmentation, seed, samples, cut, rank, world_size, device, renderer)
+
+
+def evaluation_source(
+    data: DataConfig,
+    samples: Samples,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    threads: int,
+    decode: Decode,
+) -> EvaluationSource:
+    """A split for `rank` of `world_size`, each image in its evaluation view; a context manager."""
+    renderer = _renderer(data, None, samples, min(batch_size, max(len(samples), 1)), device, threads, decode)
+    return EvaluationSource(data, samples, batch_size, rank, world_size, device, renderer)
+
+
+def _renderer(
+    data: DataConfig,
+    augmentation: AugmentationConfig | None,
+    samples: Samples,
+    batch_size: int,
+    device: torch.device,
+    threads: int,
+    decode: Decode,
+) -> Renderer:
+    """`augmentation` None: for evaluation views."""
+    match data.source:
+        case "dali":
+            try:
+                from data_pipeline.dali_graphs import Operators  # noqa: PLC0415 - DALI is only needed here
+                from data_pipeline.dali_source import DaliRenderer  # noqa: PLC0415
+            except ImportError as error:
+                raise DataError(
+                    f'data.source="dali", and DALI cannot be loaded ({error}); install resnet-dist[train], or use '
+                    'data.source="reference", which is slow'
+                ) from error
+            operators = Operators.of_evaluation(data) if augmentation is None else Operators.of_training(augmentation)
+            return DaliRenderer(data, samples, operators, batch_size, device, threads, decode)
+        case "reference":
+            return ReferenceRenderer(data, samples, device, decode)
+        case "synthetic":
+            return SyntheticRenderer(data, samples, device)
+        case _:
+            assert_never(data.source)

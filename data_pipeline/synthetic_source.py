@@ -1,0 +1,49 @@
+"""Images without files: noise around a pattern of the class, for tests and benchmarks of everything else."""
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_pipeline.config import DataConfig
+from data_pipeline.randomness import Purpose, draw
+from data_pipeline.samples import Samples, key_of
+from data_pipeline.sources import Request
+
+_GRID = 8
+
+
+class SyntheticRenderer:
+    """Views are ignored: a sample looks the same in every epoch, by its key and label."""
+
+    def __init__(self, data: DataConfig, samples: Samples, device: torch.device) -> None:
+        self._size = data.image_size
+        self._samples = samples
+        self._device = device
+
+    def render(self, requests: Iterator[Request]) -> Generator[torch.Tensor]:
+        """Images of each request, see `Renderer`."""
+        for request in requests:
+            rows = request.rows
+            images = synthetic_images(self._samples.keys[rows], self._samples.labels[rows], self._size)
+            tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+            yield tensor.contiguous(memory_format=torch.channels_last).to(self._device)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def synthetic_images(keys: NDArray[np.uint64], labels: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """float32 [N, size, size, 3] in about -2..2: a coarse pattern of the label plus a coarse one of the key."""
+    label_keys = np.array([key_of(f"class {label}") for label in labels.tolist()], dtype=np.uint64)
+    grids = _grids(label_keys) + 0.5 * _grids(keys)
+    repeat = -(-size // _GRID)
+    return grids.repeat(repeat, axis=1).repeat(repeat, axis=2)[:, :size, :size]
+
+
+def _grids(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """float32 [N, _GRID, _GRID, 3] in -1..1, from 16 bits each."""
+    words = draw(0, Purpose.SYNTHETIC, 0, keys, _GRID * _GRID * 3 // 4)
+    lanes = np.ascontiguousarray(words).view("<u2").astype(np.float32)
+    return (lanes / 32767.5 - 1.0).reshape(len(keys), _GRID, _GRID, 3)
