@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from packaging.requirements import Requirement
 
@@ -123,11 +123,11 @@ def check_gpus(driver_gpus: int, wanted: bool | None) -> Check:
 
 def check_nccl(gpus: int) -> Check:
     """NCCL, which carries gradients between GPUs."""
-    import torch
+    import torch.cuda.nccl
     import torch.distributed
 
     if torch.distributed.is_nccl_available():
-        found: tuple[int, ...] = torch.cuda.nccl.version()  # pyright: ignore[reportUnknownVariableType]
+        found = cast("tuple[int, ...]", torch.cuda.nccl.version())
         return Check("NCCL", "ok", ".".join(str(part) for part in found))
     if gpus:
         return Check("NCCL", "error", "absent from this torch", "install torch built with CUDA")

@@ -2,8 +2,10 @@
 
 from typing import assert_never
 
+import numpy as np
 import torch
 
+from data_pipeline.augmentation import evaluation_views
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.order import EpochCut
@@ -48,8 +50,21 @@ def evaluation_source(
     decode: Decode,
 ) -> EvaluationSource:
     """A split for `rank` of `world_size`, each image in its evaluation view; a context manager."""
+    if data.source != "synthetic":
+        _refuse_too_narrow(data, samples)
     renderer = _renderer(data, None, samples, min(batch_size, max(len(samples), 1)), device, threads, decode)
     return EvaluationSource(data, samples, batch_size, rank, world_size, device, renderer)
+
+
+def _refuse_too_narrow(data: DataConfig, samples: Samples) -> None:
+    """A strip whose shorter side is enlarged to the model's size may not fit in memory."""
+    inner = evaluation_views(data, samples.sizes).inner.astype(np.int64)
+    for row in np.flatnonzero(inner.prod(axis=1) > data.max_pixels).tolist():
+        size, resized = ("x".join(map(str, sides)) for sides in (samples.sizes[row], inner[row]))
+        raise DataError(
+            f"{samples.sample_ids[row]!r} is {size} pixels, and data.resize={data.resize!r} makes {resized} of it, "
+            f'more than data.max_pixels={data.max_pixels}; leave it out, or use data.resize="letterbox"'
+        )
 
 
 def _renderer(

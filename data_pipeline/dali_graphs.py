@@ -7,6 +7,7 @@ never need are left out.
 # DALI's operators are generated and carry no useful types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportPrivateImportUsage=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,7 @@ def build_graph(
             axis_names="WH",
             device="cpu" if device_id is None else "mixed",
             output_type=types.RGB,
+            jpeg_fancy_upsampling=True,  # what the CPU does
         )
         images = fn.resize(
             images,

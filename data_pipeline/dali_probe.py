@@ -6,22 +6,28 @@ and tried again on a new pipeline until the bad ones stand alone.
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportPrivateImportUsage=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 # DALI's operators are generated and carry no useful types.
 
 import os
+from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from nvidia.dali import Pipeline, fn, types
+from PIL import Image
 
 _BATCH = 32
+_BATCH_PIXELS = 2**26
+"""Decoded, 192 MiB."""
 
 
 def probe(images: list[bytes]) -> list[str | None]:
     """For each encoded image None, or why DALI's CPU decoder cannot read it."""
     found: list[str | None] = []
     pipeline: Any = None
-    pending = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)][::-1]
+    pending = list(_batches(images))[::-1]
     while pending:
         batch = pending.pop()
         pipeline = pipeline or _pipeline()
@@ -32,17 +38,48 @@ def probe(images: list[bytes]) -> list[str | None]:
         except RuntimeError as error:
             pipeline = None
             if len(batch) == 1:
-                found.append(f"DALI cannot decode it: {_reason(error)}")
+                found.append(f"DALI cannot decode it: {reason_of(error)}")
             else:
                 middle = len(batch) // 2
                 pending += [batch[middle:], batch[:middle]]
     return found
 
 
+def reason_of(error: RuntimeError) -> str:
+    """What went wrong, without where in the graph."""
+    _, _, said = str(error).rpartition("encountered:")
+    said = said.replace("Current pipeline object is no longer valid.", "")
+    return " ".join(said.split()).strip(" :")[:200] or "no reason given"
+
+
+def _batches(images: list[bytes]) -> Iterator[list[bytes]]:
+    """The images in batches that fit in memory once they are decoded."""
+    batch: list[bytes] = []
+    pixels = 0
+    for image in images:
+        more = _pixels(image)
+        if batch and (len(batch) == _BATCH or pixels + more > _BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(image)
+        pixels += more
+    if batch:
+        yield batch
+
+
+def _pixels(image: bytes) -> int:
+    """As the file's header says; a batch's worth where that cannot be read."""
+    try:
+        with Image.open(BytesIO(image)) as header:
+            return header.width * header.height
+    except Exception:
+        return _BATCH_PIXELS
+
+
 def _pipeline() -> Any:
     pipeline = Pipeline(
         batch_size=_BATCH,
-        num_threads=os.cpu_count() or 1,
+        num_threads=len(os.sched_getaffinity(0)),
         device_id=None,
         prefetch_queue_depth=1,
         exec_async=False,
@@ -53,10 +90,3 @@ def _pipeline() -> Any:
         pipeline.set_outputs(fn.decoders.image(encoded, output_type=types.RGB))
     pipeline.build()
     return pipeline
-
-
-def _reason(error: RuntimeError) -> str:
-    """The line of DALI's long report that says what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "rror" in line and "operator" not in line]
-    return (telling or lines or ["no reason given"])[0][:200]

@@ -10,7 +10,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.samples import sample_id_of
 
 SPLITS = ("train", "val", "test")
-EXTENSIONS = (b"jpg", b"jpeg", b"png", b"bmp", b"tif", b"tiff", b"webp", b"ppm", b"pgm")
+EXTENSIONS = (b".jpg", b".jpeg", b".png", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
 
 _OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 _NAMED = 20
@@ -141,7 +141,7 @@ def _list_class(listing: Listing, base: bytes, folder: bytes, split: str | None)
                 if (identity := (status.st_dev, status.st_ino)) not in entered:
                     entered.add(identity)
                     waiting.append(path)
-            elif entry.name.rpartition(b".")[2].lower() not in EXTENSIONS:
+            elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.ignored += 1
             elif isinstance(status, str):
                 listing.broken.append((sample_id_of(path), status))

@@ -36,7 +36,8 @@ class Renderer(Protocol):
     def render(self, requests: Iterator[Request]) -> Generator[torch.Tensor]:
         """For each request images float32 [B, 3, size, size], normalised, channels_last, on the source's device.
 
-        Closing the generator early is fine, and so is starting another one afterwards.
+        Closing the generator early is fine. Another `render` may end one that is unfinished, which raises
+        RuntimeError if it is taken up again.
         """
         ...
 
@@ -71,12 +72,11 @@ class TrainingSource:
         rendered = self.renderer.render(self._request(epoch, order[cut.start : cut.stop]) for cut in mine)
         try:
             for cuts in self.cut.from_step(first_step):
-                yield Step(
-                    index=cuts[0].step,
-                    samples=sum(cut.size for cut in cuts),
-                    microbatch_count=len(cuts),
-                    microbatches=self._microbatches(of_rank(cuts, self.rank, self.world_size), order, rendered),
-                )
+                microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), order, rendered)
+                yield Step(cuts[0].step, sum(cut.size for cut in cuts), len(cuts), microbatches)
+                # Left over by the consumer, they would be taken for the next step's.
+                for _ in microbatches:
+                    pass
         finally:
             rendered.close()
 

@@ -37,7 +37,7 @@ class SyntheticRenderer:
 def synthetic_images(keys: NDArray[np.uint64], labels: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     """float32 [N, size, size, 3] in about -2..2: a coarse pattern of the label plus a coarse one of the key."""
     label_keys = np.array([key_of(f"class {label}") for label in labels.tolist()], dtype=np.uint64)
-    grids = _grids(label_keys) + 0.5 * _grids(keys)
+    grids = np.add(_grids(label_keys), _grids(keys) / np.float32(2), dtype=np.float32)
     repeat = -(-size // _GRID)
     return grids.repeat(repeat, axis=1).repeat(repeat, axis=2)[:, :size, :size]
 
@@ -46,4 +46,4 @@ def _grids(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
     """float32 [N, _GRID, _GRID, 3] in -1..1, from 16 bits each."""
     words = draw(0, Purpose.SYNTHETIC, 0, keys, _GRID * _GRID * 3 // 4)
     lanes = np.ascontiguousarray(words).view("<u2").astype(np.float32)
-    return (lanes / 32767.5 - 1.0).reshape(len(keys), _GRID, _GRID, 3)
+    return (lanes / np.float32(32767.5) - np.float32(1.0)).reshape(len(keys), _GRID, _GRID, 3)

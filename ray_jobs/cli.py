@@ -16,7 +16,9 @@ from ray_jobs.job_file import dotted_fields, nearest, read_job
 _COMMAND = Group.create_ordered("command")
 
 if TYPE_CHECKING:
-    JobFlags = EvaluateFlags = DoctorFlags = dict[str, Any]
+    JobFlags = dict[str, Any]
+    EvaluateFlags = dict[str, Any]
+    DoctorFlags = dict[str, Any]
 else:
     _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
     JobFlags = job_flags()
@@ -129,14 +131,17 @@ def sample(
     Parameters
     ----------
     name
-        digits: 1797 handwritten digits, bundled with scikit-learn. fashion-mnist: 70,000 garments, downloaded once.
+        digits: 1,797 handwritten digits, bundled with scikit-learn. fashion-mnist: 70,000 garments, from the Debian
+        package dataset-fashion-mnist.
     folder
-        Where to; a folder that is not there yet, or the same sample.
+        Where to; the same sample there is completed.
     """
-    from ray_jobs.sample_data import write_sample
+    from data_pipeline.example_data import write_digits, write_fashion_mnist
     from ray_jobs.show import show_line
 
-    show_line(f"{write_sample(name, folder)} images in {folder}")
+    write = {"digits": write_digits, "fashion-mnist": write_fashion_mnist}[name]
+    write(folder)
+    show_line(f"{name} in {folder}")
 
 
 @app.command

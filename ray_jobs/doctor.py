@@ -1,6 +1,8 @@
 """`resnet-dist doctor`: what this machine and this job's settings have, and what is missing."""
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 from cluster import preflight
 from cluster.preflight import Check
@@ -32,17 +34,14 @@ def check_dali(on_gpu: bool) -> Check:
     """Whether a DALI pipeline builds and runs where training would run it."""
     place = "gpu" if on_gpu else "cpu"
     try:
-        import numpy as np
-        from nvidia import dali
-        from nvidia.dali import fn, types
-
-        pipeline = dali.Pipeline(batch_size=1, num_threads=1, device_id=0 if on_gpu else None)
+        # Loaded by name: DALI's operators are generated and carry no useful types.
+        dali, fn, types = (importlib.import_module(f"nvidia.dali{part}") for part in ("", ".fn", ".types"))
+        pipeline: Any = dali.Pipeline(batch_size=1, num_threads=1, device_id=0 if on_gpu else None)
         with pipeline:
-            image = types.Constant(np.zeros((8, 8, 3), dtype=np.uint8), device=place)
+            image = types.Constant(value=0, shape=[8, 8, 3], dtype=types.UINT8, device=place)
             pipeline.set_outputs(fn.resize(image, size=[4, 4], device=place))
-        pipeline.build()
         (images,) = pipeline.run()
-        shape = tuple(images[0].shape())
+        shape: tuple[int, ...] = tuple(images[0].shape())
     except (ImportError, RuntimeError, OSError) as error:
         return Check(f"DALI on {place}", "error", _first_line(error), "use data.source=reference, or mend the driver")
     if shape != (4, 4, 3):

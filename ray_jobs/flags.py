@@ -10,10 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ray_jobs.config import JobConfig
-from ray_jobs.job_file import toml_value
-
-_UNSET = "none"
-"""What unsets a field that may be unset."""
+from ray_jobs.job_file import UNSET, toml_value
 
 
 def job_flags(wanted: Callable[[str], bool] = lambda _: True) -> type:
@@ -62,7 +59,7 @@ def _value(kind: Any, _: object, tokens: Sequence[Token]) -> Any:
     if isinstance(tokens[0].implicit_value, bool):
         return tokens[0].implicit_value
     texts = [token.value for token in tokens]
-    if texts == [_UNSET] and _without_none(kind) is not kind:
+    if texts == [UNSET] and _without_none(kind) is not kind:
         return None
     given = texts if get_origin(_without_none(kind)) is tuple else texts[0]
     try:

@@ -18,7 +18,7 @@ def difference(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     return [
         f"{key}: {stored.get(key, 'absent')} -> {asked.get(key, 'absent')}"
         for key in sorted(stored.keys() | asked.keys())
-        if stored.get(key) != asked.get(key)
+        if stored.get(key, "absent") != asked.get(key, "absent")
     ]
 
 

@@ -6,7 +6,8 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -15,6 +16,9 @@ from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
 
 Tree = Mapping[str, Any]
+
+UNSET = "none"
+"""What unsets a field that may be unset, where its default is something else."""
 
 
 def read_job(path: Path | None, overrides: Tree) -> JobConfig:
@@ -39,7 +43,7 @@ def check(tree: Tree) -> JobConfig:
     if not problems:
         try:
             # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.
-            return JobConfig.model_validate_json(json.dumps(tree), strict=True)
+            return JobConfig.model_validate_json(json.dumps(_unset(tree, JobConfig)), strict=True)
         except ValidationError as error:
             problems = [_problem(problem) for problem in error.errors()]
     raise ConfigError("\n".join(problems))
@@ -70,13 +74,26 @@ def nearest(key: str, known: Sequence[str]) -> tuple[str, ...]:
     return () if inside else tuple(difflib.get_close_matches(key, known, n=1))
 
 
+def _unset(tree: Tree, model: type[BaseModel]) -> dict[str, Any]:
+    """The tree with None for UNSET wherever a number or a switch may be unset: TOML itself has no None."""
+    result = dict(tree)
+    for name, field in model.model_fields.items():
+        kind, value = field.annotation, result.get(name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if isinstance(value, Mapping):
+                result[name] = _unset(cast("Tree", value), kind)
+        elif value == UNSET and NoneType in get_args(kind) and str not in get_args(kind):
+            result[name] = None
+    return result
+
+
 def _initials(name: str) -> str:
     return "".join(word[:1] for word in name.split("_"))
 
 
 def print_config(job: JobConfig) -> str:
     """The complete job as TOML, every key with its description and default; reading it gives the same job."""
-    lines = ["# A complete job. Unset keys are commented out.", ""]
+    lines = ["# A complete job. Keys that are commented out are unset.", ""]
     lines += _fields(job)
     for name, field in JobConfig.model_fields.items():
         section = getattr(job, name)
@@ -157,7 +174,10 @@ def _fields(section: BaseModel) -> list[str]:
             continue
         default = "unset" if field.default is None else toml_value(field.default)
         lines += _comment(f"{field.description} Default: {default}")
-        lines.append(f"# {name} = unset" if value is None else f"{name} = {toml_value(value)}")
+        if value is None and field.default is None:
+            lines.append(f"# {name} = unset")
+        else:
+            lines.append(f"{name} = {toml_value(UNSET if value is None else value)}")
     return lines
 
 

@@ -62,6 +62,22 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
         show_line(f"{-count} of {truth} taken for {said}")
 
 
+def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:
+    """What `make demo` ends with."""
+    result = evaluation.result
+    table = _table(f"{evaluation.split}, {result.samples} images", "value", "95 % interval")
+    for name in ("top1", "macro_f1"):
+        low, high = result.intervals[name]
+        table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} .. {high:.4f}")
+    if outcome.images_per_second is not None:
+        table.add_row("images per second", f"{outcome.images_per_second:.0f}", "")
+    table.add_row("seconds in all", f"{seconds:.0f}", "")
+    _console().print(table)
+    show_line(f"run: {outcome.run}")
+    show_line(f"next: resnet-dist evaluate {outcome.run} --split val")
+    show_line("      resnet-dist train --help")
+
+
 def show_checks(checks: list[Check]) -> None:
     """What `doctor` found, and below it what to do, in lines that can be copied."""
     table = _table("check", "", "found")

@@ -178,7 +178,7 @@ def _weights_of_run(job: JobConfig) -> Callable[[str], dict[str, torch.Tensor]]:
 
 
 def _train_state(job: JobConfig, model: ResNetClassifier, device: torch.device) -> TrainState:
-    model = model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     trunk, suffix = split(model, job.freezing.freeze_depth)
     suffix.train()
     ema = None if job.training.ema_decay is None else Ema(suffix, job.training.ema_decay)

@@ -115,7 +115,7 @@ class TrainingConfig(BaseModel):
 
     epochs: Annotated[int, Field(ge=1, json_schema_extra={"identity": False})] = 10
     """Passes over the training split. Raise it and start again to continue a finished run."""
-    global_batch_size: Annotated[int, Field(ge=2)] = 64
+    global_batch_size: Annotated[int, Field(ge=2, le=2**20)] = 64
     """Samples per optimizer step over all workers."""
     microbatch_size: Annotated[int, Field(ge=2)] = 32
     """Samples per forward and backward pass, and of one BatchNorm statistic: even, divides global_batch_size."""

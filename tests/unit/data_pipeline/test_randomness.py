@@ -28,10 +28,12 @@ def test_bits_are_those_of_numpys_philox(seed, purpose, epoch, keys, occurrence,
         assert np.array_equal(bits[row], numpy_philox(seed, purpose, epoch, key, occurrence, count))
 
 
-def test_the_first_bits_never_change():
+def test_the_bits_never_change():
     keys = np.array([0, 1, 2**64 - 1], dtype=np.uint64)
     assert draw(7, Purpose.VIEW, 3, keys, 2).tolist() == [
-        numpy_philox(7, 2, 3, key, 0, 2).tolist() for key in keys.tolist()
+        [2672325950562930440, 7430193390216688821],
+        [16679127167675709160, 16643542379419562147],
+        [9620579351936754421, 2326540443352188078],
     ]
     assert [purpose.value for purpose in Purpose] == [1, 2, 3, 4, 5, 6]
 

@@ -1,0 +1,205 @@
+"""How fast images reach the model: our source against DALI's own pipeline and torchvision's loader.
+
+All three decode the same files, cut a random window, resize it to 224 pixels, mirror half of them and normalise to
+float32. `threads` is DALI's thread count and the number of torchvision's worker processes. Repeats alternate, so that a
+busy moment of the machine meets all three; a ratio is the median over the repeats of our speed over theirs.
+
+    python benchmarks/loader.py DIR [--threads 2] [--batch 64] [--images 2000] [--repeats 3] [--json FILE]
+
+DIR is an ImageFolder or a flat folder of JPEGs.
+"""
+
+# DALI's operators are generated and carry no useful types.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateImportUsage=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, islice, repeat
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.plugin.base_iterator import LastBatchPolicy
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
+from torchvision import datasets, transforms
+
+from data_pipeline.build import training_source
+from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.samples import Samples, key_of, sample_id_of
+from resnet_dist.runtime.preprocess import decode_rgb, image_header
+
+TARGETS = {"DALI readers.file": 0.95, "torchvision": 1.6}
+"""Least ratio expected on two cores."""
+MAX_PIXELS = 10**8
+DATA, AUGMENTATION = DataConfig(), AugmentationConfig()
+
+Loader = Callable[[], Iterator[int]]
+"""Starts loading and yields the number of images of each batch that has reached torch, for ever."""
+
+
+def image_folder(folder: Path, scratch: Path) -> Path:
+    """The folder, or where it is flat an ImageFolder of one class of symlinks to its files."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")]
+    if not files:
+        return folder
+    (scratch / "all").mkdir()
+    for path in files:
+        (scratch / "all" / path.name).symlink_to(path.resolve())
+    return scratch
+
+
+def samples_of(root: Path) -> Samples:
+    """The JPEGs of an ImageFolder, without a scan's care: this is a benchmark."""
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir())
+    paths = sorted(path for name in classes for path in (root / name).iterdir())
+    ids = [sample_id_of(os.fsencode(path.relative_to(root))) for path in paths]
+    headers = [image_header(path.read_bytes(), max_pixels=MAX_PIXELS) for path in paths]
+    return Samples(
+        root=str(root),
+        classes=tuple(classes),
+        sample_ids=tuple(ids),
+        keys=np.array([key_of(sample_id) for sample_id in ids], dtype=np.uint64),
+        labels=np.array([classes.index(path.parent.name) for path in paths], dtype=np.int64),
+        sizes=np.array([header[:2] for header in headers], dtype=np.int32),
+        plain=np.array([header[2] for header in headers]),
+        content=tuple("" for _ in ids),
+    )
+
+
+def ours(samples: Samples, batch: int, threads: int) -> Loader:
+    """The source that training uses."""
+    decode = partial(decode_rgb, bit_depth=None, max_pixels=MAX_PIXELS)
+    device = torch.device("cpu")
+    source = training_source(DATA, AUGMENTATION, 0, samples, batch, batch, 0, 1, device, threads, decode)
+
+    def batches() -> Iterator[int]:
+        for epoch in range(1_000_000):
+            for step in source.epoch(epoch):
+                for microbatch in step.microbatches:
+                    yield len(microbatch.images)
+
+    return batches
+
+
+def readers_file(root: Path, batch: int, threads: int) -> Loader:
+    """DALI's own file reader and random crop, as its documentation trains ResNet-50."""
+
+    @pipeline_def(batch_size=batch, num_threads=threads, device_id=None)
+    def graph() -> tuple[object, object]:
+        encoded, labels = fn.readers.file(
+            file_root=str(root), random_shuffle=True, name="files", initial_fill=1024, prefetch_queue_depth=2
+        )
+        images = fn.decoders.image_random_crop(
+            encoded,
+            output_type=types.RGB,
+            random_aspect_ratio=list(AUGMENTATION.crop_ratio),
+            random_area=list(AUGMENTATION.crop_area),
+        )
+        images = fn.resize(images, size=[DATA.image_size] * 2, interp_type=types.INTERP_LINEAR, antialias=True)
+        images = fn.crop_mirror_normalize(
+            images,
+            dtype=types.FLOAT,
+            output_layout="HWC",
+            mean=[255.0 * number for number in DATA.mean],
+            std=[255.0 * number for number in DATA.std],
+            mirror=fn.random.coin_flip(probability=0.5),
+        )
+        return images, labels
+
+    iterator = DALIGenericIterator(
+        [graph()], ["images", "labels"], reader_name="files", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=True
+    )
+
+    def batches() -> Iterator[int]:
+        for output in chain.from_iterable(repeat(iterator)):
+            yield len(output[0]["images"])
+
+    return batches
+
+
+def torchvision_loader(root: Path, batch: int, threads: int) -> Loader:
+    """ImageFolder with worker processes that outlive an epoch."""
+    view = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(DATA.image_size, scale=AUGMENTATION.crop_area, ratio=AUGMENTATION.crop_ratio),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(DATA.mean, DATA.std),
+        ]
+    )
+    loader = torch.utils.data.DataLoader(
+        datasets.ImageFolder(str(root), view),
+        batch_size=batch,
+        shuffle=True,
+        num_workers=threads,
+        persistent_workers=True,
+    )
+
+    def batches() -> Iterator[int]:
+        for images, _ in chain.from_iterable(repeat(loader)):
+            yield len(images)
+
+    return batches
+
+
+def images_per_second(loader: Loader, images: int, warm_up: int) -> float:
+    """Of a loader that is started anew: the first batches fill its queues and are not counted.
+
+    It stops before the next loader's turn, so that nothing loads ahead while another is measured.
+    """
+    batches = loader()
+    for _ in islice(batches, warm_up):
+        pass
+    start, loaded = perf_counter(), 0
+    while loaded < images:
+        loaded += next(batches)
+    return loaded / (perf_counter() - start)
+
+
+def main() -> None:
+    """Measure, print a table, write JSON where asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--images", type=int, default=2000, help="images that each measurement loads")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    makers: dict[str, Callable[[Path], Loader]] = {
+        "ours": lambda root: ours(samples_of(root), args.batch, args.threads),
+        "DALI readers.file": lambda root: readers_file(root, args.batch, args.threads),
+        "torchvision": lambda root: torchvision_loader(root, args.batch, args.threads),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in makers}
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="rd-loader-") as scratch:
+        root = image_folder(args.folder, Path(scratch))
+        for turn in range(args.repeats):
+            for name, make in makers.items():
+                speeds[name].append(images_per_second(make(root), args.images, warm_up=6))
+            print(f"repeat {turn}:", {name: round(values[-1], 1) for name, values in speeds.items()}, flush=True)
+    ratios = {
+        name: statistics.median(own / other for own, other in zip(speeds["ours"], speeds[name], strict=True))
+        for name in TARGETS
+    }
+    for name, values in speeds.items():
+        against = f"  ours is {ratios[name]:.2f}x (target {TARGETS[name]:.2f}x)" if name in TARGETS else ""
+        print(f"{name:18} {statistics.median(values):8.1f} images/s{against}")
+    if args.json:
+        settings = {**vars(args), "folder": str(args.folder), "json": None}
+        args.json.write_text(
+            json.dumps({"settings": settings, "images_per_second": speeds, "ratios": ratios}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""One embedded Ray for all tests of this folder, a small folder of real images, and runs compared to the bit."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from cluster.config import ClusterConfig
+from cluster.lease import read_history
+from cluster.ray_session import ray_session
+from ray_jobs.config import JobConfig
+from ray_jobs.job_file import check, merged
+from ray_jobs.run_directory import RunDirectory
+from resnet_dist.checkpoint import load
+
+# The outcome of a failed worker is known sooner; read by Ray when its controller starts.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[None]:
+    """Ray with four logical CPUs, whatever the machine has; nothing of it is left afterwards."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with ray_session(ClusterConfig(local_cpus=4)):
+        yield
+    gone, alive = psutil.wait_procs(
+        [child for child in psutil.Process().children(recursive=True) if child.pid not in before], timeout=20
+    )
+    assert not alive, f"Ray left {alive} behind ({len(gone)} ended)"
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ with 47 and val/ with 11 digits of three classes: uneven ends at every batch size used here."""
+    root = tmp_path_factory.mktemp("data")
+    digits: Any = load_digits()
+    for label in (0, 1, 2):
+        images = digits.images[digits.target == label][:20]
+        for number, pixels in enumerate(images[: 20 if label else 18]):
+            split = "val" if number < (4 if label else 3) else "train"
+            path = root / split / f"digit {label}" / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).resize((24, 24)).save(path)
+    return root
+
+
+JobMaker = Callable[..., JobConfig]
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, digits_folder: Path) -> JobMaker:
+    """A tiny job by name, worker count and overrides; each worker has one thread, as bitwise claims need."""
+
+    def make(name: str, workers: int = 1, overrides: dict[str, Any] | None = None) -> JobConfig:
+        tree = {
+            "name": name,
+            "data": {"root": str(digits_folder), "image_size": 32, "cache_dir": str(tmp_path / "cache")},
+            "augmentation": {"horizontal_flip": 0.0, "brightness": 0.2, "erase": 0.3},
+            "model": {"arch": "resnet18", "weights": "none", "dropout": 0.2},
+            "optimizer": {"learning_rate": 0.02, "clip_norm": 5.0},
+            "training": {
+                "epochs": 2,
+                "global_batch_size": 16,
+                "microbatch_size": 4,
+                "reduction": "exact",
+                "label_smoothing": 0.1,
+                "log_every_steps": 1,
+            },
+            "storage": {"root": str(tmp_path / "storage")},
+            "cluster": {"num_workers": workers, "cpus_per_worker": 1, "local_cpus": 4},
+        }
+        return check(merged(tree, overrides or {}))
+
+    return make
+
+
+def weights_of(job: JobConfig) -> dict[str, torch.Tensor]:
+    """Everything that a run has learnt: judged and raw weights, BatchNorm, optimizer state."""
+    run = RunDirectory.named(job.storage.root, job.name or "")
+    checkpoint = load(run.store, "last", read_history(run.store))
+    state = checkpoint.training_state()
+    found = dict(checkpoint.weights())
+    found |= {f"raw {name}": value for name, value in state["raw_weights"].items()}
+    for number, moments in state["optimizer"]["state"].items():
+        found |= {f"optimizer {number} {name}": value for name, value in moments.items()}
+    return found
+
+
+@pytest.fixture
+def learnt() -> Callable[[JobConfig], dict[str, torch.Tensor]]:
+    """Reads what a run has learnt."""
+    return weights_of
+
+
+@pytest.fixture
+def assert_same() -> Callable[[JobConfig, JobConfig], None]:
+    """Fails unless two runs have learnt the same to the bit."""
+
+    def compare(first: JobConfig, second: JobConfig) -> None:
+        one, other = weights_of(first), weights_of(second)
+        assert one.keys() == other.keys()
+        different = [name for name in one if not torch.equal(one[name], other[name])]
+        assert not different, f"{len(different)} of {len(one)} tensors differ, such as {different[:3]}"
+
+    return compare

@@ -1,0 +1,93 @@
+"""With exact sums nothing depends on the number of workers, BatchNorm included."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray.train
+import ray.train.torch
+import torch
+
+from data_pipeline.build import training_source
+from ray_jobs.config import JobConfig
+from ray_jobs.evaluate import run_evaluate
+from ray_jobs.prepared_data import decoder, prepare_data
+from ray_jobs.train import run_train
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
+
+def test_one_two_and_three_workers_learn_the_same_to_the_bit(
+    make_job: Callable[..., JobConfig], assert_same: Callable[..., None]
+) -> None:
+    jobs = [make_job(f"workers-{workers}", workers) for workers in (1, 2, 3)]
+    outcomes = [run_train(job) for job in jobs]
+    assert_same(jobs[0], jobs[1])
+    assert_same(jobs[0], jobs[2])
+    assert outcomes[0].metrics == outcomes[1].metrics == outcomes[2].metrics
+
+    # What they learnt is judged alike by any number of workers, sample by sample.
+    tables = []
+    results = []
+    for workers in (1, 2, 3):
+        where = {"storage": {"root": jobs[0].storage.root}, "evaluation": {"batch_size": 3}}
+        where |= {"cluster": {"num_workers": workers, "cpus_per_worker": 1}}
+        outcome = run_evaluate("workers-1", None, "last", where)
+        results.append(outcome.result)
+        tables.append(pq.read_table(Path(outcome.run) / "evaluation" / "val.predictions.parquet"))
+    assert results[0] == results[1] == results[2]
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+    stored = json.loads((Path(jobs[0].storage.root) / "runs/workers-1/evaluation/val.json").read_text())
+    assert stored["metrics"] == results[0].metrics
+    assert stored["samples"] == tables[0].num_rows == 11
+
+
+def log_microbatches(config: dict[str, object]) -> None:
+    """In a Ray worker: write down what its source yields, from a step of the first epoch on."""
+    job, folder = config["job"], Path(str(config["folder"]))
+    assert isinstance(job, JobConfig)
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    samples = prepare_data(job).split("train")
+    batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
+    lines = []
+    with training_source(
+        job.data, job.augmentation, job.seed, samples, batch, microbatch,
+        rank, workers, torch.device("cpu"), 1, decoder(job),
+    ) as source:  # fmt: skip
+        ids = dict(zip(samples.keys.tolist(), samples.sample_ids, strict=True))
+        for epoch, first_step in ((0, config["first_step"]), (1, 0)):
+            for step in source.epoch(epoch, int(str(first_step))):
+                for each in step.microbatches:
+                    pixels = np.ascontiguousarray(each.images.numpy()).tobytes()
+                    digest = hashlib.sha256(pixels).hexdigest()
+                    lines.append([epoch, step.index, each.index, [ids[key] for key in each.keys.tolist()], digest])
+    (folder / f"{workers}-{rank}.json").write_text(json.dumps(lines))
+
+
+@pytest.mark.parametrize("first_step", [0, 2])
+def test_ray_workers_consume_the_same_microbatches_at_the_same_steps(
+    make_job: Callable[..., JobConfig], tmp_path: Path, first_step: int
+) -> None:
+    job = make_job("ids")
+    consumed = []
+    for workers in (1, 2, 3):
+        trainer = ray.train.torch.TorchTrainer(
+            log_microbatches,
+            train_loop_config={"job": job, "folder": str(tmp_path), "first_step": first_step},
+            scaling_config=ray.train.ScalingConfig(num_workers=workers),
+            run_config=ray.train.RunConfig(name="ids", storage_path=str(tmp_path / f"ray-{workers}")),
+        )
+        trainer.fit()
+        parts = [json.loads((tmp_path / f"{workers}-{rank}.json").read_text()) for rank in range(workers)]
+        consumed.append(sorted(line for part in parts for line in part))
+    assert consumed[0] == consumed[1] == consumed[2]
+    second_epoch = [name for epoch, _, _, names, _ in consumed[0] if epoch == 1 for name in names]
+    assert len(second_epoch) == len(set(second_epoch)) == 47
+    first_epoch = [name for epoch, _, _, names, _ in consumed[0] if epoch == 0 for name in names]
+    assert len(first_epoch) == 47 - 16 * first_step

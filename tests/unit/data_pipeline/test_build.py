@@ -1,0 +1,95 @@
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_pipeline.build import evaluation_source, training_source
+from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+def train(data, samples, decode, global_batch_size=8):
+    return training_source(data, AugmentationConfig(), 0, samples, global_batch_size, 4, 0, 1, CPU, 1, decode)
+
+
+@pytest.mark.parametrize("backend", ["dali", "reference", "synthetic"])
+def test_every_backend_gives_the_same_samples_in_the_same_batches(small_photos, decode, backend):
+    with train(DataConfig(source="synthetic", image_size=16), small_photos, decode) as source:
+        expected = [
+            (step.index, step.samples, step.microbatch_count, m.index, m.keys.tolist(), m.labels.tolist())
+            for step in source.epoch(3)
+            for m in step.microbatches
+        ]
+    with train(DataConfig(source=backend, image_size=16), small_photos, decode) as source:
+        got = []
+        for step in source.epoch(3):
+            for m in step.microbatches:
+                assert m.images.shape == (len(m.keys), 3, 16, 16)
+                assert m.images.dtype == torch.float32
+                assert m.labels.dtype == torch.int64
+                got.append(
+                    (step.index, step.samples, step.microbatch_count, m.index, m.keys.tolist(), m.labels.tolist())
+                )
+    assert got == expected
+    assert source.steps_per_epoch == 3
+
+
+def test_too_few_images_for_a_batch_are_refused(small_photos, decode):
+    data = DataConfig(source="reference", drop_last=True)
+    with pytest.raises(DataError, match=r"21 training images.*batch of 32.*drop_last"):
+        train(data, small_photos, decode, global_batch_size=32)
+    with pytest.raises(DataError, match="0 training images"):
+        train(DataConfig(source="reference"), small_photos.select(np.arange(0)), decode)
+
+
+def test_an_empty_split_has_no_batches(small_photos, decode):
+    for backend in ("dali", "reference", "synthetic"):
+        data = DataConfig(source=backend, image_size=16)
+        with evaluation_source(data, small_photos.select(np.arange(0)), 8, 0, 1, CPU, 1, decode) as source:
+            assert source.samples == 0
+            assert list(source.batches()) == []
+
+
+@pytest.mark.parametrize("backend", ["dali", "reference"])
+def test_a_strip_that_a_centre_crop_would_blow_up_is_refused(samples_in, image_files, tmp_path, decode, backend):
+    strip = image_files.encode(Image.new("RGB", (2000, 1)), "PNG")
+    samples = samples_in(tmp_path, {b"strip.png": strip})
+    data = DataConfig(source=backend, resize="center_crop", max_pixels=10**7)
+    with pytest.raises(DataError, match=r"'strip.png' is 2000x1 pixels.*512000x256.*10000000.*letterbox"):
+        evaluation_source(data, samples, 4, 0, 1, CPU, 1, decode)
+    with evaluation_source(data.model_copy(update={"resize": "letterbox"}), samples, 4, 0, 1, CPU, 1, decode) as source:
+        assert len(list(source.batches())) == 1
+
+
+def test_without_dali_the_message_names_the_remedy_and_the_reference_works():
+    program = """
+        import sys
+        sys.modules["nvidia.dali"] = None  # as if it were not installed
+        import numpy as np, torch
+        from data_pipeline.build import evaluation_source
+        from data_pipeline.config import DataConfig
+        from data_pipeline.errors import DataError
+        from data_pipeline.samples import Samples
+        none = Samples("", ("a",), (), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, 2), np.int32),
+                       np.zeros(0, bool), ())
+        def source(backend):
+            return evaluation_source(DataConfig(source=backend), none, 4, 0, 1, torch.device("cpu"), 1, None)
+        source("reference")
+        source("synthetic")
+        try:
+            source("dali")
+        except DataError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert 'data.source="dali"' in done.stdout
+    assert "resnet-dist[train]" in done.stdout
+    assert 'data.source="reference"' in done.stdout
