@@ -39,22 +39,24 @@ WARM_UP_STEPS = 5
 
 def job_for(data: Path, storage: Path, name: str, reduction: str, args: argparse.Namespace) -> JobConfig:
     """The training that is measured."""
-    return check({
-        "name": name,
-        "data": {"root": str(data), "image_size": args.image_size, "decode_threads": 1},
-        "augmentation": {"horizontal_flip": 0.0},
-        "model": {"arch": args.arch, "weights": "none"},
-        "training": {
-            "epochs": args.epochs,
-            "global_batch_size": 64,
-            "microbatch_size": 16,
-            "reduction": reduction,
-            "log_every_steps": 1,
-        },
-        "checkpoint": {"every_minutes": 1.0, "every_epochs": 1000},
-        "storage": {"root": str(storage)},
-        "cluster": {"num_workers": args.workers, "cpus_per_worker": 1, "local_cpus": args.workers},
-    })
+    return check(
+        {
+            "name": name,
+            "data": {"root": str(data), "image_size": args.image_size, "decode_threads": 1},
+            "augmentation": {"horizontal_flip": 0.0},
+            "model": {"arch": args.arch, "weights": "none"},
+            "training": {
+                "epochs": args.epochs,
+                "global_batch_size": 64,
+                "microbatch_size": 16,
+                "reduction": reduction,
+                "log_every_steps": 1,
+            },
+            "checkpoint": {"every_minutes": 1.0, "every_epochs": 1000},
+            "storage": {"root": str(storage)},
+            "cluster": {"num_workers": args.workers, "cpus_per_worker": 1, "local_cpus": args.workers},
+        }
+    )
 
 
 def bare_worker(rank: int, job: JobConfig, result: str, port: int) -> None:

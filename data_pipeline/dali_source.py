@@ -124,8 +124,7 @@ class DaliRenderer:
                 break
             images = self._take(graph, scheduled)
             scheduled.popleft()
-            if not stop.is_set():
-                yield images
+            yield images
         # Only now: a graph that an error left with runs under way is never used again.
         self._graph = graph
 

@@ -8,13 +8,13 @@ import numpy as np
 import ray
 import ray.train
 import torch
-from data_pipeline.build import evaluation_source, training_source
 from numpy.typing import NDArray
 
 from cluster.lease import Lease, read_history, take
 from cluster.processes import ProcessIdentity
 from cluster.resources import WorkerPlan
 from cluster.storage import Store
+from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.randomness import Purpose, draw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig

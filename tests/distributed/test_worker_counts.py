@@ -35,7 +35,7 @@ def test_one_two_and_three_workers_learn_the_same_to_the_bit(
     results = []
     for workers in (1, 2, 3):
         where = {"storage": {"root": jobs[0].storage.root}, "evaluation": {"batch_size": 3}}
-        where |= {"cluster": {"num_workers": workers, "cpus_per_worker": 1}}
+        where |= {"cluster": {"num_workers": workers, "cpus_per_worker": 1, "local_cpus": 4}}
         outcome = run_evaluate("workers-1", None, "last", where)
         results.append(outcome.result)
         tables.append(pq.read_table(Path(outcome.run) / "evaluation" / "val.predictions.parquet"))

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.augmentation import evaluation_views
+from data_pipeline.augmentation import evaluation_views, training_views
 from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.dali_graphs import Operators
 from data_pipeline.dali_source import DaliRenderer
 from data_pipeline.errors import DataError
+from data_pipeline.reference_source import apply_view, read_file
 from data_pipeline.sources import Request
 
 CPU = torch.device("cpu")
@@ -274,6 +275,23 @@ def test_epochs_seeds_and_samples_differ(undisturbed, small_photos, decode):
     assert len(set(images)) == len(images) == 3 * 5  # the lone last sample joins the fifth
     with train(SMALL, small_photos, decode, seed=2) as source:
         assert not set(images) & {held[0] for held in microbatches(source, 0).values()}
+
+
+@pytest.mark.parametrize("backend", ["dali", "reference"])
+def test_a_view_is_that_of_its_seed_epoch_and_sample(small_photos, decode, assert_close, backend):
+    data = SMALL.model_copy(update={"source": backend})
+    rows = {key: row for row, key in enumerate(small_photos.keys.tolist())}
+    with train(data, small_photos, decode, seed=5) as source:
+        for epoch in range(3):
+            images, keys = all_images(source, epoch)
+            views = training_views(
+                data, EVERYTHING, 5, epoch, keys, small_photos.sizes[[rows[key] for key in keys.tolist()]]
+            )
+            expected = [
+                apply_view(decode(read_file(small_photos, rows[key])), views, place, data)
+                for place, key in enumerate(keys.tolist())
+            ]
+            assert_close(images, torch.from_numpy(np.stack(expected)).permute(0, 3, 1, 2), data)
 
 
 def test_blocks_have_their_own_order_and_the_same_views(small_photos, decode):

@@ -1,0 +1,51 @@
+"""What answers at once must not load what takes seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "ray", "nvidia.dali", "pyarrow", "sklearn", "optuna")
+ROOT = Path(__file__).parents[2]
+RUNTIME = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "resnet_dist" / "runtime").glob("*.py")
+    if path.name != "__init__.py"
+)
+CONFIGS = ["cluster.config", "data_pipeline.config", "resnet_dist.config", "ray_jobs.config"]
+ERRORS = ["cluster.errors", "data_pipeline.errors", "resnet_dist.errors", "ray_jobs.errors"]
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["train", "--help"],
+    ["evaluate", "--help"],
+    ["train", "--print-config"],
+    ["--wrong"],
+]
+
+
+def loaded(code: str) -> set[str]:
+    """Names of the modules that are loaded after running some code in a new interpreter."""
+    script = f"{code}\nimport json, sys; sys.stdout.write('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_heavy_import_would_be_seen():
+    assert "pyarrow" in loaded("import cluster.storage")
+
+
+@pytest.mark.parametrize("module", [*CONFIGS, *ERRORS, *RUNTIME, "ray_jobs.job_file", "ray_jobs.identity"])
+def test_importing_it_loads_nothing_heavy(module: str):
+    found = loaded(f"import {module}")
+    assert module in found
+    assert found.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_what_answers_at_once_loads_nothing_heavy(arguments: list[str]):
+    found = loaded(f"from ray_jobs.cli import main\nmain({arguments!r})")
+    assert "cyclopts" in found
+    assert found.isdisjoint((*HEAVY, "numpy", "onnxruntime", "PIL"))
