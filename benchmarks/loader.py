@@ -6,7 +6,7 @@ busy moment of the machine meets all three; a ratio is the median over the repea
 
     python benchmarks/loader.py DIR [--threads 2] [--batch 64] [--images 2000] [--repeats 3] [--json FILE]
 
-DIR is an ImageFolder or a flat folder of JPEGs.
+DIR is an ImageFolder or a flat folder of JPEGs; few files are repeated to fill an epoch.
 """
 
 # DALI's operators are generated and carry no useful types.
@@ -20,7 +20,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
@@ -39,21 +39,24 @@ from resnet_dist.runtime.preprocess import decode_rgb, image_header
 TARGETS = {"DALI readers.file": 0.95, "torchvision": 1.6}
 """Least ratio expected on two cores."""
 MAX_PIXELS = 10**8
+WARM_UP_BATCHES = 10
 DATA, AUGMENTATION = DataConfig(), AugmentationConfig()
 
 Loader = Callable[[], Iterator[int]]
-"""Starts loading and yields the number of images of each batch that has reached torch, for ever."""
+"""Starts an epoch and yields the number of images of each batch that has reached torch."""
 
 
-def image_folder(folder: Path, scratch: Path) -> Path:
-    """The folder, or where it is flat an ImageFolder of one class of symlinks to its files."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")]
+def image_folder(folder: Path, scratch: Path, images: int) -> None:
+    """Make `scratch` an ImageFolder of symlinks, repeated until an epoch has `images`: none of them ends in between."""
+    classes = [path for path in folder.iterdir() if path.is_dir()] or [folder]
+    files = [path for each in classes for path in each.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")]
     if not files:
-        return folder
-    (scratch / "all").mkdir()
-    for path in files:
-        (scratch / "all" / path.name).symlink_to(path.resolve())
-    return scratch
+        raise SystemExit(f"{folder} holds no .jpg or .jpeg, nor do its folders")
+    for number in range(max(images, len(files))):
+        path = files[number % len(files)]
+        link = scratch / path.parent.name / f"{number}-{path.name}"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(path.resolve())
 
 
 def samples_of(root: Path) -> Samples:
@@ -81,10 +84,9 @@ def ours(samples: Samples, batch: int, threads: int) -> Loader:
     source = training_source(DATA, AUGMENTATION, 0, samples, batch, batch, 0, 1, device, threads, decode)
 
     def batches() -> Iterator[int]:
-        for epoch in range(1_000_000):
-            for step in source.epoch(epoch):
-                for microbatch in step.microbatches:
-                    yield len(microbatch.images)
+        for step in source.epoch(0):
+            for microbatch in step.microbatches:
+                yield len(microbatch.images)
 
     return batches
 
@@ -115,18 +117,18 @@ def readers_file(root: Path, batch: int, threads: int) -> Loader:
         return images, labels
 
     iterator = DALIGenericIterator(
-        [graph()], ["images", "labels"], reader_name="files", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=True
+        [graph()], ["images", "labels"], reader_name="files", last_batch_policy=LastBatchPolicy.PARTIAL
     )
 
     def batches() -> Iterator[int]:
-        for output in chain.from_iterable(repeat(iterator)):
+        for output in iterator:
             yield len(output[0]["images"])
 
     return batches
 
 
 def torchvision_loader(root: Path, batch: int, threads: int) -> Loader:
-    """ImageFolder with worker processes that outlive an epoch."""
+    """ImageFolder, as torchvision's documentation trains ResNet-50."""
     view = transforms.Compose(
         [
             transforms.RandomResizedCrop(DATA.image_size, scale=AUGMENTATION.crop_area, ratio=AUGMENTATION.crop_ratio),
@@ -140,23 +142,22 @@ def torchvision_loader(root: Path, batch: int, threads: int) -> Loader:
         batch_size=batch,
         shuffle=True,
         num_workers=threads,
-        persistent_workers=True,
     )
 
     def batches() -> Iterator[int]:
-        for images, _ in chain.from_iterable(repeat(loader)):
+        for images, _ in loader:
             yield len(images)
 
     return batches
 
 
-def images_per_second(loader: Loader, images: int, warm_up: int) -> float:
+def images_per_second(loader: Loader, images: int) -> float:
     """Of a loader that is started anew: the first batches fill its queues and are not counted.
 
     It stops before the next loader's turn, so that nothing loads ahead while another is measured.
     """
     batches = loader()
-    for _ in islice(batches, warm_up):
+    for _ in islice(batches, WARM_UP_BATCHES):
         pass
     start, loaded = perf_counter(), 0
     while loaded < images:
@@ -174,18 +175,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    makers: dict[str, Callable[[Path], Loader]] = {
-        "ours": lambda root: ours(samples_of(root), args.batch, args.threads),
-        "DALI readers.file": lambda root: readers_file(root, args.batch, args.threads),
-        "torchvision": lambda root: torchvision_loader(root, args.batch, args.threads),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in makers}
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="rd-loader-") as scratch:
-        root = image_folder(args.folder, Path(scratch))
+        root = Path(scratch)
+        image_folder(args.folder, root, args.images + (WARM_UP_BATCHES + 1) * args.batch)
+        samples = samples_of(root)
+        makers: dict[str, Callable[[], Loader]] = {
+            "ours": lambda: ours(samples, args.batch, args.threads),
+            "DALI readers.file": lambda: readers_file(root, args.batch, args.threads),
+            "torchvision": lambda: torchvision_loader(root, args.batch, args.threads),
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in makers}
         for turn in range(args.repeats):
             for name, make in makers.items():
-                speeds[name].append(images_per_second(make(root), args.images, warm_up=6))
+                speeds[name].append(images_per_second(make(), args.images))
             print(f"repeat {turn}:", {name: round(values[-1], 1) for name, values in speeds.items()}, flush=True)
     ratios = {
         name: statistics.median(own / other for own, other in zip(speeds["ours"], speeds[name], strict=True))

@@ -111,21 +111,31 @@ class DaliRenderer:
         scheduled: deque[tuple[Request, Encoded]] = deque()
         submitted = ((request, self._readers.submit(self._read, request)) for request in requests)
         graph, self._graph = self._graph or self._primed_graph(), None
-        while True:
-            if not stop.is_set():
-                reading.extend(islice(submitted, _DEPTH + 1 - len(reading)))
-            while reading and len(scheduled) < _DEPTH and not stop.is_set():
-                request, future = reading.popleft()
-                encoded = future.result()
-                self._feed(graph, request.views, encoded)
-                graph.schedule_run()
-                scheduled.append((request, encoded))  # alive until its run has ended, since DALI does not copy it
-            if not scheduled:
-                break
-            images = self._take(graph, scheduled)
-            scheduled.popleft()
-            yield images
-        # Only now: a graph that an error left with runs under way is never used again.
+        try:
+            while True:
+                if not stop.is_set():
+                    reading.extend(islice(submitted, _DEPTH + 1 - len(reading)))
+                while reading and len(scheduled) < _DEPTH and not stop.is_set():
+                    request, future = reading.popleft()
+                    encoded = future.result()
+                    self._feed(graph, request.views, encoded)
+                    graph.schedule_run()
+                    scheduled.append((request, encoded))
+                if not scheduled:
+                    break
+                try:
+                    images = self._take(graph)
+                except RuntimeError as error:
+                    raise self._undecodable(scheduled, error) from error
+                finally:
+                    scheduled.popleft()
+                yield images
+        finally:
+            # DALI does not copy what it decodes: the bytes must stay until their runs have ended.
+            for _ in scheduled:
+                with suppress(RuntimeError):
+                    self._take(graph)
+        # Only now: a graph that an error has stopped is never used again.
         self._graph = graph
 
     def _read(self, request: Request) -> Encoded:
@@ -148,12 +158,9 @@ class DaliRenderer:
         for name, values in parameters(views, self._operators).items():
             graph.feed_input(name, values)
 
-    def _take(self, graph: Any, scheduled: Sequence[tuple[Request, Encoded]]) -> torch.Tensor:
-        """The images of the run that was scheduled first."""
-        try:
-            (images,) = graph.share_outputs()
-        except RuntimeError as error:
-            raise self._undecodable(scheduled, error) from error
+    def _take(self, graph: Any) -> torch.Tensor:
+        """The images of the run that was scheduled first. Raises RuntimeError when DALI cannot decode one."""
+        (images,) = graph.share_outputs()
         tensor = torch.from_dlpack(images.as_tensor())
         if self._copies is not None:
             # DALI does not know when torch has done with its memory on the GPU; on the CPU a tensor keeps it.

@@ -10,7 +10,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.samples import sample_id_of
 
 SPLITS = ("train", "val", "test")
-EXTENSIONS = (b".jpg", b".jpeg", b".png", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
+EXTENSIONS = (b".jpg", b".jpeg", b".png", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm", b".gif")
 
 _OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 _NAMED = 20
@@ -75,7 +75,8 @@ def list_image_folder(data: DataConfig) -> Listing:
 def class_names(listing: Listing) -> tuple[str, ...]:
     """The class names, sorted: those of train where there are splits.
 
-    Raises DataError where they cannot be trained on: fewer than two, one without an image, or one that train lacks.
+    Raises DataError where they cannot be trained on: fewer than two, a folder of one without an image, in any split,
+    or one that train lacks.
     """
     split = "train" if listing.has_splits else None
     place = listing.root / "train" if listing.has_splits else listing.root
@@ -85,15 +86,17 @@ def class_names(listing: Listing) -> tuple[str, ...]:
     if len(classes) == 1:
         raise DataError(f"{place} holds one class, {classes[0]!r}; a classifier needs images of at least two")
     filled = {(image.split, image.class_name) for image in listing.images}
-    if empty := [name for name in classes if (split, name) not in filled]:
-        kinds = ", ".join(extension.decode() for extension in EXTENSIONS)
-        raise DataError(f"{quoted(empty)} in {place} without an image ({kinds}); add some, or remove the folder")
     for other in ("val", "test"):
-        if unknown := sorted(name for where, name in filled if where == other and name not in classes):
+        if unknown := sorted(name for where, name in listing.class_folders if where == other and name not in classes):
             raise DataError(
                 f"{quoted(unknown)} in {listing.root / other}, which train/ lacks; add images to train/, or remove "
                 f"the folder from {other}/"
             )
+    for each in (split, "val", "test"):
+        if empty := sorted(name for where, name in set(listing.class_folders) - filled if where == each):
+            kinds = ", ".join(extension.decode() for extension in EXTENSIONS)
+            parent = listing.root / (each or "")
+            raise DataError(f"{quoted(empty)} in {parent} without an image ({kinds}); add some, or remove the folder")
     return classes
 
 

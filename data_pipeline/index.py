@@ -128,5 +128,6 @@ def _judge_unreadable(
         raise DataError("\n".join([f"{summary}; {remedy}", *lines]))
     left = {name for _, split, name, _ in rows if split in (None, "train")}
     if emptied := [name for name in classes if name not in left]:
-        remedy = f"without them {quoted(emptied)} has no training image; repair them, or remove the class:"
+        have = "has" if len(emptied) == 1 else "have"
+        remedy = f"without them {quoted(emptied)} {have} no training image; repair them, or remove the class:"
         raise DataError("\n".join([f"{summary}; {remedy}", *lines]))

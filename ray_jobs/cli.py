@@ -168,3 +168,7 @@ def _unknown(error: UnknownOptionError) -> str:
     near = nearest(flag.removeprefix("--"), [name.replace("-", "_") for name in known])
     hint = f"did you mean {' or '.join('--' + name.replace('_', '-') for name in near)}?" if near else "see --help"
     return f"{flag}: unknown flag; {hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,10 +56,13 @@ class ImageFiles:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     @staticmethod
-    def tiff16(samples: np.ndarray, order: str = "<", planes: bool = False, orientation: int = 1) -> bytes:
-        """An uncompressed 16-bit RGB TIFF by hand; `order` is "<" or ">", `planes` stores one channel after another."""
+    def tiff16(
+        samples: np.ndarray, order: str = "<", planes: bool = False, orientation: int = 1, deflated: bool = False
+    ) -> bytes:
+        """A 16-bit RGB TIFF by hand; `order` is "<" or ">", `planes` stores one channel after another."""
         height, width, channels = samples.shape
         data = (samples.transpose(2, 0, 1) if planes else samples).astype(f"{order}u2").tobytes()
+        data = zlib.compress(data) if deflated else data
         strips = channels if planes else 1
         count = 11
         after = 8 + 2 + 12 * count + 4
@@ -71,7 +74,7 @@ class ImageFiles:
             278: height,
             279: counts_at if planes else len(data),
         }
-        shorts = {259: 1, 262: 2, 274: orientation, 277: channels, 284: 2 if planes else 1}
+        shorts = {259: 8 if deflated else 1, 262: 2, 274: orientation, 277: channels, 284: 2 if planes else 1}
         entries = {258: struct.pack(f"{order}HHII", 258, 3, channels, bits_at)}
         entries |= {
             tag: struct.pack(f"{order}HHII", tag, 4, strips if tag in (273, 279) else 1, v) for tag, v in longs.items()
@@ -84,6 +87,17 @@ class ImageFiles:
         offsets = struct.pack(f"{order}{strips}I", *[data_at + size * n for n in range(strips)]).ljust(16, b"\0")
         sizes = struct.pack(f"{order}{strips}I", *[size] * strips).ljust(16, b"\0")
         return head + body + bits + offsets + sizes + data
+
+    @staticmethod
+    def bmp_rle(grey: np.ndarray) -> bytes:
+        """A run-length encoded 8-bit grey BMP by hand. `grey`: uint8 [height, width]."""
+        height, width = grey.shape
+        rows = [b"".join(bytes([1, level]) for level in row) + b"\0\0" for row in grey[::-1].tolist()]
+        pixels = b"".join(rows) + b"\0\1"
+        palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+        header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+        start = 14 + len(header) + len(palette)
+        return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + palette + pixels
 
     @staticmethod
     def damaged() -> dict[str, bytes]:

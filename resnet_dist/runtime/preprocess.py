@@ -116,7 +116,7 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
 class Preprocess:
     """The contract `preprocess.json`: how an image becomes the model's input. Nothing of it is random."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     mode: Literal["whole", "letterbox", "center_crop"]
     """The whole image resized; its ratio kept and padded; or the shorter side resized and the centre cropped."""

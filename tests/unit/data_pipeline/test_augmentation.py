@@ -191,11 +191,24 @@ def test_windows_have_the_area_and_ratio_asked_for():
     assert 0.498 < ratio.min() < 0.51
     assert 1.96 < ratio.max() < 2.01
     assert abs(np.log(ratio).mean()) < 4 * np.log(4) / np.sqrt(12 * count)
-    for corner, side in ((x, width), (y, height)):
-        place = corner[side < 1000] / (1000 - side[side < 1000])
-        assert abs(place.mean() - 0.5) < 0.02
+    assert_evenly_placed(x, y, width, height, 1000)
+
+
+def test_erased_boxes_are_anywhere():
+    sizes = np.full((20_000, 2), 100, dtype=np.int32)
+    views = training_views(DataConfig(), AugmentationConfig(erase=1.0), 4, 0, keys_of(20_000), sizes)
+    assert_evenly_placed(*views.erase.T.astype(float), 224)
+
+
+def assert_evenly_placed(x, y, width, height, side):
+    """Corners are uniform over where the box fits, across and down independently, and so is their mean."""
+    free = (width < side) & (height < side)
+    across, down = (x / (side - width + 1e-9))[free], (y / (side - height + 1e-9))[free]
+    for place in (across, down):
+        assert abs(place.mean() - 0.5) < 4 / np.sqrt(12 * len(place)) + 1 / side
         assert place.min() < 0.01
         assert place.max() > 0.99
+    assert abs(np.corrcoef(across, down)[0, 1]) < 4 / np.sqrt(len(across))
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.25, 1.0])

@@ -84,7 +84,7 @@ def test_hidden_and_other_files_are_ignored_and_the_latter_counted(make, index):
     assert dataset.ignored == 5
 
 
-@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp", "ppm", "PnG", "JPEG"])
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp", "ppm", "gif", "PnG", "JPEG"])
 def test_extensions_of_any_case_are_images(make, index, image_files, extension):
     root = make("a/1.png", "b/1.png")
     kind = {"jpg": "JPEG", "tif": "TIFF"}.get(extension.lower(), extension.upper())
@@ -165,6 +165,9 @@ def test_the_root_becomes_absolute(make, index, tmp_path, monkeypatch, kind):
         (["train/a/1.png", "val/a/1.png", "val/b/1.png"], "one class, 'a'"),
         (["a/1.png", "b/1.png", "c/1.txt"], r"class 'c' in .*data without an image"),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/c/1.png"], "class 'c' in .*/val, which train/ lacks"),
+        (["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/c/1.txt"], "class 'c' in .*/val, which train/ lacks"),
+        (["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.txt"], "class 'b' in .*/val without an image"),
+        (["train/a/1.png", "train/b/1.png", "test/a/1.txt", "test/b/1.txt"], "classes 'a', 'b' in .*/test without"),
         (["train/a/1.png", "train/b/1.png", "test/d/1.png", "test/c/1.png"], "classes 'c', 'd' in .*/test, which"),
         (["train/a/1.png", "train/b/1.png", "validation/a/1.png"], "validation/ next to train/.*rename it to val/"),
         (["val/a/1.png", "val/b/1.png", "test/b/1.png"], "holds test/ and val/ but no train/"),

@@ -155,6 +155,18 @@ def test_a_class_of_one_group_is_trained_on():
     assert (splits[30:] == TRAIN).all()
 
 
+@pytest.mark.parametrize("alone", [0, 1])
+def test_a_class_keeps_a_training_image_against_the_pull_of_another(alone):
+    """The large group fills train of class 0, so the small one is wanted in val, with all but `alone` of class 1."""
+    groups = ["large"] * 50 + ["small"] * 22 + [None] * alone
+    labels = np.array([0] * 70 + [1] * (2 + alone))
+    splits = carve(np.arange(len(labels), dtype=np.uint64), labels, groups, 0.15, 0.15, 0)
+    assert splits[0] == TRAIN
+    if alone:
+        assert splits[50] == VAL
+    assert (splits[labels == 1] == TRAIN).any()
+
+
 def test_folders_of_splits_stay():
     splits = ("train", "train", "val", "test")
     dataset = dataset_of([0, 1, 0, 1], splits)

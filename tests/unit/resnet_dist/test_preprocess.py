@@ -149,7 +149,9 @@ def test_only_the_first_frame_of_a_gif_counts(image_files):
 
 
 @pytest.mark.parametrize("bit_depth", [10, 12, 16])
-@pytest.mark.parametrize("kind", ["grey PNG", "grey TIFF", "RGB PNG", "RGBA PNG", "RGB TIFF", "big-endian TIFF"])
+@pytest.mark.parametrize(
+    "kind", ["grey PNG", "grey TIFF", "RGB PNG", "RGBA PNG", "RGB TIFF", "big-endian TIFF", "deflated TIFF"]
+)
 def test_sixteen_bits_are_scaled_by_the_depth_and_rounded(image_files, kind, bit_depth):
     values = np.random.default_rng(3).integers(0, 2**bit_depth, (6, 7, 4), dtype=np.uint16)
     values[0, :4, :] = np.array([0, 1, 2**bit_depth - 1, 2**bit_depth // 2])[:, None]
@@ -165,6 +167,8 @@ def test_sixteen_bits_are_scaled_by_the_depth_and_rounded(image_files, kind, bit
             data, stored = image_files.png(values, 16, 6), colour
         case "RGB TIFF":
             data, stored = image_files.tiff16(colour), colour
+        case "deflated TIFF":
+            data, stored = image_files.tiff16(colour, deflated=True), colour
         case _:
             data, stored = image_files.tiff16(colour, order=">"), colour
     expected = [int(value * 255 / (2**bit_depth - 1) + 0.5) for value in stored.astype(float).ravel()]
@@ -202,6 +206,8 @@ def test_a_pgm_says_its_own_depth_unless_it_is_the_largest():
     values = np.array([0, 100, 4095], dtype=">u2")
     assert decode(b"P5\n3 1\n4095\n" + values.tobytes())[0, :, 0].tolist() == [0, 6, 255]
     assert decode(b"P5\n3 1\n65535\n" + values.tobytes(), 12)[0, :, 0].tolist() == [0, 6, 255]
+    assert decode(b"P2\n3 1\n4095\n0 100 4095\n")[0, :, 0].tolist() == [0, 6, 255]
+    assert decode(b"P2\n3 1\n65535\n0 100 4095\n", 12)[0, :, 0].tolist() == [0, 6, 255]
 
 
 def test_layouts_that_pillow_would_misread_are_refused(image_files):
@@ -286,6 +292,13 @@ def test_the_bound_on_pixels_is_ours_not_pillows(image_files, monkeypatch):
 def test_which_files_are_plain(image_files, kind, mode, options, plain):
     data = image_files.encode(image_files.photo(12, 9), kind, mode=mode, **options)
     assert header(data) == (12, 9, plain)
+
+
+def test_a_run_length_encoded_bmp_is_read_and_not_plain(image_files):
+    grey = image_files.photo(12, 9, channels=1)
+    data = image_files.bmp_rle(grey)
+    assert np.array_equal(decode(data), np.repeat(grey[:, :, None], 3, axis=2))
+    assert header(data) == (12, 9, False)
 
 
 def test_an_animated_png_is_not_plain(image_files):
@@ -418,6 +431,8 @@ def test_the_contract_survives_json():
         {"pad_colour": [0, 0]},
         {"std": [0.2, 0.2, 0.0]},
         {"mean": [0.4, 0.4, None]},
+        {"mean": [0.4, 0.4, float("nan")]},
+        {"std": [0.2, 0.2, float("inf")]},
         {"bit_depth": 8},
         {"max_pixels": True},
         {"colour_space": "BGR"},
