@@ -200,7 +200,7 @@ def _causes(failure: Exception) -> list[BaseException]:
 
 def _raise_if_ours(failure: Exception) -> None:
     for cause in _causes(failure):
-        if isinstance(cause, RunHeldError | _OURS):
+        if isinstance(cause, _OURS):
             raise cause from failure
 
 

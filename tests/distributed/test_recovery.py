@@ -138,7 +138,7 @@ def test_a_finished_run_is_left_alone_and_can_be_continued(make_job: MakeJob, le
         is_frozen = name.startswith(("conv1", "bn1", "layer1", "layer2"))
         assert value.equal(after[name]) == (is_frozen or (name.endswith("num_batches_tracked") and is_frozen)), name
 
-    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 in the stored run, 0.5 asked for"):
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 -> 0.5"):
         run_train(make_job("once", 1, {**frozen, "optimizer": {"learning_rate": 0.5}}))
     longer = run_train(make_job("once", 2, {"freezing": {"freeze_depth": 3}, "training": {"epochs": 2}}))
     assert (longer.epochs, longer.steps) == (2, 6)
