@@ -156,7 +156,7 @@ def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
     """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    table: Any = pa.table(
+    table: Any = pa.table(  # pyright: ignore[reportUnknownVariableType]
         {
             "sample_id": list(samples.sample_ids),
             "label": [samples.classes[label] for label in samples.labels],
