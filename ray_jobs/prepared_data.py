@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.errors import DataError
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset, index_folder
 from data_pipeline.samples import Samples
@@ -50,8 +49,6 @@ class PreparedData:
 
 def prepare_data(job: JobConfig) -> PreparedData:
     """Index, scan and split the job's folder. Raises DataError when it cannot be trained on."""
-    if not job.data.root:
-        raise DataError("data.root is not set: name an ImageFolder with --data.root DIR")
     header = partial(image_header, max_pixels=job.data.max_pixels)
     dataset = index_folder(job.data, decoder(job), header, _probe(job))
     return PreparedData(assign_splits(dataset, job.data, job.seed))

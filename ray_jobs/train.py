@@ -41,6 +41,8 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
     """
     submission = submission or uuid.uuid4().hex
+    if not job.data.root:
+        raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     run = RunDirectory.named(job.storage.root, run_name(job))
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))  # what cannot fit is refused before any work

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from resnet_dist.training.batch_norm import RunningStatistics
-from resnet_dist.training.dropout import keep_mask
+from resnet_dist.training.dropout import keep_mask, words_needed
 from resnet_dist.training.group import Group
 from resnet_dist.training.losses import loss_sum
 from resnet_dist.training.mixing import MIXING_WORDS, Mix, mixup, pair_keys
@@ -146,7 +146,7 @@ def _keep(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> torch.Te
     if not recipe.dropout:
         return None
     features = state.model.fc.in_features
-    bits = recipe.draw("dropout", state.epoch, microbatch.keys, -(-features // 4))
+    bits = recipe.draw("dropout", state.epoch, microbatch.keys, words_needed(features))
     return keep_mask(bits, features, recipe.dropout).to(microbatch.images.device)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from resnet_dist.evaluation.metrics import confusion_metrics
+from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 from resnet_dist.training.group import Group
 from resnet_dist.training.source import EvaluationSource
 from resnet_dist.training.state import TrainState
@@ -40,8 +40,7 @@ def _validate(state: TrainState, source: EvaluationSource, group: Group, autocas
         raise RuntimeError(f"validation saw {len(gathered)} of {source.samples} samples; every one is due once")
     classes = state.model.fc.out_features
     labels, predictions = gathered[:, 1].astype(np.int64), gathered[:, 2].astype(np.int64)
-    confusion = np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
-    metrics = confusion_metrics(confusion)
+    metrics = confusion_metrics(confusion_matrix(labels, predictions, classes))
     return {
         "val/top1": metrics["top1"],
         "val/macro_f1": metrics["macro_f1"],
