@@ -41,11 +41,11 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
     """
     submission = submission or uuid.uuid4().hex
-    if not job.data.root:
-        raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     run = RunDirectory.named(job.storage.root, run_name(job))
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))  # what cannot fit is refused before any work
+    if not job.data.root:
+        raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
     job = _resolved(job, run, data)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
