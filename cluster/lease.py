@@ -18,7 +18,7 @@ from cluster.storage import Store
 
 SCHEMA = 1
 _FILE = "lease.json"
-_SETTLE_S = 0.3
+_SETTLE_S = 0.5
 _POLL_S = 0.2
 
 Claim = tuple[int, str]
@@ -32,6 +32,8 @@ class _Record:
     generation: int
     token: str
     heartbeat: int
+    ttl_s: float
+    """Seconds of silence that the holder may be allowed."""
     holder: ProcessIdentity
     driver: ProcessIdentity
     submission: str
@@ -49,6 +51,7 @@ class _Record:
             "generation": self.generation,
             "token": self.token,
             "heartbeat": self.heartbeat,
+            "ttl_s": self.ttl_s,
             "holder": self.holder.to_json(),
             "driver": self.driver.to_json(),
             "submission": self.submission,
@@ -62,25 +65,29 @@ class _Record:
         value: Any = json.loads(data)
         if value["schema"] != SCHEMA:
             raise ValueError("no lease of this version")
-        return cls(
+        record = cls(
             generation=int(value["generation"]),
             token=str(value["token"]),
             heartbeat=int(value["heartbeat"]),
+            ttl_s=float(value["ttl_s"]),
             holder=ProcessIdentity.from_json(value["holder"]),
             driver=ProcessIdentity.from_json(value["driver"]),
             submission=str(value["submission"]),
             released=bool(value["released"]),
             history=tuple((int(generation), str(token)) for generation, token in value["history"]),
         )
+        if record.history[-1:] != (record.claim,):
+            raise ValueError("its history does not end with its holder")
+        return record
 
 
 class Lease:
     """A run that is ours. A context manager: a heartbeat while it lasts, released at its end."""
 
-    def __init__(self, store: Store, record: _Record, ttl_s: float) -> None:
+    def __init__(self, store: Store, record: _Record) -> None:
         self._store = store
         self._record = record
-        self._interval_s = ttl_s / 4.0
+        self._interval_s = record.ttl_s / 4.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
 
@@ -123,8 +130,11 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._interval_s):
+            began = time.monotonic()
             try:
                 self.confirm()
+                if time.monotonic() - began > self._interval_s:
+                    continue  # held up since it was read: another process may have it by now, and must not lose it
                 self._record = replace(self._record, heartbeat=self._record.heartbeat + 1)
                 self._store.write(_FILE, self._record.to_bytes())
             except RunHeldError:
@@ -134,11 +144,13 @@ class Lease:
 
 
 def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float) -> Lease:
-    """Take a run's lease, from a holder that ended, fell silent for `ttl_s` or belongs to the same submission.
+    """Take a run's lease, from a holder that ended, fell silent or belongs to the same submission.
 
+    Silent: no heartbeat for `ttl_s`, or for the holder's own where that is longer, on the clock of this process.
     Raises RunHeldError when the holder lives, or when another process took it at the same time.
     """
     before = _wait_until_free(store, submission, ttl_s)
+    began = time.monotonic()
     history = () if before is None else before.history
     generation = 1 + max((claim[0] for claim in history), default=0)
     token = secrets.token_hex(16)
@@ -146,6 +158,7 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
         generation=generation,
         token=token,
         heartbeat=0,
+        ttl_s=ttl_s,
         holder=ProcessIdentity.current(),
         driver=driver,
         submission=submission,
@@ -153,14 +166,15 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
         history=(*history, (generation, token)),
     )
     store.write(_FILE, record.to_bytes())
-    time.sleep(_SETTLE_S)  # another taker that read before our write has written by now, over ours
-    lease = Lease(store, record, ttl_s)
+    # A taker that read before this write has written, over it, once a few times as long as a write takes have passed.
+    time.sleep(max(_SETTLE_S, 3.0 * (time.monotonic() - began)))
+    lease = Lease(store, record)
     lease.confirm()
     return lease
 
 
 def check_free(store: Store, *, submission: str, ttl_s: float) -> None:
-    """Raise RunHeldError when another process holds the run; writes nothing. May wait for up to `ttl_s`."""
+    """Raise RunHeldError when another process holds the run; writes nothing. Waits as `take` does."""
     _wait_until_free(store, submission, ttl_s)
 
 
@@ -172,19 +186,20 @@ def read_history(store: Store) -> frozenset[Claim]:
 
 def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | None:
     """The last record of a lease that may be taken, None where there was none."""
-    first = current = _read(store)
-    deadline = time.monotonic() + ttl_s
+    current = seen = _read(store)
+    began = silent_since = time.monotonic()
     while current is not None and not _may_take(current, submission):
-        # A driver that was killed takes its workers down within seconds; until then one of them still beats.
-        orphaned = current.driver.is_dead_here()
-        if first is None or (current.claim, current.heartbeat) != (first.claim, first.heartbeat):
-            if not orphaned:
+        now = time.monotonic()
+        patience_s = max(ttl_s, current.ttl_s)
+        if seen is None or (current.claim, current.heartbeat) != (seen.claim, seen.heartbeat):
+            # A driver that was killed takes its workers down within seconds; until then one of them still beats.
+            if not current.driver.is_dead_here() or now - began >= patience_s:
                 raise RunHeldError(
                     f"{store.uri} is being trained by another process ({_named(current)}); wait for it, stop it, or "
                     "choose another --name"
                 )
-            first, deadline = current, time.monotonic() + ttl_s
-        if time.monotonic() >= deadline:
+            seen, silent_since = current, now
+        if now - silent_since >= patience_s:
             return current
         time.sleep(_POLL_S)
         current = _read(store)

@@ -2,16 +2,27 @@
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import cast
 
+import psutil
 import ray
+from ray._private import ray_constants
+from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.resources import local_resources
+
+_LOOPBACK = "127.0.0.1"
+_LONGEST_FOLDER = 30
+"""Ray's sockets lie below its folder, and Linux bounds their paths to 107 bytes."""
+_LAST_MOMENT_S = 10.0
 
 
 @contextmanager
@@ -24,41 +35,43 @@ def ray_session(cluster: ClusterConfig) -> Generator[None]:
     if ray.is_initialized():
         yield
         return
-    # Set explicitly: Ray would otherwise write a token into the home folder. Loopback alone can reach it.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if cluster.address is not None:
-        with _connected(cluster.address):
-            yield
-        return
-    # A short path: Ray's sockets lie below it, and Linux bounds their paths to 107 bytes.
-    folder = tempfile.mkdtemp(prefix="rd-ray-")
-    address = os.environ.pop("RAY_ADDRESS", None)  # an embedded Ray never joins another one
-    try:
-        context = ray.init(
-            num_cpus=local_resources(cluster)[0],
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        # Some of Ray's own actors look for a cluster by themselves, and with several on a host find the wrong one.
-        os.environ["RAY_ADDRESS"] = str(context.address_info["address"])  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType]
+    with _embedded(cluster) if cluster.address is None else _connected(cluster.address):
         yield
-    finally:
-        ray.shutdown()
-        os.environ.pop("RAY_ADDRESS", None)
-        if address is not None:
-            os.environ["RAY_ADDRESS"] = address
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def cluster_resources() -> tuple[int, int]:
     """CPUs and GPUs of the whole Ray that this process is connected to."""
     total: Mapping[str, float] = ray.cluster_resources()  # pyright: ignore[reportUnknownVariableType]
     return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
+@contextmanager
+def _embedded(cluster: ClusterConfig) -> Generator[None]:
+    _require_token()
+    # Ray opens its own folder to everybody; the one above it belongs to this user alone.
+    folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
+    # An embedded Ray never joins another one.
+    with _environment("RAY_ADDRESS", None), _loopback_only():
+        try:
+            context = ray.init(
+                num_cpus=local_resources(cluster)[0],
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _node_ip_address=_LOOPBACK,
+                _temp_dir=str(folder / "r"),
+            )
+            found = cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
+            if found["node_ip_address"] != _LOOPBACK:
+                raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
+            # Who looks for a cluster by itself finds this one, whatever else runs on the host.
+            with _environment("RAY_ADDRESS", found["address"]):
+                yield
+        finally:
+            _shut_down()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -73,3 +86,56 @@ def _connected(address: str) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _shut_down() -> None:
+    """End the embedded Ray and wait for its workers, which outlive their raylet by a moment."""
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    workers = [worker for raylet in raylets for worker in raylet.children(recursive=True)]
+    ray.shutdown(wait_for_processes=True)
+    _, alive = psutil.wait_procs(workers, timeout=_LAST_MOMENT_S)
+    for worker in alive:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+def _require_token() -> None:
+    """Let nobody else on this machine run code in an embedded Ray, and write no token into the home folder.
+
+    The token stays in this process's environment: Ray keeps it for the process, whatever is set later.
+    """
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    Config.initialize("")  # reads the mode again, as Ray's own start does
+
+
+@contextmanager
+def _loopback_only() -> Generator[None]:
+    """Ray replaces 127.0.0.1 by an address that others can reach unless it is told that it is no cluster: here by a
+    constant, and in the processes that it starts by the variable that the constant was read from."""
+    before: bool = ray_constants.ENABLE_RAY_CLUSTER  # pyright: ignore[reportUnknownVariableType]
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Generator[None]:
+    """Within, a variable has a value or, with None, is unset."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the name in it is random

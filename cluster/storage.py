@@ -119,5 +119,5 @@ def _reason(error: BaseException) -> str:
     if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return "no permission; grant access or choose another --storage.root"
     if code == errno.ENOENT:
-        return "there is no such file"
+        return "there is no such file; check the address"
     return f"{error}; check the address and the connection"

@@ -58,7 +58,7 @@ class RunRecorder:
         self._learning_rate = learning_rate
         self._metrics = MetricLog(run.store, lease.claim)
         self._writer = CheckpointWriter(
-            run.store, lease.claim, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
+            run.store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
         )
         self._best = None if resumed_from is None else resumed_from.progress.best
         self._messages = messages

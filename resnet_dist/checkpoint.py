@@ -14,6 +14,7 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast
@@ -138,8 +139,11 @@ class Checkpoint:
         return json.loads(self._files["model.json"])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights to be judged."""
-        return safetensors.torch.load(self._files["weights.safetensors"])
+        """The weights to be judged. Raises RunError for a file that holds anything but tensors."""
+        try:
+            return safetensors.torch.load(self._files["weights.safetensors"])
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{self.name}/weights.safetensors holds no tensors: {error}") from error
 
     def training_state(self) -> dict[str, Any]:
         """What only training needs. Raises RunError rather than run code that a file may hold."""
@@ -152,7 +156,8 @@ def better(monitor: str, new: float, old: float) -> bool:
 
 
 def write_checkpoint(store: Store, snapshot: Snapshot, claim: Claim, confirm: Callable[[], None]) -> None:
-    """Store a snapshot. `confirm` is called last before the manifest and raises when the run is not ours any more."""
+    """Store a snapshot. `confirm` raises when the run is not ours any more; it is called first, and last before the
+    manifest."""
     folder = f"{_FOLDER}/{_name(snapshot.step)}"
     files = {
         "model.json": _json_bytes(snapshot.model),
@@ -160,7 +165,9 @@ def write_checkpoint(store: Store, snapshot: Snapshot, claim: Claim, confirm: Ca
         "training_state.pt": _saved_state(snapshot.training_state),
         "progress.json": _json_bytes(snapshot.progress.to_json()),
     }
-    # A checkpoint of the same step that is replaced must not be believed with half of its files new.
+    # A checkpoint of the same step that is replaced must not be believed with half of its files new, and one that
+    # another process has written since must not be touched.
+    confirm()
     store.delete(f"{folder}/{_MANIFEST}")
     for name, data in files.items():
         store.write(f"{folder}/{name}", data)
@@ -189,32 +196,33 @@ def latest_verified(store: Store, believed: Collection[Claim], log: Callable[[st
 
 
 def load(store: Store, which: Which, believed: Collection[Claim], monitor: str = "val/top1") -> Checkpoint:
-    """The newest, the best by `monitor`, or the checkpoint of a step. Raises RunError where there is none."""
+    """The newest whole one, the best by `monitor` (the newest where none was validated), or the one of a step.
+
+    Raises RunError where there is none, and when the best one is damaged: another is not silently judged for it.
+    """
     if which == "last":
         found = latest_verified(store, believed, lambda _: None)
         if found is None:
             raise RunError(f"no whole checkpoint among {_listed(store)}; train first")
         return found
     if which == "best":
-        for step in _by_value(store, monitor):
-            try:
-                return _verified(store, step, believed)
-            except RunError:
-                continue
-        return load(store, "last", believed)
+        best = _by_value(_manifests(store, believed), monitor)
+        return _verified_of(store, best[0], believed) if best else load(store, "last", believed)
     if which not in _steps(store):
         raise RunError(f"no checkpoint of step {which}; there are {_listed(store)}")
-    return _verified(store, which, believed)
+    return _verified_of(store, which, believed)
 
 
-def prune(store: Store, keep_last: int, monitor: str) -> None:
-    """Delete checkpoints but the `keep_last` newest and the best by `monitor`; then leftovers without a manifest."""
-    steps = _steps(store)
-    whole = [step for step in steps if store.exists(f"{_FOLDER}/{_name(step)}/{_MANIFEST}")]
-    kept = set(whole[-keep_last:]) | set(_by_value(store, monitor)[:1])
-    newest = max(whole, default=-1)
-    for step in steps:
-        if step not in kept and step < newest:
+def prune(store: Store, believed: Collection[Claim], newest: int, keep_last: int, monitor: str) -> None:
+    """Delete what is older than step `newest`, which was just written, but for the `keep_last` newest and the best.
+
+    Only checkpoints that are believed count among those. Later steps are remains of a past that this run did not
+    resume from: they take nobody's place, and are replaced when it comes to them.
+    """
+    manifests = {step: manifest for step, manifest in _manifests(store, believed).items() if step <= newest}
+    kept = {*sorted(manifests)[-keep_last:], *_by_value(manifests, monitor)[:1]}
+    for step in _steps(store):
+        if step < newest and step not in kept:
             # Without its manifest it is gone, however little of the rest is deleted in time.
             store.delete(f"{_FOLDER}/{_name(step)}/{_MANIFEST}")
             store.delete(f"{_FOLDER}/{_name(step)}")
@@ -224,11 +232,21 @@ class CheckpointWriter:
     """Stores snapshots while training goes on, one at a time; a context manager that ends when all is stored.
 
     The first failure is raised by the next `submit`, by `drain` or at the end; checkpoints stored before are intact.
+    `believed` is the lease's history, `claim` included.
     """
 
-    def __init__(self, store: Store, claim: Claim, confirm: Callable[[], None], keep_last: int, monitor: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        claim: Claim,
+        believed: Collection[Claim],
+        confirm: Callable[[], None],
+        keep_last: int,
+        monitor: str,
+    ) -> None:
         self._store = store
         self._claim = claim
+        self._believed = believed
         self._confirm = confirm
         self._keep_last = keep_last
         self._monitor = monitor
@@ -241,10 +259,12 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if error is None:
+        try:
             self.drain()
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"and a checkpoint could not be stored: {failure}")
 
     def submit(self, snapshot: Snapshot) -> None:
         """Start storing a snapshot, once the one before it is stored."""
@@ -264,7 +284,11 @@ class CheckpointWriter:
     def _write(self, snapshot: Snapshot) -> None:
         try:
             write_checkpoint(self._store, snapshot, self._claim, self._confirm)
-            prune(self._store, self._keep_last, self._monitor)
+            # One that still owes its validation is replaced by one of the same step: while that is being written,
+            # those before it are all there is.
+            if not snapshot.progress.validation_owed:
+                self._confirm()
+                prune(self._store, self._believed, snapshot.step, self._keep_last, self._monitor)
         except Exception as error:  # handed on to the training thread, whatever it is
             self._failure = error
 
@@ -280,6 +304,14 @@ def _steps(store: Store) -> list[int]:
 
 def _listed(store: Store) -> str:
     return ", ".join(str(step) for step in _steps(store)) or "none"
+
+
+def _verified_of(store: Store, step: int, believed: Collection[Claim]) -> Checkpoint:
+    """`_verified` for one that was asked for: its error lists what else there is."""
+    try:
+        return _verified(store, step, believed)
+    except RunError as error:
+        raise RunError(f"{error}; there are {_listed(store)}: choose another one with --checkpoint") from error
 
 
 def _verified(store: Store, step: int, believed: Collection[Claim]) -> Checkpoint:
@@ -300,7 +332,7 @@ def _verified(store: Store, step: int, believed: Collection[Claim]) -> Checkpoin
         files[file] = data
     try:
         checkpoint = Checkpoint(name, files)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{name} cannot be read by this version: {error}") from error
     if checkpoint.step != step:
         raise RunError(f"{name} holds step {checkpoint.step}: it was renamed")
@@ -326,14 +358,22 @@ def _manifest(store: Store, step: int) -> dict[str, Any]:
     return cast("dict[str, Any]", manifest)
 
 
-def _by_value(store: Store, monitor: str) -> list[int]:
+def _manifests(store: Store, believed: Collection[Claim]) -> dict[int, dict[str, Any]]:
+    """The manifests that can be read and are believed, by step."""
+    found: dict[int, dict[str, Any]] = {}
+    for step in _steps(store):
+        with suppress(RunError):
+            manifest = _manifest(store, step)
+            if (manifest["generation"], manifest["token"]) in believed:
+                found[step] = manifest
+    return found
+
+
+def _by_value(manifests: Mapping[int, Mapping[str, Any]], monitor: str) -> list[int]:
     """Steps of epoch-end checkpoints, the best by `monitor` first, the earliest of equal ones first."""
     values: list[tuple[float, int]] = []
-    for step in _steps(store):
-        try:
-            metrics = _manifest(store, step).get("metrics")
-        except RunError:
-            continue
+    for step, manifest in manifests.items():
+        metrics = manifest.get("metrics")
         value = metrics.get(monitor) if isinstance(metrics, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if isinstance(value, int | float):
             values.append((value if monitor.endswith("/loss") else -value, step))

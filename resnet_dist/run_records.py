@@ -89,12 +89,15 @@ class Status:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """From what `to_json` made; raises ValueError or TypeError for anything else."""
+        """From what `to_json` made; raises ValueError for anything else."""
         fields = dict(value)
         if fields.pop("schema", None) != SCHEMA:
             raise ValueError("status.json is of another version")
-        fields["metrics"] = {name: float(number) for name, number in fields["metrics"].items()}
-        return cls(**fields)
+        try:
+            fields["metrics"] = {name: float(number) for name, number in fields["metrics"].items()}
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"status.json is damaged: {error}") from error
 
 
 def _part(generation: int, sequence: int) -> str:
@@ -114,8 +117,8 @@ def _parts(store: Store, believed: Collection[Claim]) -> list[tuple[str, Claim, 
         try:
             header, *lines = (json.loads(line) for line in store.read(path).decode().splitlines())
             claim = (int(header["generation"]), str(header["token"]))
-            records = [{key: float(value) for key, value in line.items()} for line in lines]
-        except (ValueError, KeyError, TypeError) as error:
+            records = [{"step": line["step"], **{key: float(value) for key, value in line.items()}} for line in lines]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
         if claim in believed:
             parts.append((path, claim, records))

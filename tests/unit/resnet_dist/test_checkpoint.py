@@ -7,7 +7,13 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +21,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.errors import StorageError
 from cluster.storage import Store
 from resnet_dist.checkpoint import (
     Best,
@@ -33,14 +40,22 @@ CLAIM = (1, "token")
 FILES = ("model.json", "weights.safetensors", "training_state.pt", "progress.json", "manifest.json")
 
 
-def snapshot(step: int, top1: float | None = None) -> Snapshot:
+def snapshot(step: int, top1: float | None = None, *, owed: bool = False) -> Snapshot:
     value = torch.arange(6.0).reshape(2, 3) + step
     metrics = None if top1 is None else {"val/top1": top1, "val/loss": float("nan")}
     return Snapshot(
         model={"arch": "tiny"},
         weights={"weight": value},
         training_state={"raw_weights": {"weight": value}, "optimizer": {"state": {0: {"moment": value}}}},
-        progress=Progress(step=step, epoch=1, step_in_epoch=0, microbatch_size=4, metrics=metrics, best=Best(2, 0.5)),
+        progress=Progress(
+            step=step,
+            epoch=1,
+            step_in_epoch=0,
+            microbatch_size=4,
+            validation_owed=owed,
+            metrics=metrics,
+            best=Best(2, 0.5),
+        ),
     )
 
 
@@ -112,80 +127,261 @@ def test_a_claim_outside_the_history_is_not_believed(two: Store) -> None:
     assert "had lost the run" in said[0]
 
 
-def test_confirm_comes_before_the_manifest(two: Store) -> None:
-    def lost() -> None:
-        raise RunError("not ours any more")
+def lost() -> None:
+    raise RunError("not ours any more")
 
+
+def lost_at_second_look() -> Callable[[], None]:
+    """What confirms the lease at first, and then says that it is lost."""
+    looks = iter(["ours"])
+
+    def confirm() -> None:
+        if next(looks, "lost") == "lost":
+            lost()
+
+    return confirm
+
+
+def test_who_has_lost_the_run_touches_nothing(two: Store) -> None:
     with pytest.raises(RunError, match="not ours"):
-        write_checkpoint(two, snapshot(30), CLAIM, lost)
+        write_checkpoint(two, snapshot(20, 0.1), (2, "late"), lost)
+    found = load(two, "last", {CLAIM})
+    assert found.progress.metrics == pytest.approx({"val/top1": 0.8, "val/loss": float("nan")}, nan_ok=True)
+
+
+def test_who_loses_the_run_while_writing_leaves_no_manifest(two: Store) -> None:
+    with pytest.raises(RunError, match="not ours"):
+        write_checkpoint(two, snapshot(30), CLAIM, lost_at_second_look())
+    assert set(two.list("checkpoints/step-00000030")) == set(FILES) - {"manifest.json"}
     assert load(two, "last", {CLAIM}).step == 20
+
+
+def test_a_damaged_best_one_is_not_replaced_by_another_in_silence(two: Store) -> None:
+    two.write("checkpoints/step-00000010/weights.safetensors", b"damaged")
+    with pytest.raises(RunError, match=r"step-00000010 is damaged.*there are 10, 20: choose another one"):
+        load(two, "best", {CLAIM})
+    assert load(two, "last", {CLAIM}).step == 20
+
+
+def test_without_any_validated_one_the_best_is_the_newest(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with pytest.raises(RunError, match="no whole checkpoint among none; train first"):
+        load(store, "best", {CLAIM})
+    write(store, 1)
+    write(store, 2, float("nan"))
+    assert load(store, "best", {CLAIM}).step == 2
+
+
+@given(value=st.floats(), other=st.floats(), monitor=st.sampled_from(["val/top1", "val/loss"]))
+def test_better_is_strict_and_never_not_a_number(value: float, other: float, monitor: str) -> None:
+    assert not (better(monitor, value, other) and better(monitor, other, value))
+    assert not better(monitor, value, value)
+    if value < other:
+        assert better(monitor, value, other) == (monitor == "val/loss")
+    if value != value:
+        assert not better(monitor, value, other)
 
 
 def test_pruning_keeps_the_newest_and_the_best(two: Store) -> None:
     for step in (30, 40, 50):
         write(two, step, 0.9)
-    prune(two, 2, "val/top1")
+    prune(two, {CLAIM}, newest=50, keep_last=2, monitor="val/top1")
     assert two.list("checkpoints") == ["step-00000010", "step-00000040", "step-00000050"]
-    assert better("val/loss", 1.0, 2.0)
-    assert not better("val/top1", 0.9, 0.9)
-    assert not better("val/top1", float("nan"), 0.1)
 
 
-def write_for_ever(root: str, started: object) -> None:
-    store = Store.open(root)
-    step = 100
-    while True:
-        write(store, step)
-        started.set()  # type: ignore[attr-defined]
-        step += 1
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from(["whole", "stranger's", "unfinished"]), min_size=3, max_size=6),
+    values=st.lists(st.sampled_from([0.1, 0.5, None]), min_size=6, max_size=6),
+    keep_last=st.integers(1, 3),
+    data=st.data(),
+)
+def test_pruning_never_costs_what_could_be_resumed_from(
+    tmp_path: Path, kinds: list[str], values: list[float | None], keep_last: int, data: st.DataObject
+) -> None:
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    store = Store.open(str(tmp_path / "run"))
+    newest = data.draw(st.integers(1, len(kinds)))
+    kinds[newest - 1] = "whole"
+    for step, kind in enumerate(kinds, start=1):
+        write(store, step, values[step - 1], claim=(9, "stranger") if kind == "stranger's" else CLAIM)
+        if kind == "unfinished":
+            store.delete(f"checkpoints/step-{step:08d}/manifest.json")
+    prune(store, {CLAIM}, newest, keep_last, "val/top1")
+    left = {int(name.removeprefix("step-")) for name in store.list("checkpoints")}
+    whole = [step for step in range(1, newest + 1) if kinds[step - 1] == "whole"]
+    validated = [step for step in whole if values[step - 1] is not None]
+    best = max(validated, key=lambda step: (values[step - 1] or 0.0, -step), default=newest)
+    later = range(newest + 1, len(kinds) + 1)
+    assert left == {*whole[-keep_last:], best, *later}
+    for step in {*whole[-keep_last:], best}:
+        assert load(store, step, {CLAIM}).step == step
 
 
-@pytest.mark.parametrize("delay_ms", [1, 7, 13, 29])
-def test_a_writer_killed_at_any_moment_leaves_checkpoints_whole_or_absent(two: Store, delay_ms: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    started = context.Event()
-    process = context.Process(target=write_for_ever, args=(two.uri, started))
+def kill_writers(root: str) -> None:
+    """In a process of its own: start writers one after the other and kill each at some moment."""
+    for round_ in range(12):
+        told, tell = os.pipe()
+        writer = os.fork()
+        if writer == 0:
+            store = Store.open(root)
+            for step in range(100 * (round_ + 1), 100 * (round_ + 2)):
+                write(store, step % 7 + 100 * (round_ + 1))  # new steps first, then over whole ones
+                os.write(tell, b".")
+            os._exit(0)
+        os.read(told, 1)
+        time.sleep(round_ / 1000)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        found = latest_verified(Store.open(root), {CLAIM}, lambda _: None)
+        assert found is not None
+        assert torch.equal(found.weights()["weight"], snapshot(found.step).weights["weight"])
+
+
+def test_a_writer_killed_at_any_moment_leaves_checkpoints_whole_or_absent(two: Store) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=kill_writers, args=(two.uri,))
     process.start()
-    assert started.wait(60)
-    process.join(delay_ms / 1000)
-    process.kill()
-    process.join()
-    found = latest_verified(two, {CLAIM}, lambda _: None)
-    assert found is not None
-    assert found.step >= 100
-    assert torch.equal(found.weights()["weight"], snapshot(found.step).weights["weight"])
+    process.join(100)
+    assert process.exitcode == 0
 
 
 class Harmful:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch {HARM}",)
+        return os.system, (f"touch {self.proof}",)
 
 
-HARM = "/tmp/resnet-dist-test-harm"
-
-
-def test_pickled_code_in_a_training_state_is_not_run(two: Store) -> None:
-    Path(HARM).unlink(missing_ok=True)
-    folder = Path(two.uri) / "checkpoints" / "step-00000020"
-    data = pickle.dumps(Harmful())
-    (folder / "training_state.pt").write_bytes(data)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["training_state.pt"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    found = load(two, "last", {CLAIM})
-    with pytest.raises(RunError, match="more than tensors"):
-        found.training_state()
+def zipped(harmful: Harmful) -> bytes:
     buffer = io.BytesIO()
-    torch.save(Harmful(), buffer)
-    assert not Path(HARM).exists()
+    torch.save({"optimizer": harmful}, buffer)
+    return buffer.getvalue()
 
 
-def test_a_failed_write_surfaces_and_leaves_the_earlier_ones(two: Store) -> None:
-    def full() -> None:
-        raise OSError("no space")
+@pytest.mark.parametrize("encode", [pickle.dumps, zipped])
+def test_pickled_code_in_a_training_state_is_not_run(
+    two: Store, tmp_path: Path, encode: Callable[[Harmful], bytes]
+) -> None:
+    proof = tmp_path / "proof"
+    data = encode(Harmful(proof))
+    forge(two, "training_state.pt", data)
+    with pytest.raises(RunError, match="more than tensors"):
+        load(two, "last", {CLAIM}).training_state()
+    assert not proof.exists()
+    with suppress(RuntimeError):
+        torch.load(io.BytesIO(data), weights_only=False)
+    assert proof.exists()  # it would have been harmful
 
-    writer = CheckpointWriter(two, CLAIM, full, keep_last=2, monitor="val/top1")
-    with pytest.raises(OSError, match="no space"), writer:
+
+def test_weights_that_are_no_safetensors_are_refused(two: Store) -> None:
+    forge(two, "weights.safetensors", pickle.dumps({"weight": 1}))
+    with pytest.raises(RunError, match="holds no tensors"):
+        load(two, "last", {CLAIM}).weights()
+
+
+def forge(store: Store, name: str, data: bytes) -> None:
+    """Replace a file of step 20, with a manifest that says so."""
+    folder = "checkpoints/step-00000020"
+    manifest = json.loads(store.read(f"{folder}/manifest.json"))
+    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    store.write(f"{folder}/{name}", data)
+    store.write(f"{folder}/manifest.json", json.dumps(manifest).encode())
+
+
+def writer_to(store: Store, confirm: Callable[[], None] = lambda: None, keep_last: int = 2) -> CheckpointWriter:
+    return CheckpointWriter(store, CLAIM, {CLAIM}, confirm, keep_last, "val/top1")
+
+
+def test_submitting_returns_at_once_and_what_was_submitted_is_stored_at_the_end(two: Store) -> None:
+    may_go_on = threading.Event()
+    with writer_to(two, lambda: assert_true(may_go_on.wait(30))) as writer:
         writer.submit(snapshot(30))
+        assert load(two, "last", {CLAIM}).step == 20  # it waits, and training would go on
+        may_go_on.set()
+        writer.submit(snapshot(40))
+        assert load(two, 30, {CLAIM}).step == 30  # one at a time
+    assert load(two, "last", {CLAIM}).step == 40
+    assert two.list("checkpoints") == ["step-00000010", "step-00000030", "step-00000040"]
+    assert not any(thread.name == "checkpoint-writer" for thread in threading.enumerate())
+
+
+def test_replacing_a_checkpoint_after_its_validation_never_leaves_none(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with writer_to(store, keep_last=1) as writer:
+        writer.submit(snapshot(1))
+        writer.submit(snapshot(2, owed=True))
+    # The run ends after the old manifest is gone and before the new one is there.
+    with pytest.raises(RunError, match="not ours"), writer_to(store, lost_at_second_look(), keep_last=1) as writer:
+        writer.submit(snapshot(2, 0.5))
+    assert load(store, "last", {CLAIM}).step == 1
+    with writer_to(store, keep_last=1) as writer:
+        writer.submit(snapshot(2, 0.5))
+    assert store.list("checkpoints") == ["step-00000002"]
+
+
+@pytest.mark.parametrize("surface", ["submit", "drain", "exit"])
+def test_a_failed_write_surfaces_once_and_leaves_the_earlier_ones(two: Store, surface: str) -> None:
+    def fail() -> None:
+        with writer_to(two, lost) as writer:
+            writer.submit(snapshot(30))
+            if surface == "submit":
+                writer.submit(snapshot(40))
+            elif surface == "drain":
+                writer.drain()
+
+    with pytest.raises(RunError, match="not ours"):
+        fail()
     assert load(two, "last", {CLAIM}).step == 20
-    shutil.rmtree(two.uri)
+    assert two.list("checkpoints") == ["step-00000010", "step-00000020"]
+
+
+def test_an_error_of_training_is_not_hidden_by_one_of_writing(two: Store) -> None:
+    def fail() -> None:
+        with writer_to(two, lost) as writer:
+            writer.submit(snapshot(30))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
+    assert caught.value.__notes__ == ["and a checkpoint could not be stored: not ours any more"]
+
+
+def test_after_an_error_what_is_being_stored_is_finished(two: Store) -> None:
+    may_go_on = threading.Event()
+
+    def fail() -> None:
+        with writer_to(two, lambda: assert_true(may_go_on.wait(30))) as writer:
+            writer.submit(snapshot(30))
+            threading.Timer(0.1, may_go_on.set).start()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert load(two, "last", {CLAIM}).step == 30
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_stops_the_writer_and_keeps_the_earlier_checkpoint(tmp_path: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
+    try:
+        store = Store.open(str(tmp_path))
+        big = replace(snapshot(2), weights={"weight": torch.zeros(300_000)})
+        with pytest.raises(StorageError, match="no space is left there; what was stored before is intact"):
+            store_both(store, big)
+        assert load(store, "last", {CLAIM}).step == 1
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def store_both(store: Store, second: Snapshot) -> None:
+    with writer_to(store) as writer:
+        writer.submit(snapshot(1))
+        writer.submit(second)
+
+
+def assert_true(value: bool) -> None:
+    assert value

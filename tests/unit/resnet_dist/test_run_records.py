@@ -2,12 +2,22 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cluster.storage import Store
+from resnet_dist.errors import RunError
 from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics
 
 ONE, TWO = (1, "a"), (2, "b")
+
+
+def steps(store: Store, *believed: tuple[int, str]) -> list[float]:
+    return [record["step"] for record in read_metrics(store, believed)]
 
 
 def test_parts_are_believed_by_claim_and_cut_back_to_a_step(tmp_path: Path) -> None:
@@ -20,7 +30,7 @@ def test_parts_are_believed_by_claim_and_cut_back_to_a_step(tmp_path: Path) -> N
     stranger = MetricLog(store, (7, "x"))
     stranger.append({"step": 1, "train/loss": 9.0})
     stranger.flush()
-    assert [record["step"] for record in read_metrics(store, {ONE})] == [1, 2, 3, 4, 5]
+    assert steps(store, ONE) == [1, 2, 3, 4, 5]
     cut_back(store, {ONE}, 2)
     second = MetricLog(store, TWO)
     second.append({"step": 3, "train/loss": math.nan, "train/x": math.inf})
@@ -29,6 +39,43 @@ def test_parts_are_believed_by_claim_and_cut_back_to_a_step(tmp_path: Path) -> N
     assert [record["step"] for record in records] == [1, 2, 3]
     assert math.isnan(records[-1]["train/loss"])
     assert records[-1]["train/x"] == math.inf
+    header = json.loads(store.read("metrics/part-000002-000000.jsonl").splitlines()[0])
+    assert header == {"schema": 1, "generation": 2, "token": "b"}
+
+
+@given(
+    attempts=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4), st.integers(0, 8)), min_size=1, max_size=5),
+    values=st.lists(st.floats(), min_size=8, max_size=8),
+)
+def test_however_often_it_is_resumed_every_step_is_there_once(
+    attempts: list[tuple[int, int, int]], values: list[float]
+) -> None:
+    """Each attempt goes on from a step at or before the last one, flushes every few steps, and may lose the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, claims, reached = Store.open(folder), list[tuple[int, str]](), 0
+        for number, (length, every, back) in enumerate(attempts):
+            start = max(reached - back, 0)
+            claims.append((number + 1, f"token {number}"))
+            cut_back(store, claims, start)
+            log = MetricLog(store, claims[-1])
+            for step in range(start + 1, start + length + 1):
+                log.append({"step": step, "train/loss": values[step % 8]})
+                if step % every == 0:
+                    log.flush()
+            reached = max(start, (start + length) // every * every)
+            records = read_metrics(store, claims)
+            assert [record["step"] for record in records] == list(range(1, reached + 1))
+            for record in records:
+                written = values[int(record["step"]) % 8]
+                assert record["train/loss"] == written or math.isnan(written)
+
+
+@pytest.mark.parametrize("damage", ["", "[]\n", '{"schema": 1, "generation": 1, "token": "a"}\n{"loss": 1.0}\n', "{"])
+def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path, damage: str) -> None:
+    store = Store.open(str(tmp_path))
+    store.write("metrics/part-000001-000000.jsonl", damage.encode())
+    with pytest.raises(RunError, match=r"metrics/part-000001-000000\.jsonl is damaged .*delete it"):
+        read_metrics(store, {ONE})
 
 
 def test_status_is_strict_json_and_round_trips() -> None:
@@ -39,3 +86,10 @@ def test_status_is_strict_json_and_round_trips() -> None:
     assert again.metrics["val/top1"] == 0.5
     assert math.isnan(again.metrics["val/loss"])
     assert again.updated
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"metrics": None}, {"metrics": {"x": []}}, {"surprise": 1}])
+def test_another_status_is_a_value_error(change: dict[str, object]) -> None:
+    stored = Status(state="done", submission="s").to_json()
+    with pytest.raises(ValueError, match=r"status\.json"):
+        Status.from_json({**stored, **change})
