@@ -1,13 +1,11 @@
 """`resnet-dist evaluate`: judges a run's checkpoint on a split, through Pillow and the unfolded network."""
 
 import io
-import os
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import WorkerPlan, local_resources, plan_workers
 from data_pipeline.batches import EvaluationBatch
 from data_pipeline.errors import DataError
+from data_pipeline.reference_source import read_file
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
@@ -108,15 +107,12 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
         with ThreadPoolExecutor(plan.threads) as pool:
             for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
                 rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
-                images = np.stack(list(pool.map(partial(_read, work), rows.tolist())))
+                files = pool.map(partial(read_file, work.samples), rows.tolist())
+                images = np.stack(list(pool.map(work.preprocess.read, files)))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
                 yield EvaluationBatch(rows, normalised, torch.from_numpy(work.samples.labels[rows]))
 
     return predict(model, batches(), device)
-
-
-def _read(work: _Work, row: int) -> NDArray[np.uint8]:
-    return work.preprocess.read(Path(os.fsdecode(work.samples.path(row))).read_bytes())
 
 
 def _job(directory: RunDirectory, overrides: Tree) -> JobConfig:

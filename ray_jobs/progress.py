@@ -35,8 +35,7 @@ class ProgressView:
         )
         self._task = self._bar.add_task("starting workers", total=None)
         self._shown_step = -1
-        self._messages_shown: dict[int, int] = {}
-        self._generations_before = len(read_history(run.store))
+        self._messages_shown: set[int] = set()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -74,7 +73,7 @@ class ProgressView:
         path = f"logs/generation-{generation:06d}.log"
         if generation in self._messages_shown or not self._run.store.exists(path):
             return
-        self._messages_shown[generation] = 1
+        self._messages_shown.add(generation)
         for line in self._run.store.read(path).decode().splitlines():
             self.say(line)
 

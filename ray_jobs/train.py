@@ -49,19 +49,18 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     data = prepare_data(job)
     job = _resolved(job, run, data)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
-    messages: list[str] = []
-    newest = latest_verified(run.store, read_history(run.store), messages.append)
+    newest = _newest(run)
     if newest is not None and newest.progress.epoch >= job.training.epochs:
         return _outcome(run, newest, job, already_finished=True)
     _write_records(run, job, data)
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     try:
         with ray_session(job.cluster), ProgressView(run, data) as view:
-            _train_until_done(run, job, data, submission, view)
+            _train_until_done(run, job, data, submission, view, 0 if newest is None else newest.step)
     except BaseException as error:
         _write_end(run, submission, error)
         raise
-    finished = latest_verified(run.store, read_history(run.store), messages.append)
+    finished = _newest(run)
     if finished is None:
         raise RunError(f"{run.uri} has no whole checkpoint after training; see its logs/")
     outcome = _outcome(run, finished, job, already_finished=False)
@@ -115,9 +114,9 @@ def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> Non
 
 
 def _train_until_done(
-    run: RunDirectory, job: JobConfig, data: PreparedData, submission: str, view: ProgressView
+    run: RunDirectory, job: JobConfig, data: PreparedData, submission: str, view: ProgressView, reached: int
 ) -> None:
-    """Worker groups one after the other, until one ends well or too many fail without a new checkpoint."""
+    """Worker groups one after the other, until one ends well or too many fail without a checkpoint beyond `reached`."""
     plan = plan_workers(job.cluster, *cluster_resources())
     task = WorkerTask(
         job=job,
@@ -128,16 +127,15 @@ def _train_until_done(
         submission=submission,
         driver=ProcessIdentity.current(),
     )
-    failures, reached = 0, _step_reached(run)
+    failures = 0
     while True:
-        attempt = _Attempt(task, plan)
-        failure = attempt.wait(view)
+        failure = _Attempt(task, plan).wait(view)
         if failure is None:
             return
         _raise_if_ours(failure)
-        progressed = _step_reached(run)
-        failures = 1 if progressed > reached else failures + 1
-        reached = progressed
+        newest = _newest(run)
+        before, reached = reached, 0 if newest is None else newest.step
+        failures = 1 if reached > before else failures + 1
         if failures > job.cluster.max_failures:
             raise JobFailedError(
                 f"workers failed {failures} times without a new checkpoint (cluster.max_failures="
@@ -212,9 +210,9 @@ def _first_line(failure: Exception) -> str:
     return f"{type(cause).__name__}: {text[0] if text else 'no message'}"
 
 
-def _step_reached(run: RunDirectory) -> int:
-    newest = latest_verified(run.store, read_history(run.store), lambda _: None)
-    return 0 if newest is None else newest.step
+def _newest(run: RunDirectory) -> Checkpoint | None:
+    """The checkpoint that workers would start from; they say why they pass others over."""
+    return latest_verified(run.store, read_history(run.store), lambda _: None)
 
 
 def _write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:

@@ -23,7 +23,6 @@ from ray_jobs.recorder import RunRecorder, SilentRecorder
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist import checkpoint as checkpoints
 from resnet_dist.checkpoint import Checkpoint
-from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.model.weights import initialize
@@ -37,7 +36,6 @@ from resnet_dist.training.reduction import build_reduction
 from resnet_dist.training.schedules import learning_rate
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe
-from resnet_dist.training.validation import validate
 
 _PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 
@@ -83,17 +81,10 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         messages += initialize(model, job.model.weights, _weights_of_run(job))
     state = _train_state(job, model, device)
     if found is not None:
-        _resume(state, found, group, run, lease)
+        _resume(state, found, run, lease)
         messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {found.name}")
 
-    seed = job.seed
-
-    def keyed_draw(
-        purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
-    ) -> NDArray[np.uint64]:
-        return draw(seed, _PURPOSES[purpose], epoch, keys, count)
-
-    decode = decoder(job)
+    decode, decode_threads = decoder(job), job.data.decode_threads or task.plan.threads
     training = training_source(
         job.data,
         job.augmentation,
@@ -104,7 +95,7 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         group.rank,
         group.world_size,
         device,
-        job.data.decode_threads or task.plan.threads,
+        decode_threads,
         decode,
     )
     validation = evaluation_source(
@@ -114,22 +105,10 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         group.rank,
         group.world_size,
         device,
-        job.data.decode_threads or task.plan.threads,
+        decode_threads,
         decode,
     )
-    idle = torch.zeros((2, 3, job.data.image_size, job.data.image_size), device=device)
-    idle = idle.to(memory_format=torch.channels_last)
-    recipe = Recipe(
-        group=group,
-        reduction=build_reduction(job.training.reduction or "exact", state.suffix, group, state.features(idle)),
-        statistics=RunningStatistics(state.suffix),
-        draw=keyed_draw,
-        dropout=job.model.dropout,
-        label_smoothing=job.training.label_smoothing,
-        mixup_alpha=job.training.mixup_alpha,
-        clip_norm=job.optimizer.clip_norm,
-        autocast=job.training.precision == "bf16",
-    )
+    recipe = _recipe(job, state, group, device)
     schedule_epochs = job.schedule.epochs or job.training.epochs
 
     def rate(step: int) -> float:
@@ -141,10 +120,6 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         else RunRecorder(job, run, lease, training.steps_per_epoch, rate, found, task.submission, messages)
     )
     with training, validation, recorder:
-        if state.validation_owed:
-            metrics = validate(state, validation, group, recipe.autocast)
-            state.epoch, state.step_in_epoch, state.validation_owed = state.epoch + 1, 0, False
-            recorder.epoch_done(state, metrics)
         fit(state, recipe, training, validation, job.training.epochs, rate, recorder)
 
 
@@ -185,12 +160,33 @@ def _train_state(job: JobConfig, model: ResNetClassifier, device: torch.device) 
     return TrainState(model, trunk, suffix, build_optimizer(suffix, job.optimizer), ema)
 
 
-def _resume(state: TrainState, found: Checkpoint, group: Group, run: RunDirectory, lease: Lease | None) -> None:
+def _recipe(job: JobConfig, state: TrainState, group: Group, device: torch.device) -> Recipe:
+    seed = job.seed
+
+    def keyed_draw(
+        purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
+    ) -> NDArray[np.uint64]:
+        return draw(seed, _PURPOSES[purpose], epoch, keys, count)
+
+    idle = torch.zeros((2, 3, job.data.image_size, job.data.image_size), device=device)
+    idle = idle.to(memory_format=torch.channels_last)
+    return Recipe(
+        group=group,
+        reduction=build_reduction(job.training.reduction or "exact", state.suffix, group, state.features(idle)),
+        statistics=RunningStatistics(state.suffix),
+        draw=keyed_draw,
+        dropout=job.model.dropout,
+        label_smoothing=job.training.label_smoothing,
+        mixup_alpha=job.training.mixup_alpha,
+        clip_norm=job.optimizer.clip_norm,
+        autocast=job.training.precision == "bf16",
+    )
+
+
+def _resume(state: TrainState, found: Checkpoint, run: RunDirectory, lease: Lease | None) -> None:
     progress = found.progress
     state.restore(found.training_state())
     state.step, state.epoch, state.step_in_epoch = progress.step, progress.epoch, progress.step_in_epoch
     state.validation_owed = progress.validation_owed
     if lease is not None:
         cut_back(run.store, lease.history, progress.step)
-    elif group.rank == 0:
-        raise RunError("rank zero trains without a lease")

@@ -35,6 +35,7 @@ def fit(
 ) -> None:
     """Train from where `state` stands until `epochs` are done. Collective: every rank calls it alike.
 
+    A state that still owes an epoch's validation stands behind that epoch's last step, so validation comes first.
     `learning_rate` gives the rate of an optimizer step, counted from 0 over the whole run. An exception from
     `observer` (a lost lease, a full disk) ends training at that step.
     """
