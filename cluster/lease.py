@@ -2,13 +2,20 @@
 
 Storage offers no conditional write, so a lease is taken by write, wait and read back, and whatever its holder stores
 carries generation and token: a holder that lost its lease without knowing can write, but no reader believes it.
+
+`lease.json` is also the only place that says which claims to believe. `lease-copy.json` repeats it as it was when last
+taken, and is read where lease.json is gone or damaged: whoever deletes a lease to free a run must not disown its
+checkpoints with it, nor start beside a process that still trains.
 """
 
+import hashlib
 import json
+import logging
 import secrets
 import threading
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,8 +25,10 @@ from cluster.storage import Store
 
 SCHEMA = 1
 _FILE = "lease.json"
+_COPY = "lease-copy.json"
 _SETTLE_S = 0.5
 _POLL_S = 0.2
+_LOGGER = logging.getLogger(__name__)
 
 Claim = tuple[int, str]
 """A generation and its token."""
@@ -37,6 +46,8 @@ class _Record:
     holder: ProcessIdentity
     driver: ProcessIdentity
     submission: str
+    since: str
+    """When it was taken, UTC, ISO 8601: for people only, clocks differ."""
     released: bool
     history: tuple[Claim, ...]
     """Every claim there was, this one last."""
@@ -46,7 +57,7 @@ class _Record:
         return self.generation, self.token
 
     def to_bytes(self) -> bytes:
-        value = {
+        value: dict[str, Any] = {
             "schema": SCHEMA,
             "generation": self.generation,
             "token": self.token,
@@ -55,16 +66,19 @@ class _Record:
             "holder": self.holder.to_json(),
             "driver": self.driver.to_json(),
             "submission": self.submission,
+            "since": self.since,
             "released": self.released,
             "history": [list(claim) for claim in self.history],
         }
-        return (json.dumps(value, indent=2) + "\n").encode()
+        return _sealed(value)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        value: Any = json.loads(data)
+        value: dict[str, Any] = json.loads(data)
+        if _sealed({key: item for key, item in value.items() if key != "sha256"}) != data:
+            raise ValueError("its own hash does not fit")
         if value["schema"] != SCHEMA:
-            raise ValueError("no lease of this version")
+            raise ValueError(f"it is of version {value['schema']}, this program reads {SCHEMA}")
         record = cls(
             generation=int(value["generation"]),
             token=str(value["token"]),
@@ -73,6 +87,7 @@ class _Record:
             holder=ProcessIdentity.from_json(value["holder"]),
             driver=ProcessIdentity.from_json(value["driver"]),
             submission=str(value["submission"]),
+            since=str(value["since"]),
             released=bool(value["released"]),
             history=tuple((int(generation), str(token)) for generation, token in value["history"]),
         )
@@ -162,6 +177,7 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
         holder=ProcessIdentity.current(),
         driver=driver,
         submission=submission,
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
         released=False,
         history=(*history, (generation, token)),
     )
@@ -170,6 +186,8 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
     time.sleep(max(_SETTLE_S, 3.0 * (time.monotonic() - began)))
     lease = Lease(store, record)
     lease.confirm()
+    store.write(_COPY, record.to_bytes())
+    store.remove_abandoned()
     return lease
 
 
@@ -210,20 +228,40 @@ def _may_take(record: _Record, submission: str) -> bool:
     return record.released or record.submission == submission or record.holder.is_dead_here()
 
 
+def _sealed(value: dict[str, Any]) -> bytes:
+    """A lease's file: with the SHA-256 of itself, since one changed digit in its history would disown checkpoints."""
+    digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return (json.dumps({**value, "sha256": digest}, indent=2) + "\n").encode()
+
+
 def _named(record: _Record) -> str:
-    return f"pid {record.holder.pid} on {record.holder.host}, generation {record.generation}"
+    return (
+        f"pid {record.holder.pid} on {record.holder.host} since {record.since}, driver pid {record.driver.pid} on "
+        f"{record.driver.host}, generation {record.generation}"
+    )
 
 
 def _read(store: Store) -> _Record | None:
-    """The lease, or None where there is none. A damaged one names no holder and no history, so it stops the run:
-    to go on without the history would disown every checkpoint."""
-    if not store.exists(_FILE):
+    """The lease, from its copy where it is gone or damaged; None where there is neither.
+
+    When both are damaged it stops the run: to go on without the history would disown every checkpoint.
+    """
+    damage: Exception | None = None
+    for file in (_FILE, _COPY):
+        if not store.exists(file):
+            continue
+        data = store.read(file)
+        try:
+            record = _Record.from_bytes(data)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            damage = error
+            continue
+        if file == _COPY:
+            _LOGGER.warning("%s/%s is gone or damaged: going by its copy %s", store.uri, _FILE, _COPY)
+        return record
+    if damage is None:
         return None
-    data = store.read(_FILE)
-    try:
-        return _Record.from_bytes(data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{store.uri}/{_FILE} is damaged ({error}): it tells which checkpoints to believe; restore it from a "
-            "backup, or start under another --name from this run's newest weights.safetensors (--model.weights)"
-        ) from error
+    raise StorageError(
+        f"{store.uri}/{_FILE} and its copy are damaged ({damage}): they tell which checkpoints to believe; restore one "
+        "of them, or start under another --name from this run's newest weights.safetensors (--model.weights)"
+    ) from damage

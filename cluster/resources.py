@@ -1,11 +1,14 @@
 """How many workers fit, and what each of them gets."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,16 @@ def plan_workers(cluster: ClusterConfig, cpus: int, gpus: int) -> WorkerPlan:
             else f"cluster.use_gpu=true, and there is no GPU for {workers} workers; use cluster.use_gpu=false"
         )
     per_worker = cluster.cpus_per_worker or max(cpus // workers, 1)
-    if workers * per_worker > cpus:
+    needed = workers * per_worker
+    if needed > cpus:
         each = f" of {per_worker} CPUs (cluster.cpus_per_worker)" if cluster.cpus_per_worker else ""
         raise ResourceError(
-            f"cluster.num_workers={workers}{each} need {workers * per_worker} CPUs, and there are {cpus}; use fewer, "
-            "or let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus"
+            f"cluster.num_workers={workers}{each} need {needed} CPUs, and there are {cpus}; use fewer"
+            + (
+                f", or let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus={needed}"
+                if cluster.address is None
+                else " or add nodes to the cluster"
+            )
         )
     return WorkerPlan(workers, use_gpu, per_worker)
 
@@ -54,4 +62,14 @@ def local_resources(cluster: ClusterConfig) -> tuple[int, int]:
     gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
     if visible is not None:
         gpus = min(gpus, len([device for device in visible.split(",") if device.strip() not in {"", "-1"}]))
-    return cluster.local_cpus or len(os.sched_getaffinity(0)), gpus
+    return cluster.local_cpus or _cores(), gpus
+
+
+def _cores() -> int:
+    """Cores that this process may use: a container's quota counts, of which the affinity says nothing."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        return max(min(allowed, math.ceil(int(quota) / int(period))), 1)
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return allowed

@@ -6,11 +6,15 @@
 
 import errno
 import os
+import re
 import secrets
+import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import pyarrow
 from pyarrow import fs
@@ -18,6 +22,7 @@ from pyarrow import fs
 from cluster.errors import StorageError
 
 _TEMPORARY = ".part-"
+_ABANDONED_S = 3600.0
 
 
 class Store:
@@ -28,14 +33,20 @@ class Store:
         self._root = root.rstrip("/")
         self.uri = uri.rstrip("/")
         """Where the root is, for people and for `open`."""
-        self._local = isinstance(filesystem, fs.LocalFileSystem)
+        self.local_path = Path(self._root or "/") if isinstance(filesystem, fs.LocalFileSystem) else None
+        """The root as a folder of this machine; None for an object store."""
 
     @classmethod
     def open(cls, root: str) -> Self:
         """A store at a folder (created when first written to) or at a URI such as s3://bucket/prefix."""
+        if re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", root):
+            raise StorageError(
+                f"storage {root!r} is neither a folder nor a URI; write {root.replace(':/', '://', 1)!r}"
+            )
         if "://" not in root:
             absolute = str(Path(root).expanduser().absolute())
             return cls(fs.LocalFileSystem(), absolute, absolute)
+        _refuse_credentials(root)
         try:
             filesystem, path = fs.FileSystem.from_uri(root)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
@@ -46,13 +57,14 @@ class Store:
 
     def child(self, path: str) -> Self:
         """The store at a folder below this one."""
-        return type(self)(self._filesystem, self._full(path), f"{self.uri}/{path}")
+        place, mark, options = self.uri.partition("?")
+        return type(self)(self._filesystem, self._full(path), f"{place.rstrip('/')}/{path}{mark}{options}")
 
     def write(self, path: str, data: bytes) -> None:
         """Create or replace a file with `data`, whole or not at all."""
         with self._explained("written", path):
-            if self._local:
-                self._write_local(Path(self._full(path)), data)
+            if self.local_path is not None:
+                _write_local(Path(self._full(path)), data)
             else:
                 with self._filesystem.open_output_stream(self._full(path)) as stream:
                     stream.write(data)
@@ -83,22 +95,21 @@ class Store:
             elif self.exists(path):
                 self._filesystem.delete_file(full)
 
+    def remove_abandoned(self) -> None:
+        """Remove what killed writers left in any folder here. Nothing in an object store, where no write leaves parts.
+
+        Only files that nobody has touched for an hour: a younger one may belong to a living writer.
+        """
+        if self.local_path is None:
+            return
+        with self._explained("cleaned", ""):
+            for left in self.local_path.rglob(f"{_TEMPORARY}*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                        left.unlink()
+
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
-
-    def _write_local(self, path: Path, data: bytes) -> None:
-        """Through a temporary file beside it: a reader sees the old file or the new one, also after a power cut."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{_TEMPORARY}{path.name}-{secrets.token_hex(4)}"
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
     @contextmanager
     def _explained(self, done: str, path: str) -> Generator[None]:
@@ -106,18 +117,57 @@ class Store:
             yield
         except (OSError, pyarrow.ArrowException) as error:
             place = f"{self.uri}/{path}" if path else self.uri
-            raise StorageError(f"{place} could not be {done}: {_reason(error)}") from error
+            raise StorageError(f"{place} could not be {done}: {_reason(error, self.local_path)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def _write_local(path: Path, data: bytes) -> None:
+    """Through a temporary file beside it: a reader sees the old file or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{_TEMPORARY}{path.name}-{secrets.token_hex(4)}"
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The new name must be on disk before whatever relies on it, such as the deletion of an older checkpoint.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _refuse_credentials(uri: str) -> None:
+    """A URI is stored and printed. Raises StorageError without repeating it."""
+    parts = urlsplit(uri)
+    if parts.password is not None:
+        raise StorageError(
+            f"storage {parts.scheme}://...@{parts.hostname} holds a secret; give it by the environment instead, such "
+            "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+
+
+def _reason(error: BaseException, folder: Path | None) -> str:
     code = error.errno if isinstance(error, OSError) else None
     if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return (
-            "no space is left there; what was stored before is intact: free space or raise the quota, then start the "
-            "same command again"
+            f"no space is left there{_free(folder)}; what was stored before is intact: free space or raise the quota, "
+            "then start the same command again"
         )
-    if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if code in {errno.EACCES, errno.EPERM, errno.EROFS} or "ACCESS_DENIED" in str(error):
         return "no permission; grant access or choose another --storage.root"
     if code == errno.ENOENT:
         return "there is no such file; check the address"
+    if code in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        return f"a file stands where a folder must be, or a folder where a file must be ({error}); move it away"
     return f"{error}; check the address and the connection"
+
+
+def _free(folder: Path | None) -> str:
+    """How much is free, " (1.2 MB free)", where that can be seen."""
+    existing = [] if folder is None else [each for each in (folder, *folder.parents) if each.is_dir()]
+    return f" ({shutil.disk_usage(existing[0]).free / 1e6:.1f} MB free)" if existing else ""

@@ -9,10 +9,12 @@ from typing import Self
 
 import ray.train
 
+from cluster.errors import RunHeldError, StorageError
 from cluster.lease import Lease
 from ray_jobs.config import JobConfig
 from ray_jobs.run_directory import RunDirectory
-from resnet_dist.checkpoint import Best, Checkpoint, CheckpointWriter, Progress, Snapshot, better
+from resnet_dist.checkpoint import Best, Checkpoint, Progress, Snapshot, best_stored, better
+from resnet_dist.checkpoint_writer import CheckpointWriter
 from resnet_dist.model.model_json import describe
 from resnet_dist.run_records import MetricLog, Status
 from resnet_dist.training.state import TrainState
@@ -60,7 +62,8 @@ class RunRecorder:
         self._writer = CheckpointWriter(
             run.store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
         )
-        self._best = None if resumed_from is None else resumed_from.progress.best
+        self._lease = lease
+        self._best = _best_so_far(run, lease, resumed_from, job.checkpoint.monitor)
         self._messages = messages
         self._generation = lease.claim[0]
         self._totals: StepTotals | None = None
@@ -79,7 +82,7 @@ class RunRecorder:
     def __enter__(self) -> Self:
         self._writer.__enter__()
         self._write_messages()
-        self._run.write_status(self._status)
+        self._write_status()
         return self
 
     def __exit__(
@@ -89,7 +92,7 @@ class RunRecorder:
         self._writer.__exit__(kind, error, trace)
         if error is None:
             self._metrics.flush()
-            self._run.write_status(self._status)
+            self._write_status()
 
     def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
         """Record metrics now and then, and a checkpoint when one is due by steps or by time."""
@@ -108,7 +111,7 @@ class RunRecorder:
         value = metrics[self._job.checkpoint.monitor]
         first = self._best is None and math.isfinite(value)
         if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
-            self._best = Best(step=state.step, value=value)
+            self._best = Best(step=state.step, value=value, monitor=self._job.checkpoint.monitor)
         self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
         self._metrics.flush()
         self._status = replace(
@@ -117,7 +120,7 @@ class RunRecorder:
             epoch=state.epoch,
             metrics={**self._status.metrics, **metrics},
         )
-        self._run.write_status(self._status)
+        self._write_status()
         if state.epoch % self._job.checkpoint.every_epochs == 0 or state.epoch == self._job.training.epochs:
             self._checkpoint(state, metrics)
         # Time spent on validation, checkpoints and Ray's barrier is not training's throughput.
@@ -145,7 +148,7 @@ class RunRecorder:
                 images_per_second=numbers["perf/images_per_second"],
                 eta_s=steps_left * seconds / totals.steps,
             )
-            self._run.write_status(self._status)
+            self._write_status()
             self._status_written_at = now
 
     def _checkpoint(self, state: TrainState, metrics: dict[str, float] | None) -> None:
@@ -169,9 +172,30 @@ class RunRecorder:
         )
         self._checkpointed_at = monotonic()
 
+    def _write_status(self) -> None:
+        """Say how far training is. Raises RunHeldError when the run is another process's by now: so is its status."""
+        try:
+            self._lease.confirm()
+            self._run.write_status(self._status)
+        except RunHeldError:
+            raise
+        except StorageError:
+            # A short outage costs a line of status, not the run; a checkpoint that cannot be stored does end it.
+            return
+
     def _write_messages(self) -> None:
         text = "".join(f"{message}\n" for message in self._messages)
         self._run.store.write(f"logs/generation-{self._generation:06d}.log", text.encode())
+
+
+def _best_so_far(run: RunDirectory, lease: Lease, resumed_from: Checkpoint | None, monitor: str) -> Best | None:
+    """As the checkpoint says, or, when another metric was monitored until now, among the epochs that are stored."""
+    if resumed_from is None:
+        return None
+    best = resumed_from.progress.best
+    if best is None or best.monitor == monitor:
+        return best
+    return best_stored(run.store, lease.history, resumed_from.step, monitor)
 
 
 def _report(state: TrainState, metrics: dict[str, float]) -> None:

@@ -1,23 +1,22 @@
 """Checkpoints: a directory that is complete or absent.
 
 `checkpoints/step-00000120/` holds model.json, weights.safetensors (the weights to be judged), training_state.pt (what
-only training needs), progress.json and, written last, manifest.json with the size and SHA-256 of every other file
-and the claim (lease generation and token) of who wrote it. Without a manifest, with a wrong hash or with a claim that
-is not in the lease's history a checkpoint does not exist.
+only training needs), progress.json and, written last, manifest.json with the size and SHA-256 of every other file,
+its own, and the claim (lease generation and token) of who wrote it. Without a manifest, with a wrong hash or with a
+claim that is not in the lease's history a checkpoint does not exist.
 """
 
 import hashlib
 import io
 import json
+import logging
 import math
-import pickle
 import re
-import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, cast
+from dataclasses import fields as dataclass_fields
+from typing import Any, Literal, Protocol, Self
 
 import safetensors.torch
 import torch
@@ -28,6 +27,7 @@ SCHEMA = 1
 _FOLDER = "checkpoints"
 _MANIFEST = "manifest.json"
 _FILES = ("model.json", "weights.safetensors", "training_state.pt", "progress.json")
+_LOGGER = logging.getLogger(__name__)
 
 Claim = tuple[int, str]
 """Lease generation and token of a writer."""
@@ -64,6 +64,8 @@ class Best:
 
     step: int
     value: float
+    monitor: str
+    """The metric that `value` is of: another one has another best."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"schema": SCHEMA, **asdict(self), "metrics": _plain(self.metrics)}
+        best = None if self.best is None else {**asdict(self.best), "value": plain_number(self.best.value)}
+        return {"schema": SCHEMA, **asdict(self), "metrics": _plain(self.metrics), "best": best}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -96,9 +99,11 @@ class Progress:
         fields = dict(value)
         if fields.pop("schema", None) != SCHEMA:
             raise ValueError("progress.json is of another version")
+        if fields.keys() != {field.name for field in dataclass_fields(cls)}:
+            raise ValueError(f"progress.json has the fields {sorted(fields)}")
         best, metrics = fields.pop("best"), fields.pop("metrics")
         return cls(
-            best=None if best is None else Best(int(best["step"]), float(best["value"])),
+            best=None if best is None else Best(int(best["step"]), float(best["value"]), str(best["monitor"])),
             metrics=None if metrics is None else {name: float(number) for name, number in metrics.items()},
             **fields,
         )
@@ -122,12 +127,19 @@ class Snapshot:
 
 
 class Checkpoint:
-    """A checkpoint whose bytes were verified; what is parsed are those very bytes."""
+    """A checkpoint whose bytes were verified; what is parsed are those very bytes.
 
-    def __init__(self, name: str, files: dict[str, bytes]) -> None:
+    No file runs code: weights are safetensors, and of a training state only tensors in plain containers are read.
+    """
+
+    def __init__(self, name: str, files: Mapping[str, bytes]) -> None:
         self.name = name
-        self._files = files
         self.progress = Progress.from_json(json.loads(files["progress.json"]))
+        self._model: dict[str, Any] = json.loads(files["model.json"])
+        self._weights = safetensors.torch.load(files["weights.safetensors"])
+        self._training_state: dict[str, Any] = torch.load(
+            io.BytesIO(files["training_state.pt"]), map_location="cpu", weights_only=True
+        )
 
     @property
     def step(self) -> int:
@@ -136,18 +148,15 @@ class Checkpoint:
 
     def model_json(self) -> dict[str, Any]:
         """The architecture."""
-        return json.loads(self._files["model.json"])
+        return self._model
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The weights to be judged. Raises RunError for a file that holds anything but tensors."""
-        try:
-            return safetensors.torch.load(self._files["weights.safetensors"])
-        except safetensors.SafetensorError as error:
-            raise RunError(f"{self.name}/weights.safetensors holds no tensors: {error}") from error
+        """The weights to be judged, on the CPU."""
+        return self._weights
 
     def training_state(self) -> dict[str, Any]:
-        """What only training needs. Raises RunError rather than run code that a file may hold."""
-        return _loaded_state(self._files["training_state.pt"], self.name)
+        """What only training needs, on the CPU."""
+        return self._training_state
 
 
 def better(monitor: str, new: float, old: float) -> bool:
@@ -156,8 +165,10 @@ def better(monitor: str, new: float, old: float) -> bool:
 
 
 def write_checkpoint(store: Store, snapshot: Snapshot, claim: Claim, confirm: Callable[[], None]) -> None:
-    """Store a snapshot. `confirm` raises when the run is not ours any more; it is called first, and last before the
-    manifest."""
+    """Store a snapshot; when that fails, what was written of it is removed and earlier checkpoints are intact.
+
+    `confirm` raises when the run is not ours any more; it is called first, and last before the manifest.
+    """
     folder = f"{_FOLDER}/{_name(snapshot.step)}"
     files = {
         "model.json": _json_bytes(snapshot.model),
@@ -169,8 +180,13 @@ def write_checkpoint(store: Store, snapshot: Snapshot, claim: Claim, confirm: Ca
     # another process has written since must not be touched.
     confirm()
     store.delete(f"{folder}/{_MANIFEST}")
-    for name, data in files.items():
-        store.write(f"{folder}/{name}", data)
+    try:
+        for name, data in files.items():
+            store.write(f"{folder}/{name}", data)
+    except BaseException:
+        with suppress(Exception):  # what failed is said, and storage may be gone
+            store.delete(folder)
+        raise
     manifest = {
         "schema": SCHEMA,
         "step": snapshot.step,
@@ -182,7 +198,7 @@ def write_checkpoint(store: Store, snapshot: Snapshot, claim: Claim, confirm: Ca
         },
     }
     confirm()
-    store.write(f"{folder}/{_MANIFEST}", _json_bytes(manifest))
+    store.write(f"{folder}/{_MANIFEST}", _sealed(manifest))
 
 
 def latest_verified(store: Store, believed: Collection[Claim], log: Callable[[str], None]) -> Checkpoint | None:
@@ -201,7 +217,7 @@ def load(store: Store, which: Which, believed: Collection[Claim], monitor: str =
     Raises RunError where there is none, and when the best one is damaged: another is not silently judged for it.
     """
     if which == "last":
-        found = latest_verified(store, believed, lambda _: None)
+        found = latest_verified(store, believed, _LOGGER.warning)
         if found is None:
             raise RunError(f"no whole checkpoint among {_listed(store)}; train first")
         return found
@@ -211,6 +227,13 @@ def load(store: Store, which: Which, believed: Collection[Claim], monitor: str =
     if which not in _steps(store):
         raise RunError(f"no checkpoint of step {which}; there are {_listed(store)}")
     return _verified_of(store, which, believed)
+
+
+def best_stored(store: Store, believed: Collection[Claim], newest: int, monitor: str) -> Best | None:
+    """The best validated checkpoint up to step `newest` that is stored, by any monitored metric; None where none is."""
+    manifests = {step: manifest for step, manifest in _manifests(store, believed).items() if step <= newest}
+    steps = _by_value(manifests, monitor)
+    return Best(steps[0], manifests[steps[0]].metrics[monitor], monitor) if steps else None
 
 
 def prune(store: Store, believed: Collection[Claim], newest: int, keep_last: int, monitor: str) -> None:
@@ -226,71 +249,6 @@ def prune(store: Store, believed: Collection[Claim], newest: int, keep_last: int
             # Without its manifest it is gone, however little of the rest is deleted in time.
             store.delete(f"{_FOLDER}/{_name(step)}/{_MANIFEST}")
             store.delete(f"{_FOLDER}/{_name(step)}")
-
-
-class CheckpointWriter:
-    """Stores snapshots while training goes on, one at a time; a context manager that ends when all is stored.
-
-    The first failure is raised by the next `submit`, by `drain` or at the end; checkpoints stored before are intact.
-    `believed` is the lease's history, `claim` included.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        claim: Claim,
-        believed: Collection[Claim],
-        confirm: Callable[[], None],
-        keep_last: int,
-        monitor: str,
-    ) -> None:
-        self._store = store
-        self._claim = claim
-        self._believed = believed
-        self._confirm = confirm
-        self._keep_last = keep_last
-        self._monitor = monitor
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.drain()
-        except Exception as failure:
-            if error is None:
-                raise
-            error.add_note(f"and a checkpoint could not be stored: {failure}")
-
-    def submit(self, snapshot: Snapshot) -> None:
-        """Start storing a snapshot, once the one before it is stored."""
-        self.drain()
-        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint-writer")
-        self._thread.start()
-
-    def drain(self) -> None:
-        """Wait until everything submitted is stored."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-
-    def _write(self, snapshot: Snapshot) -> None:
-        try:
-            write_checkpoint(self._store, snapshot, self._claim, self._confirm)
-            # One that still owes its validation is replaced by one of the same step: while that is being written,
-            # those before it are all there is.
-            if not snapshot.progress.validation_owed:
-                self._confirm()
-                prune(self._store, self._believed, snapshot.step, self._keep_last, self._monitor)
-        except Exception as error:  # handed on to the training thread, whatever it is
-            self._failure = error
 
 
 def _name(step: int) -> str:
@@ -319,65 +277,82 @@ def _verified(store: Store, step: int, believed: Collection[Claim]) -> Checkpoin
     name = _name(step)
     folder = f"{_FOLDER}/{name}"
     manifest = _manifest(store, step)
-    if (manifest["generation"], manifest["token"]) not in believed:
-        raise RunError(f"{name} was written by a process that had lost the run (generation {manifest['generation']})")
+    if manifest.claim not in believed:
+        raise RunError(f"{name} was written by a process that had lost the run (generation {manifest.claim[0]})")
     files: dict[str, bytes] = {}
     for file in _FILES:
-        said = manifest["files"].get(file)
-        if said is None or not store.exists(f"{folder}/{file}"):
+        if not store.exists(f"{folder}/{file}"):
             raise RunError(f"{name} lacks {file}")
         data = store.read(f"{folder}/{file}")
-        if len(data) != said["size"] or hashlib.sha256(data).hexdigest() != said["sha256"]:
+        if (len(data), hashlib.sha256(data).hexdigest()) != manifest.files.get(file):
             raise RunError(f"{name} is damaged: {file} has {len(data)} bytes and is not as it was written")
         files[file] = data
     try:
         checkpoint = Checkpoint(name, files)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{name} cannot be read by this version: {error}") from error
+    except Exception as error:  # whatever a parser makes of bytes that anybody may have put there
+        raise RunError(f"{name} was not loaded: it cannot be read, or holds more than tensors ({error})") from error
     if checkpoint.step != step:
         raise RunError(f"{name} holds step {checkpoint.step}: it was renamed")
     return checkpoint
 
 
-def _manifest(store: Store, step: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Manifest:
+    """What manifest.json says."""
+
+    claim: Claim
+    metrics: dict[str, float]
+    """Validation metrics; none but at the end of an epoch."""
+    files: dict[str, tuple[int, str]]
+    """Size and SHA-256 of every other file."""
+
+
+def _manifest(store: Store, step: int) -> _Manifest:
+    """Raises RunError where there is none that is whole."""
     path = f"{_FOLDER}/{_name(step)}/{_MANIFEST}"
     if not store.exists(path):
         raise RunError(f"{_name(step)} has no manifest: it was not written to its end")
+    data = store.read(path)
     try:
-        manifest: Any = json.loads(store.read(path))
-        whole = (
-            manifest["schema"] == SCHEMA
-            and isinstance(manifest["generation"], int)
-            and isinstance(manifest["token"], str)
-            and all(isinstance(said["size"], int) and said["sha256"] for said in manifest["files"].values())
+        value: dict[str, Any] = json.loads(data)
+        if _sealed({key: item for key, item in value.items() if key != "sha256"}) != data:
+            raise ValueError("its own hash does not fit")
+        if value["schema"] != SCHEMA:
+            raise ValueError(f"it is of version {value['schema']}, this program reads {SCHEMA}")
+        metrics: dict[str, Any] = value["metrics"] or {}
+        return _Manifest(
+            claim=(int(value["generation"]), str(value["token"])),
+            metrics={str(name): float(number) for name, number in metrics.items()},
+            files={name: (int(said["size"]), str(said["sha256"])) for name, said in value["files"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunError(f"{_name(step)} has a damaged manifest: {error}") from error
-    if not whole:
-        raise RunError(f"{_name(step)} has a manifest of another version")
-    return cast("dict[str, Any]", manifest)
 
 
-def _manifests(store: Store, believed: Collection[Claim]) -> dict[int, dict[str, Any]]:
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest's file: with the SHA-256 of itself, so that a changed metric or claim is found out, too."""
+    digest = hashlib.sha256(_json_bytes(manifest)).hexdigest()
+    return _json_bytes({**manifest, "sha256": digest})
+
+
+def _manifests(store: Store, believed: Collection[Claim]) -> dict[int, _Manifest]:
     """The manifests that can be read and are believed, by step."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, _Manifest] = {}
     for step in _steps(store):
         with suppress(RunError):
             manifest = _manifest(store, step)
-            if (manifest["generation"], manifest["token"]) in believed:
+            if manifest.claim in believed:
                 found[step] = manifest
     return found
 
 
-def _by_value(manifests: Mapping[int, Mapping[str, Any]], monitor: str) -> list[int]:
+def _by_value(manifests: Mapping[int, _Manifest], monitor: str) -> list[int]:
     """Steps of epoch-end checkpoints, the best by `monitor` first, the earliest of equal ones first."""
-    values: list[tuple[float, int]] = []
-    for step, manifest in manifests.items():
-        metrics = manifest.get("metrics")
-        value = metrics.get(monitor) if isinstance(metrics, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if isinstance(value, int | float):
-            values.append((value if monitor.endswith("/loss") else -value, step))
-    return [step for _, step in sorted(values)]
+    sign = 1.0 if monitor.endswith("/loss") else -1.0
+    values = {step: manifest.metrics.get(monitor, math.nan) for step, manifest in manifests.items()}
+    return sorted(
+        (step for step in values if math.isfinite(values[step])), key=lambda step: (sign * values[step], step)
+    )
 
 
 def _plain(metrics: Mapping[str, float] | None) -> dict[str, float | str] | None:
@@ -398,10 +373,3 @@ def _saved_state(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
-
-
-def _loaded_state(data: bytes, name: str) -> dict[str, Any]:
-    try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise RunError(f"{name}/training_state.pt holds more than tensors and was not loaded: {error}") from error

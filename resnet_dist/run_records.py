@@ -6,6 +6,7 @@ the texts "nan", "inf" and "-inf".
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -113,13 +114,22 @@ def _encoded(claim: Claim, records: list[Record]) -> bytes:
 def _parts(store: Store, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
     parts: list[tuple[str, Claim, list[Record]]] = []
     for name in store.list(_FOLDER):
+        if not re.fullmatch(r"part-\d+-\d+\.jsonl", name):
+            continue
         path = f"{_FOLDER}/{name}"
         try:
             header, *lines = (json.loads(line) for line in store.read(path).decode().splitlines())
             claim = (int(header["generation"]), str(header["token"]))
-            records = [{"step": line["step"], **{key: float(value) for key, value in line.items()}} for line in lines]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            records = [{key: _number(value) for key, value in line.items()} for line in lines]
+            if header["schema"] != SCHEMA or not all("step" in record for record in records):
+                raise ValueError("it is of another version")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
         if claim in believed:
             parts.append((path, claim, records))
     return parts
+
+
+def _number(value: float | str) -> float:
+    """What `plain_number` was given; whole numbers stay whole."""
+    return float(value) if isinstance(value, str) else value

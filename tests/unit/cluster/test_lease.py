@@ -183,17 +183,40 @@ def test_of_two_takers_at_once_exactly_one_wins(tmp_path: Path) -> None:
     assert all(len(names) == 1 for names in winners.values()), winners
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_who_deletes_a_lease_neither_disowns_checkpoints_nor_starts_beside_the_holder(
+    store: Store, start_holder: StartHolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = start_holder(ttl_s=1.0)
+    store.delete("lease.json")
+    with pytest.raises(RunHeldError):
+        check_free(store, submission="second", ttl_s=10.0)  # its heartbeat has put the lease back
+    holder.kill()
+    store.delete("lease.json")
+    with take(store, submission="second", driver=me(), ttl_s=60.0) as lease:
+        assert lease.claim[0] == 2
+        assert lease.history == {holder.claim, lease.claim}
+    assert "going by its copy" in caplog.text
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_lease_stops_the_run_instead_of_disowning_its_checkpoints(store: Store, data: st.DataObject) -> None:
-    if not store.exists("lease.json"):
+def test_any_damage_to_a_lease_is_noticed_and_its_copy_used(store: Store, data: st.DataObject) -> None:
+    if not store.exists("kept"):
         take(store, submission="x", driver=me(), ttl_s=1.0)
         store.write("kept", store.read("lease.json"))
     whole = store.read("kept")
-    damaged = whole[: data.draw(st.integers(0, len(whole) - 3))]
-    store.write("lease.json", damaged)
-    with pytest.raises(StorageError, match=r"lease\.json is damaged.*restore it from a backup"):
+    damaged = bytearray(whole)
+    if data.draw(st.booleans()):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del damaged[data.draw(st.integers(0, len(whole) - 1)) :]
+    store.write("lease-copy.json", whole)
+    before = read_history(store)
+    assert len(before) == 1
+    store.write("lease.json", bytes(damaged))
+    assert read_history(store) == before
+    store.write("lease-copy.json", bytes(damaged))
+    with pytest.raises(StorageError, match=r"lease\.json and its copy are damaged.*restore one"):
         take(store, submission="x", driver=me(), ttl_s=1.0)
-    with pytest.raises(StorageError, match="damaged"):
-        read_history(store)
     assert store.read("lease.json") == damaged
+    store.write("lease.json", whole)

@@ -1,11 +1,13 @@
 """How many workers fit."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import resources
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.resources import local_resources, plan_workers
@@ -46,7 +48,19 @@ def test_a_refusal_names_the_way_out() -> None:
 
 
 def test_this_machine_has_its_cores_or_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert local_resources(ClusterConfig())[0] == len(os.sched_getaffinity(0))
+    assert 1 <= local_resources(ClusterConfig())[0] <= len(os.sched_getaffinity(0))
     assert local_resources(ClusterConfig(local_cpus=64))[0] == 64
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local_resources(ClusterConfig())[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 1 << 20), ("150000 100000", 2), ("50000 100000", 1), ("", 1 << 20)]
+)
+def test_a_quota_of_a_container_bounds_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(resources, "_CPU_QUOTA", tmp_path / "cpu.max")
+    assert local_resources(ClusterConfig())[0] == min(len(os.sched_getaffinity(0)), cores)
+    assert local_resources(ClusterConfig(local_cpus=7))[0] == 7

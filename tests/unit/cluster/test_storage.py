@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,9 @@ def test_errors_name_the_place_and_a_remedy(tmp_path: Path) -> None:
 def test_a_full_disk_is_explained_and_leaves_the_old_file_and_no_rubbish(small_disk: Path) -> None:
     store = Store.open(str(small_disk))
     store.write("file", b"a" * 600_000)
-    with pytest.raises(StorageError, match=r"file could not be written: no space.*intact: free space"):
+    with pytest.raises(
+        StorageError, match=r"file could not be written: no space.*\(0\.\d MB free\).*intact: free space"
+    ):
         store.write("file", b"b" * 600_000)
     assert names_in(small_disk) == ["file"]
     assert store.read("file") == b"a" * 600_000
@@ -147,3 +150,29 @@ def test_a_killed_writer_leaves_a_whole_file_and_nothing_else_to_be_seen(tmp_pat
     data = store.read("file")
     assert (len(data), len(set(data))) == (_BIG, 1)
     assert store.list("") == ["file"]
+
+
+def test_a_child_keeps_the_options_of_a_uri() -> None:
+    root = Store.open("s3://bucket/teams/a?endpoint_override=127.0.0.1:9&scheme=http&region=eu-west-1")
+    child = root.child("runs/demo")
+    assert child.uri == "s3://bucket/teams/a/runs/demo?endpoint_override=127.0.0.1:9&scheme=http&region=eu-west-1"
+    assert child.local_path is None
+    assert Store.open(child.uri).uri == child.uri
+
+
+def test_a_secret_in_a_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(StorageError, match="by the environment") as refused:
+        Store.open("s3://someone:hunter2@bucket/x")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_what_a_killed_writer_leaves_goes_after_an_hour(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    store.write("checkpoints/file", b"x")
+    left = tmp_path / "checkpoints" / ".part-file-0123abcd"
+    left.write_bytes(b"")
+    store.remove_abandoned()
+    assert left.exists()  # a living writer may be at it
+    os.utime(left, (time.time() - 3700, time.time() - 3700))
+    store.remove_abandoned()
+    assert names_in(tmp_path / "checkpoints") == ["file"]

@@ -93,3 +93,15 @@ def test_another_status_is_a_value_error(change: dict[str, object]) -> None:
     stored = Status(state="done", submission="s").to_json()
     with pytest.raises(ValueError, match=r"status\.json"):
         Status.from_json({**stored, **change})
+
+
+def test_whole_numbers_stay_whole_and_other_files_are_no_parts(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    log = MetricLog(store, ONE)
+    for step in (1, 2):
+        log.append({"step": step, "train/loss": 0.5})
+    log.flush()
+    store.write("metrics/part-000001-000000.jsonl.bak", b"a person's copy")
+    cut_back(store, {ONE}, 1)
+    assert b'"step": 1,' in store.read("metrics/part-000001-000000.jsonl")
+    assert read_metrics(store, {ONE}) == [{"step": 1, "train/loss": 0.5}]
