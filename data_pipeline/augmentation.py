@@ -158,7 +158,9 @@ def _centre_cropped(sizes: NDArray[np.int32], size: int, fraction: float) -> _Pl
     canvas = np.full((len(sizes), 2), size, dtype=np.int32)
     target = max(int(size / fraction + 0.5), size)
     shorter = sizes.min(axis=1, keepdims=True).astype(np.int64)
-    inner = ((2 * sizes.astype(np.int64) * target + shorter) // (2 * shorter)).astype(np.int32)
+    inner = (2 * sizes.astype(np.int64) * target + shorter) // (2 * shorter)
+    # A strip of a pixel may become longer than any image: it is refused by its size, which must not wrap around.
+    inner = np.minimum(inner, np.iinfo(np.int32).max).astype(np.int32)
     return _whole_windows(sizes), inner, -((inner - canvas) // 2), canvas
 
 

@@ -13,8 +13,8 @@ from ray_jobs.train import run_train
 JOB = Path(__file__).parent.parent / "examples" / "demo.toml"
 
 
-def main(data: str, storage: str) -> int:
-    """Run the demo's job on an ImageFolder; returns the exit code."""
+def main(data: str, storage: str, *flags: str) -> int:
+    """Run the demo's job on an ImageFolder; returns the exit code. `flags`: --debug shows where an error comes from."""
     try:
         start = monotonic()
         place = {"data": {"root": data}, "storage": {"root": storage}}
@@ -23,7 +23,7 @@ def main(data: str, storage: str) -> int:
         evaluation = run_evaluate(outcome.run, None, "best", {**cluster, "storage": {"root": storage}})
         show_demo(outcome, evaluation, monotonic() - start)
     except (Exception, KeyboardInterrupt) as error:
-        return explain(error, debug=False)
+        return explain(error, debug="--debug" in flags)
     if outcome.already_finished:
         show_line(f"(the run was finished before; remove {outcome.run} to train it again)")
     return 0

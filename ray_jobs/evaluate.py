@@ -19,13 +19,14 @@ from cluster.lease import read_history
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import WorkerPlan, local_resources, plan_workers
 from data_pipeline.batches import EvaluationBatch
-from data_pipeline.errors import DataError
 from data_pipeline.reference_source import read_file
 from data_pipeline.samples import Samples
+from data_pipeline.splits import read_split_csv
 from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import Tree, check, merged, print_config
-from ray_jobs.prepared_data import PreparedData, prepare_data
+from ray_jobs.judged_data import JudgedData, other_data, run_data
+from ray_jobs.prepared_data import index_data
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.checkpoint import Which, load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
@@ -43,13 +44,17 @@ class EvaluationOutcome:
     checkpoint: str
     """Name of the checkpoint that was judged."""
     result: EvaluationResult
+    notes: tuple[str, ...]
+    """What a person should know of the images that were chosen."""
 
 
 def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
     """Judge `checkpoint` (best, last or a step) of a run on a split (test where there is one, else val).
 
     `overrides` change where it runs and, with data.root, which folder is judged; everything else is the run's own.
-    Writes evaluation/<split>.json and its predictions to the run. Raises RunError or DataError for what is not there.
+    Another folder that has only class folders is judged whole. Writes evaluation/<split>.json, or
+    <folder>.<split>.json for another folder, and its predictions to the run. Raises RunError or DataError for what is
+    not there.
     """
     storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
     directory = RunDirectory.find(run, storage_root)
@@ -57,7 +62,8 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))
     found = load(directory.store, _which(checkpoint), read_history(directory.store), job.checkpoint.monitor)
-    name, samples = _split(directory, prepare_data(job), job, split)
+    judged = _judged(directory, job, split, "root" in overrides.get("data", {}))
+    samples = judged.samples
     work = _Work(
         model=found.model_json(),
         weights=found.weights(),
@@ -68,9 +74,10 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     with ray_session(job.cluster):
         logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
-    outcome = EvaluationOutcome(directory.uri, name, found.name, result)
-    summary = {"run": directory.uri, "split": name, "checkpoint": found.name, "data": job.data.root, **result.to_json()}
-    directory.write_evaluation(name, summary, _predictions(samples, logits))
+    outcome = EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes)
+    about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
+    notes = {"notes": list(judged.notes)}
+    directory.write_evaluation(judged.record, {**about, **notes, **result.to_json()}, _predictions(samples, logits))
     return outcome
 
 
@@ -132,20 +139,14 @@ def _which(checkpoint: str) -> Which:
             raise ConfigError(f"--checkpoint {checkpoint} is neither best, last nor the number of a step")
 
 
-def _split(directory: RunDirectory, data: PreparedData, job: JobConfig, asked: str | None) -> tuple[str, Samples]:
-    """The split's name and samples, labelled by the run's classes."""
-    dataset = directory.read_dataset()
-    classes = tuple(str(name) for name in dataset["classes"])
-    if data.dataset.samples.classes != classes:
-        unknown = [name for name in data.dataset.samples.classes if name not in classes]
-        raise DataError(
-            f"{job.data.root} has the classes {', '.join(data.dataset.samples.classes)}, the run learnt "
-            f"{', '.join(classes)}" + (f"; {', '.join(unknown)} cannot be judged" if unknown else "")
-        )
-    name = asked or ("test" if "test" in data.counts else "val")
-    if name not in data.counts:
-        raise DataError(f"{job.data.root} has no split {name!r}; there are {', '.join(data.counts)}")
-    return name, data.split(name)
+def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:
+    """`is_named`: whether a folder was given to be judged; a copy of the run's own is still the run's own."""
+    stored = directory.read_dataset()
+    dataset = index_data(job)
+    fingerprint = str(stored["fingerprint"])
+    if is_named and dataset.fingerprint != fingerprint:
+        return other_data(dataset, tuple(str(name) for name in stored["classes"]), job.data.root, split)
+    return run_data(dataset, fingerprint, read_split_csv(directory.read_split_csv()), split)
 
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset, index_folder
 from data_pipeline.samples import Samples
-from data_pipeline.splits import assign_splits, split_rows, write_split_csv
+from data_pipeline.splits import SplitRow, assign_splits, split_rows
 from ray_jobs.config import JobConfig
+from ray_jobs.scan_view import ScanView
 from resnet_dist.runtime.preprocess import Preprocess, decode_rgb, image_header
 
 
@@ -31,9 +32,9 @@ class PreparedData:
         """Samples of each split that has any."""
         return {name: count for name in SPLITS if (count := self.dataset.splits.count(name))}
 
-    def split_csv(self) -> str:
-        """split.csv: every sample with its split, label, group and fold."""
-        return write_split_csv(split_rows(self.dataset))
+    def split_rows(self) -> list[SplitRow]:
+        """Every sample with its split, label, group and fold: the rows of split.csv."""
+        return split_rows(self.dataset)
 
     def summary(self) -> dict[str, Any]:
         """dataset.json: classes in order, fingerprint, counts and what was left out."""
@@ -49,9 +50,14 @@ class PreparedData:
 
 def prepare_data(job: JobConfig) -> PreparedData:
     """Index, scan and split the job's folder. Raises DataError when it cannot be trained on."""
+    return PreparedData(assign_splits(index_data(job), job.data, job.seed))
+
+
+def index_data(job: JobConfig) -> Dataset:
+    """Index and scan the job's folder; a first scan of many images shows how far it is. Raises DataError."""
     header = partial(image_header, max_pixels=job.data.max_pixels)
-    dataset = index_folder(job.data, decoder(job), header, _probe(job))
-    return PreparedData(assign_splits(dataset, job.data, job.seed))
+    with ScanView() as view:
+        return index_folder(job.data, decoder(job), header, _probe(job), view.show)
 
 
 def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:

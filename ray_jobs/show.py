@@ -39,6 +39,8 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     """A judged split: metrics with their intervals, classes (the worst where they are many), commonest confusions."""
     result = outcome.result
     show_line(f"{outcome.run} {outcome.checkpoint} on {outcome.split}: {result.samples} images")
+    for note in outcome.notes:
+        show_line(note)
     metrics = _table("metric", "value", "95 % interval")
     for name, value in result.metrics.items():
         low, high = result.intervals.get(name, (None, None))

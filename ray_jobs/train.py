@@ -4,8 +4,10 @@ import os
 import tempfile
 import threading
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+import ray
 import ray.train
 import ray.train.torch
 from ray.train import WorkerGroupError
@@ -14,13 +16,16 @@ from cluster.errors import ResourceError, RunHeldError, StorageError
 from cluster.lease import check_free, read_history
 from cluster.processes import ProcessIdentity
 from cluster.ray_session import cluster_resources, ray_session
-from cluster.resources import WorkerPlan, local_resources, plan_workers
+from cluster.resources import local_resources, plan_workers
 from data_pipeline.errors import DataError
+from data_pipeline.splits import write_split_csv
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError, ExitCode, JobFailedError, exit_code_of
+from ray_jobs.first_weights import FirstWeights
 from ray_jobs.identity import difference, identity
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
+from ray_jobs.process_group import WorkersOwnGroup
 from ray_jobs.progress import ProgressView
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.worker import WorkerTask, train_worker
@@ -42,21 +47,39 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     """
     submission = submission or uuid.uuid4().hex
     run = RunDirectory.named(job.storage.root, run_name(job))
-    if job.cluster.address is None:
-        plan_workers(job.cluster, *local_resources(job.cluster))  # what cannot fit is refused before any work
+    with ExitStack() as sessions:
+        if job.cluster.address is not None:
+            sessions.enter_context(ray_session(job.cluster))  # only it knows what there is to train on
+        return _train(job, run, submission)
+
+
+def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
+    """What cannot work is refused before anything is written or an embedded Ray is started."""
+    plan = plan_workers(job.cluster, *(cluster_resources() if ray.is_initialized() else local_resources(job.cluster)))
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
-    job = _resolved(job, run, data)
+    job = _resolved(job, run, data, plan.use_gpu)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
     newest = _newest(run)
     if newest is not None and newest.progress.epoch >= job.training.epochs:
         return _outcome(run, newest, job, already_finished=True)
+    first = FirstWeights.of(job, len(data.dataset.samples.classes)) if newest is None else None
     _write_records(run, job, data)
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     try:
         with ray_session(job.cluster), ProgressView(run, data) as view:
-            _train_until_done(run, job, data, submission, view, 0 if newest is None else newest.step)
+            task = WorkerTask(
+                job=job,
+                run_uri=run.uri,
+                train=data.split("train"),
+                val=data.split("val"),
+                plan=plan,
+                submission=submission,
+                driver=ProcessIdentity.current(),
+                first=None if first is None else ray.put(first),
+            )
+            _train_until_done(run, task, view, 0 if newest is None else newest.step)
     except BaseException as error:
         _write_end(run, submission, error)
         raise
@@ -69,16 +92,15 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     return outcome
 
 
-def _resolved(job: JobConfig, run: RunDirectory, data: PreparedData) -> JobConfig:
+def _resolved(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bool) -> JobConfig:
     """The job with what depends on the machine or on the run's first start filled in.
 
     Raises ConfigError when the name belongs to a run of another identity.
     """
     stored = run.read_config() if run.exists() else None
     reduction = job.training.reduction or (stored.training.reduction if stored else None)
-    gpus = local_resources(job.cluster)[1] if job.cluster.use_gpu is None else int(job.cluster.use_gpu)
     epochs = job.schedule.epochs or (stored.schedule.epochs if stored else None) or job.training.epochs
-    training = job.training.model_copy(update={"reduction": reduction or ("overlapped" if gpus else "exact")})
+    training = job.training.model_copy(update={"reduction": reduction or ("overlapped" if use_gpu else "exact")})
     schedule = job.schedule.model_copy(update={"epochs": epochs})
     # Workers run in folders of their own.
     sections = {
@@ -108,38 +130,27 @@ def _absolute_file(weights: str) -> str:
 
 def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> None:
     run.write_dataset(data.summary())
-    run.write_split_csv(data.split_csv())
+    run.write_split_csv(write_split_csv(data.split_rows()))
     run.write_preprocess(preprocess_of(job))
     run.write_config(job)  # last: with it the run exists
 
 
-def _train_until_done(
-    run: RunDirectory, job: JobConfig, data: PreparedData, submission: str, view: ProgressView, reached: int
-) -> None:
+def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, reached: int) -> None:
     """Worker groups one after the other, until one ends well or too many fail without a checkpoint beyond `reached`."""
-    plan = plan_workers(job.cluster, *cluster_resources())
-    task = WorkerTask(
-        job=job,
-        run_uri=run.uri,
-        train=data.split("train"),
-        val=data.split("val"),
-        plan=plan,
-        submission=submission,
-        driver=ProcessIdentity.current(),
-    )
+    most = task.job.cluster.max_failures
     failures = 0
     while True:
-        failure = _Attempt(task, plan).wait(view)
+        failure = _Attempt(task).wait(view)
         if failure is None:
             return
         _raise_if_ours(failure)
         newest = _newest(run)
         before, reached = reached, 0 if newest is None else newest.step
         failures = 1 if reached > before else failures + 1
-        if failures > job.cluster.max_failures:
+        if failures > most:
             raise JobFailedError(
-                f"workers failed {failures} times without a new checkpoint (cluster.max_failures="
-                f"{job.cluster.max_failures}); the last failure:\n{_first_line(failure)}"
+                f"workers failed {failures} times without a new checkpoint (cluster.max_failures={most}); the last "
+                f"failure:\n{_first_line(failure)}"
             ) from failure
         view.say(f"a worker failed ({_first_line(failure)}); restarting from step {reached}")
 
@@ -149,7 +160,6 @@ class _Attempt:
     """One worker group, watched from the main thread, where Ctrl-C arrives."""
 
     task: WorkerTask
-    plan: WorkerPlan
 
     def wait(self, view: ProgressView) -> Exception | None:
         """Run it to its end; the error that ended it, None when training is done."""
@@ -174,11 +184,11 @@ class _Attempt:
             trainer = ray.train.torch.TorchTrainer(
                 train_worker,
                 train_loop_config={"task": self.task},
-                torch_config=ray.train.torch.TorchConfig(backend="nccl" if self.plan.use_gpu else "gloo"),
+                torch_config=WorkersOwnGroup(),
                 scaling_config=ray.train.ScalingConfig(
-                    num_workers=self.plan.num_workers,
-                    use_gpu=self.plan.use_gpu,
-                    resources_per_worker=self.plan.resources_per_worker,
+                    num_workers=self.task.plan.num_workers,
+                    use_gpu=self.task.plan.use_gpu,
+                    resources_per_worker=self.task.plan.resources_per_worker,
                 ),
                 # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
                 run_config=ray.train.RunConfig(

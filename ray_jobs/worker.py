@@ -18,14 +18,16 @@ from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.randomness import Purpose, draw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
+from ray_jobs.first_weights import FirstWeights
 from ray_jobs.prepared_data import decoder
+from ray_jobs.process_group import process_group
 from ray_jobs.recorder import RunRecorder, SilentRecorder
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist import checkpoint as checkpoints
 from resnet_dist.checkpoint import Checkpoint
+from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.trunk import split
-from resnet_dist.model.weights import initialize
 from resnet_dist.run_records import cut_back
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.ema import Ema
@@ -52,6 +54,8 @@ class WorkerTask:
     plan: WorkerPlan
     submission: str
     driver: ProcessIdentity
+    first: "ray.ObjectRef[FirstWeights] | None"
+    """What a run without a checkpoint starts from; None where it had one."""
 
 
 def train_worker(config: dict[str, WorkerTask]) -> None:
@@ -62,23 +66,29 @@ def train_worker(config: dict[str, WorkerTask]) -> None:
     group = Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
     run = RunDirectory(Store.open(task.run_uri))
-    if group.rank > 0:
-        _train(task, run, group, device, lease=None)
-        return
-    with take(run.store, submission=task.submission, driver=task.driver, ttl_s=task.job.cluster.lease_ttl_s) as lease:
-        _train(task, run, group, device, lease)
+    with process_group(task.plan.use_gpu):
+        if group.rank > 0:
+            _train(task, run, group, device, lease=None)
+            return
+        ttl_s = task.job.cluster.lease_ttl_s
+        with take(run.store, submission=task.submission, driver=task.driver, ttl_s=ttl_s) as lease:
+            _train(task, run, group, device, lease)
 
 
 def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.device, lease: Lease | None) -> None:
     job, messages = task.job, list[str]()
     found = _agreed_checkpoint(run, group, device, messages.append)
 
-    # Precedence of weights: a checkpoint of this run, else model.weights, else the seed's initialisation.
+    # Precedence of weights: a checkpoint of this run, else the first ones.
     model = build_model(job.model.arch, len(task.train.classes), job.model.dropout, job.seed)
     if found is not None:
         model.load_state_dict(found.weights())
+    elif task.first is not None:
+        first = ray.get(task.first)
+        model.load_state_dict(first.weights)
+        messages += first.messages
     else:
-        messages += initialize(model, job.model.weights, _weights_of_run(job))
+        raise RunError(f"{task.run_uri} had a whole checkpoint at the start and has none now; start again")
     state = _train_state(job, model, device)
     if found is not None:
         _resume(state, found, run, lease)
@@ -142,14 +152,6 @@ def _agreed_checkpoint(
     if step < 0 or group.rank == 0:
         return found
     return checkpoints.load(run.store, step, believed)
-
-
-def _weights_of_run(job: JobConfig) -> Callable[[str], dict[str, torch.Tensor]]:
-    def find(name: str) -> dict[str, torch.Tensor]:
-        run = RunDirectory.find(name, job.storage.root)
-        return checkpoints.load(run.store, "best", read_history(run.store), job.checkpoint.monitor).weights()
-
-    return find
 
 
 def _train_state(job: JobConfig, model: ResNetClassifier, device: torch.device) -> TrainState:

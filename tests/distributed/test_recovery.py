@@ -54,6 +54,16 @@ def workers_below(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
+def listening_on(processes: list[psutil.Process]) -> set[str]:
+    pids = {process.pid for process in processes}
+    connections = psutil.net_connections("tcp")
+    return {
+        each.laddr.ip.removeprefix("::ffff:")
+        for each in connections
+        if each.pid in pids and each.status == psutil.CONN_LISTEN
+    }
+
+
 @pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_worker_costs_nothing_but_time(
     make_job: MakeJob, assert_same: Callable[..., None], workers: int
@@ -67,6 +77,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     wait_for_step(job, kill_at, thread.is_alive)
     victims = workers_below(psutil.Process())
     assert len(victims) >= workers
+    assert listening_on(victims) <= {"127.0.0.1", "::1"}  # the rendezvous of torch's process group, too
     random.choice(victims).kill()
     thread.join()
     assert outcome
@@ -150,7 +161,7 @@ def test_a_second_process_is_refused_and_writes_nothing(make_job: MakeJob) -> No
     with take(store, submission="other", driver=ProcessIdentity.current(), ttl_s=2.0):
         with pytest.raises(RunHeldError, match="being trained by another process"):
             run_train(job)
-        assert store.list("") == ["lease.json"]
+        assert store.list("") == ["lease-copy.json", "lease.json"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

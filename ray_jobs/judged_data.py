@@ -1,0 +1,78 @@
+"""Which images an evaluation judges: a split as the run stored it, or another folder."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.image_folder import SPLITS
+from data_pipeline.index import Dataset
+from data_pipeline.samples import Samples
+from data_pipeline.splits import SplitRow
+
+WHOLE = "all"
+"""The name of what is judged where another folder has no splits of its own."""
+
+
+@dataclass(frozen=True)
+class JudgedData:
+    """The images to be judged, labelled by the run's classes."""
+
+    split: str
+    """train, val or test; `WHOLE` for another folder without splits."""
+    record: str
+    """Name of the result under evaluation/: that of the split, behind the folder's where it is not the run's."""
+    samples: Samples
+    notes: tuple[str, ...]
+    """What a person should know of the choice."""
+
+
+def run_data(dataset: Dataset, fingerprint: str, rows: Sequence[SplitRow], asked: str | None) -> JudgedData:
+    """A split of the run's own images, as its split.csv says: `asked`, else test where there is one, else val.
+
+    The splits are not drawn anew: where images came or went since training, a training image could end up in test.
+    Those that came are in no split and are left out. Raises DataError where the split has no images.
+    """
+    split_of = {row.sample_id: row.split for row in rows}
+    splits = tuple(split_of.get(sample_id) for sample_id in dataset.samples.sample_ids)
+    came, went = splits.count(None), len(rows) - (len(splits) - splits.count(None))
+    notes: tuple[str, ...] = ()
+    if dataset.fingerprint != fingerprint:
+        notes = (
+            f"the folder has changed since training: {came} images came (left out, they are in no split), {went} "
+            "are gone, others may have been replaced",
+        )
+    return _of(replace(dataset, splits=splits), asked, None, notes)
+
+
+def other_data(dataset: Dataset, classes: tuple[str, ...], root: str, asked: str | None) -> JudgedData:
+    """A split of another folder, or all of it where it has only class folders. Its classes may be some of the run's.
+
+    Raises DataError for a class that the run did not learn, and for a split that is not there.
+    """
+    found = dataset.samples.classes
+    if unknown := [name for name in found if name not in classes]:
+        raise DataError(
+            f"{root} has the classes {', '.join(found)}, the run learnt {', '.join(classes)}; "
+            f"{', '.join(unknown)} cannot be judged: rename the folder to one of these, or move it away"
+        )
+    labels = np.array([classes.index(name) for name in found], dtype=np.int64)[dataset.samples.labels]
+    relabelled = replace(dataset, samples=replace(dataset.samples, classes=classes, labels=labels))
+    if set(dataset.splits) == {None}:
+        if asked is not None:
+            raise DataError(f"{root} has only class folders, no split {asked!r}; leave --split out to judge all of it")
+        relabelled = replace(relabelled, splits=(WHOLE,) * len(dataset))
+        asked = WHOLE
+    return _of(relabelled, asked, re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(root).name).strip(".-") or "data", ())
+
+
+def _of(dataset: Dataset, asked: str | None, folder: str | None, notes: tuple[str, ...]) -> JudgedData:
+    present = [name for name in (*SPLITS, WHOLE) if name in dataset.splits]
+    split = asked or ("test" if "test" in present else "val")
+    if split not in present:
+        raise DataError(f"{dataset.samples.root} has no images of split {split!r}; there are {', '.join(present)}")
+    record = split if folder is None else f"{folder}.{split}"
+    return JudgedData(split, record, dataset.samples.select(dataset.rows(split)), notes)

@@ -1,0 +1,72 @@
+"""torch's process group among Ray Train's workers, with a rendezvous that listens on one address only.
+
+Ray's own set-up lets torch's TCPStore listen on every interface of rank zero's node. Here rank zero binds it to the
+address under which Ray knows the node, which is 127.0.0.1 in an embedded Ray, and tells the others the port.
+"""
+
+# Ray's and torch's names here carry no types.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportPrivateImportUsage=false
+
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import ray.train
+import ray.train.collective
+import ray.util
+import torch.distributed as dist
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+class _NoBackend(Backend):
+    """Sets nothing up. Workers of a node see each other's GPUs, as NCCL needs."""
+
+    share_cuda_visible_devices = True
+
+
+class WorkersOwnGroup(TorchConfig):
+    """For TorchTrainer: it chooses the device, and the workers make the process group with `process_group`."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What Ray runs on its workers before the training function."""
+        return _NoBackend
+
+
+@contextmanager
+def process_group(use_gpu: bool) -> Generator[None]:
+    """Within, all workers are in torch's default process group: NCCL on GPUs, else gloo. Every worker enters it."""
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    store = _store(rank, world_size)
+    dist.init_process_group(
+        "nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
+    )
+    yield
+    # After an error the others may wait in a collective, and to wait for them would hide it; Ray ends the processes.
+    dist.destroy_process_group()
+
+
+def _store(rank: int, world_size: int) -> dist.TCPStore:
+    if rank > 0:
+        host, port = ray.train.collective.broadcast_from_rank_zero(("", 0))
+        return dist.TCPStore(host, port, world_size, is_master=False, timeout=_TIMEOUT)
+    host = ray.util.get_node_ip_address()
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    port = int(listener.getsockname()[1])
+    store = dist.TCPStore(
+        host,
+        port,
+        world_size,
+        is_master=True,
+        timeout=_TIMEOUT,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+    ray.train.collective.broadcast_from_rank_zero((host, port))
+    return store

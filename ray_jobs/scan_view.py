@@ -1,0 +1,52 @@
+"""What a person sees of a folder's first scan, which reads every image: a live bar, plain lines elsewhere."""
+
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SHORT_S = 1.0
+"""A scan that ends within this is not worth a word."""
+_LINE_EVERY_S = 10.0
+
+
+class ScanView:
+    """A context manager around a scan; `show` is called by it now and then."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._bar = Progress(
+            TextColumn("checking images"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._began = monotonic()
+        self._said: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, images: int) -> None:
+        """`done` of `images` have been read."""
+        now = monotonic()
+        if now - self._began < _SHORT_S or done == images:
+            return
+        if not self._console.is_terminal:
+            if self._said is None or now - self._said >= _LINE_EVERY_S:
+                self._said = now
+                self._console.print(f"checking images: {done} of {images}", soft_wrap=True)
+            return
+        self._bar.start()
+        self._bar.update(self._task, total=images, completed=done)

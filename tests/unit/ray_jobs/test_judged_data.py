@@ -1,0 +1,100 @@
+"""Which images an evaluation judges."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipeline.errors import DataError
+from ray_jobs.config import JobConfig
+from ray_jobs.job_file import check
+from ray_jobs.judged_data import JudgedData, other_data, run_data
+from ray_jobs.prepared_data import PreparedData, index_data, prepare_data
+
+CLASSES = ("bent", "chipped", "good")
+
+
+def write_images(root: Path, count: int, classes: tuple[str, ...] = CLASSES, shade: int = 0) -> Path:
+    for label, name in enumerate(classes):
+        for number in range(count):
+            path = root / name / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), shade + 16 * label + number, np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def job_for(tmp_path: Path) -> Callable[[Path], JobConfig]:
+    return lambda root: check({"data": {"root": str(root), "cache_dir": str(tmp_path / "cache")}})
+
+
+@pytest.fixture
+def trained(tmp_path: Path, job_for: Callable[[Path], JobConfig]) -> PreparedData:
+    return prepare_data(job_for(write_images(tmp_path / "parts", 20)))
+
+
+def judged(trained: PreparedData, job: JobConfig, asked: str | None) -> JudgedData:
+    return run_data(index_data(job), trained.dataset.fingerprint, trained.split_rows(), asked)
+
+
+def test_the_runs_own_split_is_the_one_it_stored(
+    trained: PreparedData, job_for: Callable[[Path], JobConfig], tmp_path: Path
+) -> None:
+    for asked, split in ((None, "test"), ("val", "val"), ("train", "train")):
+        found = judged(trained, job_for(tmp_path / "parts"), asked)
+        assert (found.split, found.record, found.notes) == (split, split, ())
+        assert found.samples.sample_ids == trained.split(split).sample_ids
+
+
+def test_images_that_came_or_went_move_no_other_image_to_another_split(
+    trained: PreparedData, job_for: Callable[[Path], JobConfig], tmp_path: Path
+) -> None:
+    before = trained.split("test").sample_ids
+    for number in range(20, 60):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / "parts" / "good" / f"{number}.png")
+    (tmp_path / "parts" / before[0]).unlink()
+    anew = prepare_data(job_for(tmp_path / "parts")).split("test").sample_ids
+    assert set(anew) & set(trained.split("train").sample_ids)  # what drawing the splits anew would have done
+    found = judged(trained, job_for(tmp_path / "parts"), None)
+    assert found.samples.sample_ids == before[1:]
+    assert len(found.notes) == 1
+    assert "40 images came" in found.notes[0]
+    assert "1 are gone" in found.notes[0]
+
+
+def test_another_folder_of_class_folders_is_judged_whole(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
+    root = write_images(tmp_path / "line 2", 3, ("bent", "good"), shade=90)
+    found = other_data(index_data(job_for(root)), CLASSES, str(root), None)
+    assert (found.split, found.record, len(found.samples)) == ("all", "line-2.all", 6)
+    assert found.samples.classes == CLASSES
+    assert found.samples.labels.tolist() == [0, 0, 0, 2, 2, 2]  # the run's labels, not the folder's
+    with pytest.raises(DataError, match="only class folders, no split 'test'"):
+        other_data(index_data(job_for(root)), CLASSES, str(root), "test")
+
+
+def test_another_folders_splits_are_its_own(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
+    root = tmp_path / "split"
+    write_images(root / "train", 2)
+    write_images(root / "test", 1, shade=100)
+    found = other_data(index_data(job_for(root)), CLASSES, str(root), None)
+    assert (found.split, found.record, len(found.samples)) == ("test", "split.test", 3)
+    with pytest.raises(DataError, match=r"no images of split 'val'; there are train, test"):
+        other_data(index_data(job_for(root)), CLASSES, str(root), "val")
+
+
+def test_a_class_the_run_did_not_learn_is_refused(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
+    root = write_images(tmp_path / "more", 2, ("bent", "rusty"))
+    with pytest.raises(DataError, match="rusty cannot be judged"):
+        other_data(index_data(job_for(root)), CLASSES, str(root), None)
+
+
+def test_a_split_without_images_is_refused(
+    trained: PreparedData, job_for: Callable[[Path], JobConfig], tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "parts" / "good")
+    rows = [row for row in trained.split_rows() if row.split != "test"]
+    with pytest.raises(DataError, match=r"no images of split 'test'; there are train, val"):
+        run_data(index_data(job_for(tmp_path / "parts")), trained.dataset.fingerprint, rows, "test")
