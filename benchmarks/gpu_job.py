@@ -1,0 +1,180 @@
+"""Training steps as the library makes them, over batches that are on the device already."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
+from data_pipeline.batches import Microbatch, Step
+from data_pipeline.randomness import Purpose, draw
+from resnet_dist.config import OptimizerConfig
+from resnet_dist.model.resnet import build_model
+from resnet_dist.model.trunk import Suffix, Trunk, split
+from resnet_dist.training.batch_norm import RunningStatistics
+from resnet_dist.training.ema import Ema
+from resnet_dist.training.group import Group
+from resnet_dist.training.optimizer import build_optimizer
+from resnet_dist.training.reduction import build_reduction
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import Recipe, train_step
+
+CLASSES = 1000
+LEARNING_RATE = 0.01
+_BATCHES = 2
+_PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step does; the defaults are full fine-tuning in bf16."""
+
+    freeze_depth: int = 0
+    bf16: bool = True
+    compiled: bool = False
+    cached: bool = False
+    """The trunk's features are there already: only the suffix is computed."""
+    ema_decay: float | None = None
+    label_smoothing: float = 0.0
+    mixup_alpha: float = 0.0
+    clip_norm: float | None = None
+    checkpointing: bool = False
+    """Activation checkpointing of layer1 .. layer4, which the library itself does not offer yet."""
+    reduction: Literal["exact", "overlapped"] = "overlapped"
+    """The library's default on GPUs."""
+    classes: int = CLASSES
+    switches: Switches = field(default_factory=Switches)
+
+
+class ResidentSource:
+    """A source of batches that wait on the device, one microbatch a step: nothing is loaded while it is timed."""
+
+    def __init__(self, batches: list[Microbatch]) -> None:
+        self._batches = batches
+        self.steps_per_epoch = len(batches)
+        self.nbytes = sum(batch.images.nbytes + batch.labels.nbytes for batch in batches)
+        self.batch = len(batches[0].keys)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Step]:  # noqa: ARG002 - all epochs are alike
+        """The batches, each a step."""
+        for index, batch in enumerate(self._batches[first_step:], first_step):
+            yield Step(index, len(batch.keys), 1, iter([batch]))
+
+    def forever(self) -> Iterator[Step]:
+        """Epoch after epoch."""
+        return itertools.chain.from_iterable(self.epoch(epoch) for epoch in itertools.count())
+
+    def features(self, trunk: Trunk, bf16: bool) -> "ResidentSource":
+        """What the trunk makes of each batch, in the dtype in which training meets it."""
+        made = []
+        for batch in self._batches:
+            with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=bf16):
+                made.append(Microbatch(batch.index, trunk(batch.images), batch.labels, batch.keys))
+        return ResidentSource(made)
+
+    @property
+    def bytes_per_sample(self) -> float:
+        """Of images or features, without labels."""
+        images = self._batches[0].images
+        return images.nbytes / len(images)
+
+
+def noise(settings: Settings, batch: int) -> ResidentSource:
+    """Standard normal float32 images [batch, 3, size, size], channels_last, with labels in turn."""
+    generator = torch.Generator(settings.device).manual_seed(0)
+    shape = (batch, 3, settings.image_size, settings.image_size)
+    batches = []
+    for index in range(_BATCHES):
+        images = torch.randn(shape, generator=generator, device=settings.device)
+        labels = torch.arange(batch, device=settings.device) % CLASSES
+        keys = np.arange(batch, dtype=np.uint64) + np.uint64(index * batch)
+        batches.append(Microbatch(0, images.to(memory_format=torch.channels_last), labels, keys))
+    return ResidentSource(batches)
+
+
+def keyed_draw(
+    purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
+) -> NDArray[np.uint64]:
+    """Random bits as a worker draws them, with seed 0."""
+    return draw(0, _PURPOSES[purpose], epoch, keys, count)
+
+
+class Checkpointed(nn.Module):
+    """A stage whose activations are computed again in the backward pass instead of being kept.
+
+    BatchNorm sees the microbatch twice, but with momentum 1 the second pass leaves the same running statistics.
+    """
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """The stage's."""
+        return checkpoint(self.stage, features, use_reentrant=False)
+
+
+def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tuple[TrainState, Recipe]:
+    """A worker's state and recipe, with weights of the images' dtype and on their device.
+
+    `idle_images` [2, 3, height, width] are for a pass that does not count.
+    """
+    model = build_model(settings.arch, job.classes, 0.0, seed=0)
+    model.to(idle_images, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    trunk, suffix = split(model, job.freeze_depth)
+    suffix.train()
+    ema = None if job.ema_decay is None else Ema(suffix, job.ema_decay)
+    optimizer = build_optimizer(suffix, OptimizerConfig(learning_rate=LEARNING_RATE))
+    state = TrainState(model, trunk, suffix, optimizer, ema)
+    group = Group()
+    # Before anything is compiled: the passes that prime the reduction have shapes of their own.
+    reduction = build_reduction(job.reduction, suffix, group, state.features(idle_images))
+    recipe = Recipe(
+        group=group,
+        reduction=reduction,
+        statistics=RunningStatistics(suffix),
+        draw=keyed_draw,
+        dropout=0.0,
+        label_smoothing=job.label_smoothing,
+        mixup_alpha=job.mixup_alpha,
+        clip_norm=job.clip_norm,
+        autocast=job.bf16,
+    )
+    if job.checkpointing:
+        reduction.module = _checkpointed(suffix)  # type: ignore[misc]
+    if job.cached:
+        state.trunk = None
+    if job.compiled:
+        reduction.module = compiled(settings, reduction.module)  # type: ignore[misc]
+        if state.trunk is not None:
+            state.trunk = compiled(settings, state.trunk)  # type: ignore[assignment]
+    return state, recipe
+
+
+def training(settings: Settings, job: Job, source: ResidentSource) -> Variant:
+    """`train_step` over the source's batches."""
+    images = next(next(source.epoch(0)).microbatches).images
+    state, recipe = make_training(settings, job, images[:2])
+    if job.cached:
+        trunk, _ = split(state.model, job.freeze_depth)
+        assert trunk is not None
+        source = source.features(trunk, job.bf16)
+    steps = source.forever()
+
+    def step() -> None:
+        train_step(state, recipe, next(steps), LEARNING_RATE)
+
+    return Variant(step, job.switches, 0 if job.cached else source.nbytes)
+
+
+def _checkpointed(suffix: Suffix) -> Suffix:
+    stages = {name: stage for name, stage in suffix.named_children() if name != "fc"}
+    return Suffix(
+        {name: Checkpointed(stage) if name.startswith("layer") else stage for name, stage in stages.items()}, suffix.fc
+    )

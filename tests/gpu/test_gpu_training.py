@@ -1,0 +1,216 @@
+"""The real step on a GPU: near the CPU's, the same twice to the bit, and resumed as if undisturbed."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from data_pipeline.batches import Microbatch, Step
+from data_pipeline.randomness import Purpose, draw
+from data_pipeline.synthetic_source import synthetic_images
+from resnet_dist.config import OptimizerConfig
+from resnet_dist.model.resnet import build_model
+from resnet_dist.model.trunk import split
+from resnet_dist.training.batch_norm import RunningStatistics
+from resnet_dist.training.ema import Ema
+from resnet_dist.training.group import Group
+from resnet_dist.training.optimizer import build_optimizer
+from resnet_dist.training.reduction import build_reduction
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import Recipe, StepTotals, train_step
+
+pytestmark = pytest.mark.gpu
+
+CPU = torch.device("cpu")
+CLASSES, SIZE, MICROBATCH, MICROBATCHES = 5, 64, 8, 2
+RATE = 0.001
+PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
+ALL_OPTIONS = {"dropout": 0.2, "label_smoothing": 0.1, "mixup_alpha": 0.2, "clip_norm": 1.0}
+
+
+def keyed_draw(purpose: str, epoch: int, keys: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+    return draw(0, PURPOSES[purpose], epoch, keys, count)
+
+
+def make_state(
+    device: torch.device,
+    freeze_depth: int = 0,
+    optimizer: str = "sgd",
+    reduction: Literal["exact", "overlapped"] = "exact",
+    weights: dict[str, torch.Tensor] | None = None,
+    **options: Any,
+) -> tuple[TrainState, Recipe]:
+    model = build_model("resnet18", CLASSES, 0.0, seed=0)
+    if weights is not None:
+        model.load_state_dict(weights)
+    model.to(device=device, memory_format=torch.channels_last)
+    trunk, suffix = split(model, freeze_depth)
+    suffix.train()
+    built = build_optimizer(suffix, OptimizerConfig(kind=optimizer))  # type: ignore[arg-type]
+    state = TrainState(model, trunk, suffix, built, Ema(suffix, 0.9))
+    idle = torch.zeros((2, 3, SIZE, SIZE), device=device).to(memory_format=torch.channels_last)
+    recipe = Recipe(
+        group=Group(),
+        reduction=build_reduction(reduction, suffix, Group(), state.features(idle)),
+        statistics=RunningStatistics(suffix),
+        draw=keyed_draw,
+        dropout=0.0,
+        label_smoothing=0.0,
+        mixup_alpha=0.0,
+        clip_norm=None,
+        autocast=False,
+    )
+    return state, replace(recipe, **options)
+
+
+def step_of(number: int, device: torch.device) -> Step:
+    """The same images on every device."""
+    microbatches = []
+    for index in range(MICROBATCHES):
+        first = (number * MICROBATCHES + index) * MICROBATCH
+        keys = np.arange(first, first + MICROBATCH, dtype=np.uint64)
+        labels = (keys % CLASSES).astype(np.int64)
+        images = torch.from_numpy(synthetic_images(keys, labels, SIZE)).permute(0, 3, 1, 2)
+        images = images.contiguous(memory_format=torch.channels_last).to(device)
+        microbatches.append(Microbatch(index, images, torch.from_numpy(labels).to(device), keys))
+    return Step(number, MICROBATCHES * MICROBATCH, MICROBATCHES, iter(microbatches))
+
+
+def train(state: TrainState, recipe: Recipe, steps: int) -> list[StepTotals]:
+    device = next(state.model.parameters()).device
+    return [train_step(state, recipe, step_of(state.step, device), RATE) for _ in range(steps)]
+
+
+def everything(state: TrainState) -> dict[str, torch.Tensor]:
+    """All that training changes, on the CPU."""
+    found = {name: value.cpu().clone() for name, value in state.model.state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        found |= {f"optimizer {number} {name}": value.cpu().clone() for name, value in moments.items()}
+    assert state.ema is not None
+    return found | {f"ema {name}": value.cpu().clone() for name, value in state.ema.averages.items()}
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    different = [name for name in found if not torch.equal(found[name], expected[name])]
+    assert not different, f"{len(different)} of {len(found)} tensors differ, such as {different[:3]}"
+
+
+@pytest.mark.parametrize("options", [{}, ALL_OPTIONS], ids=["plain", "all options"])
+@pytest.mark.parametrize("freeze_depth", [0, 3, 5])
+def test_a_step_is_the_cpus(gpu: torch.device, freeze_depth: int, options: dict[str, float]) -> None:
+    """Tensors move as on the CPU, to a twentieth of the tensor's largest move. Rounding alone makes 0.016 of it,
+    between fp32 and float64 on the CPU: BatchNorm over few numbers amplifies it, and a ReLU turns over."""
+    first = {name: value.clone() for name, value in build_model("resnet18", CLASSES, 0.0, seed=0).state_dict().items()}
+    metrics, moved = [], []
+    for device in (CPU, gpu):
+        state, recipe = make_state(device, freeze_depth, **options)
+        (totals,) = train(state, recipe, 1)
+        metrics.append(totals.metrics())
+        moved.append({name: value.cpu() - first[name] for name, value in state.model.state_dict().items()})
+    assert metrics[1]["train/loss"] == pytest.approx(metrics[0]["train/loss"], rel=1e-4)
+    assert metrics[1]["train/gradient_norm"] == pytest.approx(metrics[0]["train/gradient_norm"], rel=1e-2)
+    assert metrics[1]["train/skipped_steps"] == 0.0
+    assert moved[0]["fc.weight"].abs().max() > 0
+    for name, expected in moved[0].items():
+        largest = float(expected.abs().max())
+        assert float((moved[1][name] - expected).abs().max()) <= 5e-2 * largest, name
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_losses_of_some_steps_are_the_cpus(gpu: torch.device, optimizer: str) -> None:
+    losses = []
+    for device in (CPU, gpu):
+        state, recipe = make_state(device, optimizer=optimizer)
+        losses.append([totals.metrics()["train/loss"] for totals in train(state, recipe, 4)])
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-4)
+
+
+@pytest.mark.parametrize("freeze_depth", [0, 3])
+def test_bf16_autocast_is_near_fp32_and_keeps_fp32_weights(gpu: torch.device, freeze_depth: int) -> None:
+    found = []
+    for autocast in (False, True):
+        state, recipe = make_state(gpu, freeze_depth, autocast=autocast)
+        (totals,) = train(state, recipe, 1)
+        found.append(totals.metrics())
+        assert all(value.dtype == torch.float32 for value in state.model.parameters())
+    # bf16 keeps 8 bits: half a percent a number.
+    assert found[1]["train/loss"] == pytest.approx(found[0]["train/loss"], rel=5e-2)
+    assert found[1]["train/loss"] != found[0]["train/loss"]
+    assert found[1]["train/gradient_norm"] == pytest.approx(found[0]["train/gradient_norm"], rel=0.2)
+    assert found[1]["train/skipped_steps"] == 0.0
+
+
+@pytest.mark.parametrize("reduction", ["exact", "overlapped"])
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+def test_training_repeats_itself_to_the_bit(
+    gpu: torch.device, reduction: Literal["exact", "overlapped"], autocast: bool
+) -> None:
+    found = []
+    for _ in range(2):
+        state, recipe = make_state(gpu, reduction=reduction, autocast=autocast, **ALL_OPTIONS)
+        train(state, recipe, 3)
+        found.append(everything(state))
+    assert_same(found[1], found[0])
+
+
+@pytest.mark.parametrize("reduction", ["exact", "overlapped"])
+@pytest.mark.parametrize("freeze_depth", [0, 3])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_resumed_is_undisturbed_to_the_bit(
+    gpu: torch.device, reduction: Literal["exact", "overlapped"], freeze_depth: int, optimizer: str
+) -> None:
+    undisturbed, recipe = make_state(gpu, freeze_depth, optimizer, reduction, **ALL_OPTIONS)
+    train(undisturbed, recipe, 2)
+    weights, training_state, step = undisturbed.judged_weights(), undisturbed.training_state(), undisturbed.step
+    stopped = everything(undisturbed)
+    train(undisturbed, recipe, 2)
+
+    resumed, recipe = make_state(gpu, freeze_depth, optimizer, reduction, weights, **ALL_OPTIONS)
+    resumed.restore(training_state)
+    resumed.step = step
+    assert_same(everything(resumed), stopped)
+    train(resumed, recipe, 2)
+    assert_same(everything(resumed), everything(undisturbed))
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_a_step_that_is_not_finite_changes_nothing(gpu: torch.device, where: str) -> None:
+    state, recipe = make_state(gpu)
+    train(state, recipe, 1)
+    before = everything(state)
+    step = step_of(1, gpu)
+    microbatches = list(step.microbatches)
+    microbatches[0 if where == "first" else -1].images[0, 0, 0, 0] = torch.nan
+    totals = train_step(state, recipe, replace(step, microbatches=iter(microbatches)), RATE)
+    assert float(totals.skipped) == 1.0
+    assert_same(everything(state), before)
+
+
+@pytest.mark.parametrize("depth", range(6))
+def test_trunk_then_suffix_is_the_model(gpu: torch.device, depth: int) -> None:
+    model = build_model("resnet50", CLASSES, 0.0, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.normal_(0.0, 0.2, generator=generator)
+                layer.running_var.uniform_(0.5, 2.0, generator=generator)
+                layer.weight.uniform_(0.3, 1.2, generator=generator)
+                layer.bias.normal_(0.0, 0.2, generator=generator)
+    model.to(device=gpu, memory_format=torch.channels_last).eval()
+    images = torch.randn((4, 3, SIZE, SIZE), generator=generator).to(gpu, memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = model(images)
+        trunk, suffix = split(model, depth)
+        features = images if trunk is None else trunk(images)
+        logits = suffix.eval()(features)
+    assert logits.device == images.device
+    if features.ndim == 4:
+        assert features.is_contiguous(memory_format=torch.channels_last)
+    assert float((logits - expected).abs().max() / expected.abs().max()) < 1e-5
