@@ -4,7 +4,7 @@ import io
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.exceptions import RayTaskError
 
 from cluster.lease import read_history
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import WorkerPlan, local_resources, plan_workers
 from data_pipeline.batches import EvaluationBatch
+from data_pipeline.errors import DataError
 from data_pipeline.reference_source import read_file
 from data_pipeline.samples import Samples
 from data_pipeline.splits import read_split_csv
@@ -67,7 +69,8 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     work = _Work(
         model=found.model_json(),
         weights=found.weights(),
-        preprocess=directory.read_preprocess(),
+        # How large an image may be says nothing of how it is seen, so it is as asked for here.
+        preprocess=replace(directory.read_preprocess(), max_pixels=job.data.max_pixels),
         samples=samples,
         batch_size=job.evaluation.batch_size,
     )
@@ -99,7 +102,11 @@ def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
     )
     shared = ray.put(work)
     parts = [remote.remote(shared, rank, plan) for rank in range(plan.num_workers)]
-    return assemble(ray.get(parts), len(work.samples))
+    try:
+        return assemble(ray.get(parts), len(work.samples))
+    except RayTaskError as error:
+        # The worker's own error, without the traceback of its process.
+        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
@@ -114,12 +121,22 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
         with ThreadPoolExecutor(plan.threads) as pool:
             for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
                 rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
-                files = pool.map(partial(read_file, work.samples), rows.tolist())
-                images = np.stack(list(pool.map(work.preprocess.read, files)))
+                images = np.stack(list(pool.map(partial(_read, work), rows.tolist())))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
                 yield EvaluationBatch(rows, normalised, torch.from_numpy(work.samples.labels[rows]))
 
     return predict(model, batches(), device)
+
+
+def _read(work: _Work, row: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] of a sample. Raises DataError when its file was changed since it was indexed."""
+    try:
+        return work.preprocess.read(read_file(work.samples, row))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{work.samples.sample_ids[row]!r} was readable when the folder was indexed and is not now ({error}); "
+            "restore it and start again"
+        ) from error
 
 
 def _job(directory: RunDirectory, overrides: Tree) -> JobConfig:

@@ -51,7 +51,9 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     many = len(result.classes) > _MAX_CLASSES
     classes = _table(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
     for each in worst if many else result.classes:
-        classes.add_row(each.name, f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}")
+        classes.add_row(
+            escape(each.name), f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}"
+        )
     _console().print(classes)
 
     confused = sorted(

@@ -1,16 +1,11 @@
 """`resnet-dist train`: prepares a run on the driver, launches its workers, restarts them where they fail."""
 
 import os
-import tempfile
-import threading
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import ray
-import ray.train
-import ray.train.torch
-from ray.train import WorkerGroupError
 
 from cluster.errors import ResourceError, RunHeldError, StorageError
 from cluster.lease import check_free, read_history
@@ -19,21 +14,20 @@ from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import local_resources, plan_workers
 from data_pipeline.errors import DataError
 from data_pipeline.splits import write_split_csv
+from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError, ExitCode, JobFailedError, exit_code_of
 from ray_jobs.first_weights import FirstWeights
 from ray_jobs.identity import difference, identity
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
-from ray_jobs.process_group import WorkersOwnGroup
 from ray_jobs.progress import ProgressView
 from ray_jobs.run_directory import RunDirectory
-from ray_jobs.worker import WorkerTask, train_worker
+from ray_jobs.worker import WorkerTask
 from resnet_dist.checkpoint import Checkpoint, latest_verified
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status, read_metrics
 
-_POLL_S = 0.5
 _OURS = (ConfigError, ResourceError, DataError, RunError, StorageError)
 """Errors that another attempt would meet again."""
 
@@ -105,7 +99,7 @@ def _resolved(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bo
     # Workers run in folders of their own.
     sections = {
         "name": run_name(job),
-        "data": job.data.model_copy(update={"root": os.path.abspath(job.data.root)}),  # noqa: PTH100 - keeps symlinks
+        "data": job.data.model_copy(update={"root": _absolute(job.data.root)}),
         "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
         "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
     }
@@ -125,7 +119,7 @@ def _absolute(root: str) -> str:
 
 
 def _absolute_file(weights: str) -> str:
-    return os.path.abspath(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights  # noqa: PTH100
+    return _absolute(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights
 
 
 def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> None:
@@ -140,84 +134,22 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
     most = task.job.cluster.max_failures
     failures = 0
     while True:
-        failure = _Attempt(task).wait(view)
+        failure = run_attempt(task, view.refresh)
         if failure is None:
             return
-        _raise_if_ours(failure)
+        causes = causes_of(failure)
+        for cause in causes:
+            if isinstance(cause, _OURS):
+                raise cause from failure
         newest = _newest(run)
         before, reached = reached, 0 if newest is None else newest.step
         failures = 1 if reached > before else failures + 1
         if failures > most:
             raise JobFailedError(
                 f"workers failed {failures} times without a new checkpoint (cluster.max_failures={most}); the last "
-                f"failure:\n{_first_line(failure)}"
+                f"failure:\n{first_line(causes[0])}"
             ) from failure
-        view.say(f"a worker failed ({_first_line(failure)}); restarting from step {reached}")
-
-
-@dataclass
-class _Attempt:
-    """One worker group, watched from the main thread, where Ctrl-C arrives."""
-
-    task: WorkerTask
-
-    def wait(self, view: ProgressView) -> Exception | None:
-        """Run it to its end; the error that ended it, None when training is done."""
-        failure: list[Exception] = []
-
-        def fit() -> None:
-            try:
-                self._fit()
-            except Exception as error:  # handed on, whatever it is
-                failure.append(error)
-
-        # Ray's fit would take over Ctrl-C in the main thread.
-        thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(_POLL_S)
-            view.refresh()
-        return failure[0] if failure else None
-
-    def _fit(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
-            trainer = ray.train.torch.TorchTrainer(
-                train_worker,
-                train_loop_config={"task": self.task},
-                torch_config=WorkersOwnGroup(),
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=self.task.plan.num_workers,
-                    use_gpu=self.task.plan.use_gpu,
-                    resources_per_worker=self.task.plan.resources_per_worker,
-                ),
-                # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
-                run_config=ray.train.RunConfig(
-                    name="attempt",
-                    storage_path=scratch,
-                    failure_config=ray.train.FailureConfig(max_failures=0),
-                ),
-            )
-            trainer.fit()
-
-
-def _causes(failure: Exception) -> list[BaseException]:
-    """The exceptions that the workers raised."""
-    if not isinstance(failure, WorkerGroupError):
-        return [failure]
-    wrapped = list(failure.worker_failures.values())
-    return [getattr(error, "_base_exc", error) for error in wrapped]
-
-
-def _raise_if_ours(failure: Exception) -> None:
-    for cause in _causes(failure):
-        if isinstance(cause, _OURS):
-            raise cause from failure
-
-
-def _first_line(failure: Exception) -> str:
-    cause = _causes(failure)[0]
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[0] if text else 'no message'}"
+        view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {reached}")
 
 
 def _newest(run: RunDirectory) -> Checkpoint | None:

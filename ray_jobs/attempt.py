@@ -1,0 +1,75 @@
+"""One worker group under Ray Train, from its start to its end."""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.exceptions import RayError
+from ray.train import WorkerGroupError
+
+from ray_jobs.process_group import WorkersOwnGroup
+from ray_jobs.worker import WorkerTask, train_worker
+
+_POLL_S = 0.5
+_ENDING_S = 10.0
+
+
+def run_attempt(task: WorkerTask, tick: Callable[[], None]) -> Exception | None:
+    """Run a worker group to its end; the error that ended it, None when training is done.
+
+    `tick` is called now and then meanwhile. Ray's `fit` runs in a process of its own: in this one it would take over
+    Ctrl-C, and in a thread of this one nothing could end it before Ray itself is shut down.
+    """
+    with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
+        attempt = ray.remote(_fit).options(num_cpus=0, max_retries=0).remote(task, scratch)
+        try:
+            while not ray.wait([attempt], timeout=_POLL_S)[0]:
+                tick()
+            return ray.get(attempt)
+        except RayError as error:
+            return error
+        except BaseException:
+            ray.cancel(attempt, force=True)
+            with suppress(RayError):
+                ray.wait([attempt], timeout=_ENDING_S)
+            raise
+
+
+def causes_of(failure: Exception) -> list[BaseException]:
+    """The exceptions that the workers raised."""
+    if not isinstance(failure, WorkerGroupError):
+        return [failure]
+    return [getattr(error, "_base_exc", error) for error in failure.worker_failures.values()]
+
+
+def first_line(error: BaseException) -> str:
+    """An error in a line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+
+
+def _fit(task: WorkerTask, scratch: str) -> Exception | None:
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task},
+        torch_config=WorkersOwnGroup(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=task.plan.num_workers,
+            use_gpu=task.plan.use_gpu,
+            resources_per_worker=task.plan.resources_per_worker,
+        ),
+        # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
+        run_config=ray.train.RunConfig(
+            name="attempt",
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # handed on, whatever it is
+        return error
+    return None
