@@ -160,10 +160,10 @@ def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named
     """`is_named`: whether a folder was given to be judged; a copy of the run's own is still the run's own."""
     stored = directory.read_dataset()
     dataset = index_data(job)
-    fingerprint = str(stored["fingerprint"])
+    classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
     if is_named and dataset.fingerprint != fingerprint:
-        return other_data(dataset, tuple(str(name) for name in stored["classes"]), job.data.root, split)
-    return run_data(dataset, fingerprint, read_split_csv(directory.read_split_csv()), split)
+        return other_data(dataset, classes, split)
+    return run_data(dataset, classes, fingerprint, read_split_csv(directory.read_split_csv()), split)
 
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:

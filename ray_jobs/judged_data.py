@@ -30,12 +30,16 @@ class JudgedData:
     """What a person should know of the choice."""
 
 
-def run_data(dataset: Dataset, fingerprint: str, rows: Sequence[SplitRow], asked: str | None) -> JudgedData:
+def run_data(
+    dataset: Dataset, classes: tuple[str, ...], fingerprint: str, rows: Sequence[SplitRow], asked: str | None
+) -> JudgedData:
     """A split of the run's own images, as its split.csv says: `asked`, else test where there is one, else val.
 
     The splits are not drawn anew: where images came or went since training, a training image could end up in test.
-    Those that came are in no split and are left out. Raises DataError where the split has no images.
+    Those that came are in no split and are left out. Raises DataError where the split has no images, and for a class
+    that the run did not learn.
     """
+    dataset = _relabelled(dataset, classes)
     split_of = {row.sample_id: row.split for row in rows}
     splits = tuple(split_of.get(sample_id) for sample_id in dataset.samples.sample_ids)
     came, went = splits.count(None), len(rows) - (len(splits) - splits.count(None))
@@ -48,25 +52,30 @@ def run_data(dataset: Dataset, fingerprint: str, rows: Sequence[SplitRow], asked
     return _of(replace(dataset, splits=splits), asked, None, notes)
 
 
-def other_data(dataset: Dataset, classes: tuple[str, ...], root: str, asked: str | None) -> JudgedData:
+def other_data(dataset: Dataset, classes: tuple[str, ...], asked: str | None) -> JudgedData:
     """A split of another folder, or all of it where it has only class folders. Its classes may be some of the run's.
 
     Raises DataError for a class that the run did not learn, and for a split that is not there.
     """
-    found = dataset.samples.classes
-    if unknown := [name for name in found if name not in classes]:
-        raise DataError(
-            f"{root} has the classes {', '.join(found)}, the run learnt {', '.join(classes)}; "
-            f"{', '.join(unknown)} cannot be judged: rename the folder to one of these, or move it away"
-        )
-    labels = np.array([classes.index(name) for name in found], dtype=np.int64)[dataset.samples.labels]
-    relabelled = replace(dataset, samples=replace(dataset.samples, classes=classes, labels=labels))
+    dataset, root = _relabelled(dataset, classes), dataset.samples.root
     if set(dataset.splits) == {None}:
         if asked is not None:
             raise DataError(f"{root} has only class folders, no split {asked!r}; leave --split out to judge all of it")
-        relabelled = replace(relabelled, splits=(WHOLE,) * len(dataset))
+        dataset = replace(dataset, splits=(WHOLE,) * len(dataset))
         asked = WHOLE
-    return _of(relabelled, asked, re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(root).name).strip(".-") or "data", ())
+    return _of(dataset, asked, re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(root).name).strip(".-") or "data", ())
+
+
+def _relabelled(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """With the run's labels, since a folder that lacks some of its classes counts them otherwise."""
+    samples = dataset.samples
+    if unknown := [name for name in samples.classes if name not in classes]:
+        raise DataError(
+            f"{samples.root} has the classes {', '.join(samples.classes)}, the run learnt {', '.join(classes)}; "
+            f"{', '.join(unknown)} cannot be judged: rename the folder to one of these, or move it away"
+        )
+    labels = np.array([classes.index(name) for name in samples.classes], dtype=np.int64)[samples.labels]
+    return replace(dataset, samples=replace(samples, classes=classes, labels=labels))
 
 
 def _of(dataset: Dataset, asked: str | None, folder: str | None, notes: tuple[str, ...]) -> JudgedData:

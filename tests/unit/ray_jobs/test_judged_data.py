@@ -37,7 +37,7 @@ def trained(tmp_path: Path, job_for: Callable[[Path], JobConfig]) -> PreparedDat
 
 
 def judged(trained: PreparedData, job: JobConfig, asked: str | None) -> JudgedData:
-    return run_data(index_data(job), trained.dataset.fingerprint, trained.split_rows(), asked)
+    return run_data(index_data(job), CLASSES, trained.dataset.fingerprint, trained.split_rows(), asked)
 
 
 def test_the_runs_own_split_is_the_one_it_stored(
@@ -65,30 +65,41 @@ def test_images_that_came_or_went_move_no_other_image_to_another_split(
     assert "1 are gone" in found.notes[0]
 
 
+def test_a_class_that_is_gone_does_not_move_the_labels_of_the_others(
+    trained: PreparedData, job_for: Callable[[Path], JobConfig], tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "parts" / "bent")
+    found = judged(trained, job_for(tmp_path / "parts"), None)
+    assert found.samples.classes == CLASSES
+    assert {name.split("/")[0]: label for name, label in zip(found.samples.sample_ids, found.samples.labels.tolist(),
+                                                             strict=True)} == {"chipped": 1, "good": 2}  # fmt: skip
+    assert "are gone" in found.notes[0]
+
+
 def test_another_folder_of_class_folders_is_judged_whole(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = write_images(tmp_path / "line 2", 3, ("bent", "good"), shade=90)
-    found = other_data(index_data(job_for(root)), CLASSES, str(root), None)
+    found = other_data(index_data(job_for(root)), CLASSES, None)
     assert (found.split, found.record, len(found.samples)) == ("all", "line-2.all", 6)
     assert found.samples.classes == CLASSES
     assert found.samples.labels.tolist() == [0, 0, 0, 2, 2, 2]  # the run's labels, not the folder's
     with pytest.raises(DataError, match="only class folders, no split 'test'"):
-        other_data(index_data(job_for(root)), CLASSES, str(root), "test")
+        other_data(index_data(job_for(root)), CLASSES, "test")
 
 
 def test_another_folders_splits_are_its_own(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = tmp_path / "split"
     write_images(root / "train", 2)
     write_images(root / "test", 1, shade=100)
-    found = other_data(index_data(job_for(root)), CLASSES, str(root), None)
+    found = other_data(index_data(job_for(root)), CLASSES, None)
     assert (found.split, found.record, len(found.samples)) == ("test", "split.test", 3)
     with pytest.raises(DataError, match=r"no images of split 'val'; there are train, test"):
-        other_data(index_data(job_for(root)), CLASSES, str(root), "val")
+        other_data(index_data(job_for(root)), CLASSES, "val")
 
 
 def test_a_class_the_run_did_not_learn_is_refused(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = write_images(tmp_path / "more", 2, ("bent", "rusty"))
     with pytest.raises(DataError, match="rusty cannot be judged"):
-        other_data(index_data(job_for(root)), CLASSES, str(root), None)
+        other_data(index_data(job_for(root)), CLASSES, None)
 
 
 def test_a_split_without_images_is_refused(
@@ -97,4 +108,4 @@ def test_a_split_without_images_is_refused(
     shutil.rmtree(tmp_path / "parts" / "good")
     rows = [row for row in trained.split_rows() if row.split != "test"]
     with pytest.raises(DataError, match=r"no images of split 'test'; there are train, val"):
-        run_data(index_data(job_for(tmp_path / "parts")), trained.dataset.fingerprint, rows, "test")
+        run_data(index_data(job_for(tmp_path / "parts")), CLASSES, trained.dataset.fingerprint, rows, "test")
