@@ -49,11 +49,12 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
 
 def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     """What cannot work is refused before anything is written or an embedded Ray is started."""
-    plan = plan_workers(job.cluster, *(cluster_resources() if ray.is_initialized() else local_resources(job.cluster)))
+    found = local_resources(job.cluster) if job.cluster.address is None else cluster_resources()
+    use_gpu = plan_workers(job.cluster, *found).use_gpu
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
-    job = _resolved(job, run, data, plan.use_gpu)
+    job = _resolved(job, run, data, use_gpu)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
     newest = _newest(run)
     if newest is not None and newest.progress.epoch >= job.training.epochs:
@@ -68,7 +69,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
                 run_uri=run.uri,
                 train=data.split("train"),
                 val=data.split("val"),
-                plan=plan,
+                plan=plan_workers(job.cluster, *cluster_resources()),
                 submission=submission,
                 driver=ProcessIdentity.current(),
                 first=None if first is None else ray.put(first),
