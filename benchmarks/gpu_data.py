@@ -166,7 +166,7 @@ def _feeding(settings: Settings, samples: Samples) -> Iterator[Row]:
         timed = source.steps_per_epoch - settings.warm_up
         for _ in range(settings.repeats):
             watch = _Watch(device, settings.warm_up, source.steps_per_epoch)
-            fit(state, recipe, source, validation, state.epoch + 1, lambda _: LEARNING_RATE, watch)
+            fit(state, lambda _: recipe, source, validation, state.epoch + 1, lambda _: LEARNING_RATE, 10, watch)
             fed.seconds.append(watch.seconds / timed)
             waiting.append(100.0 * watch.waited / watch.seconds)
             steps = resident.forever()

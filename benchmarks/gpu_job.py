@@ -8,20 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
 from data_pipeline.batches import Microbatch, Step
 from data_pipeline.randomness import Purpose, draw
-from resnet_dist.config import OptimizerConfig
+from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.resnet import build_model
-from resnet_dist.model.trunk import Suffix, Trunk, split
-from resnet_dist.training.batch_norm import RunningStatistics
-from resnet_dist.training.ema import Ema
+from resnet_dist.model.trunk import Trunk, split
 from resnet_dist.training.group import Group
-from resnet_dist.training.optimizer import build_optimizer
-from resnet_dist.training.reduction import build_reduction
+from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, train_step
 
@@ -45,7 +40,6 @@ class Job:
     mixup_alpha: float = 0.0
     clip_norm: float | None = None
     checkpointing: bool = False
-    """Activation checkpointing of layer1 .. layer4, which the library itself does not offer yet."""
     reduction: Literal["exact", "overlapped"] = "overlapped"
     """The library's default on GPUs."""
     classes: int = CLASSES
@@ -105,53 +99,41 @@ def keyed_draw(
     return draw(0, _PURPOSES[purpose], epoch, keys, count)
 
 
-class Checkpointed(nn.Module):
-    """A stage whose activations are computed again in the backward pass instead of being kept.
-
-    BatchNorm sees the microbatch twice, but with momentum 1 the second pass leaves the same running statistics.
-    """
-
-    def __init__(self, stage: nn.Module) -> None:
-        super().__init__()
-        self.stage = stage
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The stage's."""
-        return checkpoint(self.stage, features, use_reentrant=False)
-
-
 def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tuple[TrainState, Recipe]:
     """A worker's state and recipe, with weights of the images' dtype and on their device.
 
-    `idle_images` [2, 3, height, width] are for a pass that does not count.
+    `idle_images` [2, 3, height, width]: what images look like.
     """
     model = build_model(settings.arch, job.classes, 0.0, seed=0)
     model.to(idle_images, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    trunk, suffix = split(model, job.freeze_depth)
-    suffix.train()
-    ema = None if job.ema_decay is None else Ema(suffix, job.ema_decay)
-    optimizer = build_optimizer(suffix, OptimizerConfig(learning_rate=LEARNING_RATE))
-    state = TrainState(model, trunk, suffix, optimizer, ema)
-    group = Group()
-    # Before anything is compiled: the passes that prime the reduction have shapes of their own.
-    reduction = build_reduction(job.reduction, suffix, group, state.features(idle_images))
-    recipe = Recipe(
-        group=group,
-        reduction=reduction,
-        statistics=RunningStatistics(suffix),
+    setup = Setup(
+        model=model,
+        config=ModelConfig(arch=settings.arch),
+        freezing=FreezingConfig(freeze_depth=job.freeze_depth),
+        optimizer=OptimizerConfig(learning_rate=LEARNING_RATE, clip_norm=job.clip_norm),
+        schedule=ScheduleConfig(),
+        schedule_epochs=1,
+        training=TrainingConfig(
+            precision="bf16" if job.bf16 else "fp32",
+            label_smoothing=job.label_smoothing,
+            mixup_alpha=job.mixup_alpha,
+            ema_decay=job.ema_decay,
+            activation_checkpointing=job.checkpointing,
+            reduction=job.reduction,
+        ),
+        class_counts=np.ones(job.classes, dtype=np.int64),
+        input_size=(idle_images.shape[2], idle_images.shape[3]),
         draw=keyed_draw,
-        dropout=0.0,
-        label_smoothing=job.label_smoothing,
-        mixup_alpha=job.mixup_alpha,
-        clip_norm=job.clip_norm,
-        autocast=job.bf16,
+        group=Group(),
+        device=idle_images.device,
     )
-    if job.checkpointing:
-        reduction.module = _checkpointed(suffix)  # type: ignore[misc]
+    state = setup.state_at(0)
+    # Before anything is compiled: the passes that prime the reduction have shapes of their own.
+    recipe = setup.begin_epoch(state)
     if job.cached:
         state.trunk = None
     if job.compiled:
-        reduction.module = compiled(settings, reduction.module)  # type: ignore[misc]
+        recipe.reduction.module = compiled(settings, recipe.reduction.module)  # type: ignore[misc]
         if state.trunk is not None:
             state.trunk = compiled(settings, state.trunk)  # type: ignore[assignment]
     return state, recipe
@@ -171,10 +153,3 @@ def training(settings: Settings, job: Job, source: ResidentSource) -> Variant:
         train_step(state, recipe, next(steps), LEARNING_RATE)
 
     return Variant(step, job.switches, 0 if job.cached else source.nbytes)
-
-
-def _checkpointed(suffix: Suffix) -> Suffix:
-    stages = {name: stage for name, stage in suffix.named_children() if name != "fc"}
-    return Suffix(
-        {name: Checkpointed(stage) if name.startswith("layer") else stage for name, stage in stages.items()}, suffix.fc
-    )

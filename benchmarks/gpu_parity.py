@@ -67,7 +67,9 @@ def losses(settings: Settings, curve: _Curve, device: torch.device, dtype: torch
     for index in range(curve.steps):
         keys = np.arange(curve.batch, dtype=np.uint64) + np.uint64(index * curve.batch)
         labels = keys.astype(np.int64) % _CLASSES
-        images = torch.from_numpy(synthetic_images(keys, labels, curve.image_size)).permute(0, 3, 1, 2)
+        images = torch.from_numpy(synthetic_images(keys, labels, (curve.image_size, curve.image_size))).permute(
+            0, 3, 1, 2
+        )
         images = images.contiguous(memory_format=torch.channels_last).to(device, dtype)
         batches.append(Microbatch(0, images, torch.from_numpy(labels).to(device), keys))
     job = Job(bf16=False, reduction="exact", classes=_CLASSES)

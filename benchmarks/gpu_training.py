@@ -132,7 +132,7 @@ def options(settings: Settings) -> Iterator[Row]:
         costs = [] if culprit.problem else [100.0 * (ratio - 1.0) for ratio in none.over(turns)]
         free = name not in ("activation checkpointing", "exact reduction")
         row = culprit.row(f"{name}: added time", "%", costs, "under 1" if free else "")
-        note = row.note or ("not in the library: torch.utils.checkpoint here" if "checkpointing" in name else "")
+        note = row.note
         yield replace(row, note=note, met=row.value < OPTION_LIMIT_PERCENT if free and row.value is not None else None)
     saving = found["activation checkpointing"]
     culprit = saving if saving.problem else none

@@ -68,15 +68,16 @@ def training_views(
 ) -> Views:
     """Draw the views of samples in an epoch. `keys`: uint64 [N]; `sizes`: int32 [N, 2], upright width and height."""
     bits = draw(seed, Purpose.VIEW, epoch, keys, _DRAWS, occurrences)
+    size = _width_and_height(data)
     turns = (bits[:, _TURN] >> np.uint64(62)).astype(np.int32) if augmentation.quarter_turns else _zeros(len(keys))
     match augmentation.window:
         case "random_resized_crop":
             windows = _random_windows(augmentation, bits, sizes)
-            views = _filled(windows, data.image_size)
+            views = _filled(windows, size)
         case "whole":
-            views = _filled(_whole_windows(sizes), data.image_size)
+            views = _filled(_whole_windows(sizes), size)
         case "letterbox":
-            views = _letterboxed(sizes, data.image_size)
+            views = _letterboxed(sizes, size)
     window, inner, offset, canvas = views
     return Views(
         window=window,
@@ -102,19 +103,20 @@ def training_views(
             ],
             axis=1,
         ).astype(np.float32),
-        erase=_erased_boxes(augmentation, bits, data.image_size),
+        erase=_erased_boxes(augmentation, bits, size),
     )
 
 
 def evaluation_views(data: DataConfig, sizes: NDArray[np.int32]) -> Views:
     """The one view of each sample for validation, by `data.resize`: nothing random. `sizes`: int32 [N, 2]."""
+    size = _width_and_height(data)
     match data.resize:
         case "whole":
-            views = _filled(_whole_windows(sizes), data.image_size)
+            views = _filled(_whole_windows(sizes), size)
         case "letterbox":
-            views = _letterboxed(sizes, data.image_size)
+            views = _letterboxed(sizes, size)
         case "center_crop":
-            views = _centre_cropped(sizes, data.image_size, data.crop_fraction)
+            views = _centre_cropped(sizes, size, data.crop_fraction)
     window, inner, offset, canvas = views
     count = len(sizes)
     return Views(
@@ -140,28 +142,49 @@ def _whole_windows(sizes: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.int32)
 
 
-def _filled(windows: NDArray[np.int32], size: int) -> _Placement:
-    canvas = np.full((len(windows), 2), size, dtype=np.int32)
+def _width_and_height(data: DataConfig) -> NDArray[np.int32]:
+    """[2] the view's, in the order of boxes and sizes here; `data.input_size` has the height first."""
+    height, width = data.input_size
+    return np.array([width, height], dtype=np.int32)
+
+
+def _canvases(count: int, size: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.tile(size, (count, 1))
+
+
+def _filled(windows: NDArray[np.int32], size: NDArray[np.int32]) -> _Placement:
+    canvas = _canvases(len(windows), size)
     return windows, canvas, np.zeros_like(canvas), canvas
 
 
-def _letterboxed(sizes: NDArray[np.int32], size: int) -> _Placement:
-    """The longer side fills the canvas; the shorter keeps the ratio, rounded half up, at least one pixel."""
-    canvas = np.full((len(sizes), 2), size, dtype=np.int32)
-    longer = sizes.max(axis=1, keepdims=True).astype(np.int64)
-    inner = np.maximum((2 * sizes.astype(np.int64) * size + longer) // (2 * longer), 1).astype(np.int32)
+def _letterboxed(sizes: NDArray[np.int32], size: NDArray[np.int32]) -> _Placement:
+    """The largest that fits with its ratio kept, rounded half up, at least one pixel, in the middle of the canvas."""
+    canvas = _canvases(len(sizes), size)
+    inner = _scaled(sizes, size, _is_wider(sizes, size)).astype(np.int32)
     return _whole_windows(sizes), inner, (canvas - inner) // 2, canvas
 
 
-def _centre_cropped(sizes: NDArray[np.int32], size: int, fraction: float) -> _Placement:
-    """The shorter side becomes size / fraction, the longer keeps the ratio; the centre of it is seen."""
-    canvas = np.full((len(sizes), 2), size, dtype=np.int32)
-    target = max(int(size / fraction + 0.5), size)
-    shorter = sizes.min(axis=1, keepdims=True).astype(np.int64)
-    inner = (2 * sizes.astype(np.int64) * target + shorter) // (2 * shorter)
+def _centre_cropped(sizes: NDArray[np.int32], size: NDArray[np.int32], fraction: float) -> _Placement:
+    """The smallest that covers `size` / fraction with its ratio kept; the centre of it is seen."""
+    canvas = _canvases(len(sizes), size)
+    target = np.maximum((size / fraction + 0.5).astype(np.int64), size)
     # A strip of a pixel may become longer than any image: it is refused by its size, which must not wrap around.
-    inner = np.minimum(inner, np.iinfo(np.int32).max).astype(np.int32)
+    inner = np.minimum(_scaled(sizes, target, ~_is_wider(sizes, target)), np.iinfo(np.int32).max).astype(np.int32)
     return _whole_windows(sizes), inner, -((inner - canvas) // 2), canvas
+
+
+def _is_wider(sizes: NDArray[np.int32], size: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """[N] whether an image is at least as wide for its height as `size` is."""
+    wide, high = sizes.astype(np.int64).T
+    return wide * int(size[1]) >= high * int(size[0])
+
+
+def _scaled(sizes: NDArray[np.int32], size: NDArray[np.integer], by_width: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[N, 2] images resized so that their width, or else their height, is that of `size`; the other rounded half up."""
+    side = np.where(by_width, 0, 1)
+    known = np.take_along_axis(sizes.astype(np.int64), side[:, None], axis=1)
+    target = size.astype(np.int64)[side][:, None]
+    return np.maximum((2 * sizes.astype(np.int64) * target + known) // (2 * known), 1)
 
 
 def _random_windows(
@@ -178,13 +201,14 @@ def _random_windows(
     return _placed(box, sizes, bits[:, _LEFT], bits[:, _TOP])
 
 
-def _erased_boxes(augmentation: AugmentationConfig, bits: NDArray[np.uint64], size: int) -> NDArray[np.int32]:
-    count = len(bits)
-    sizes = np.full((count, 2), size, dtype=np.int32)
-    area = _between(unit(bits[:, _ERASE_AREA]), augmentation.erase_area) * float(size * size)
+def _erased_boxes(
+    augmentation: AugmentationConfig, bits: NDArray[np.uint64], size: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    sizes = _canvases(len(bits), size)
+    width, height = sizes.astype(np.float64).T
+    area = _between(unit(bits[:, _ERASE_AREA]), augmentation.erase_area) * (width * height)
     ratio = _between_logs(unit(bits[:, _ERASE_RATIO]), augmentation.erase_ratio)
-    side = np.full(count, float(size))
-    boxes = _placed(_box(area, ratio, side, side), sizes, bits[:, _ERASE_LEFT], bits[:, _ERASE_TOP])
+    boxes = _placed(_box(area, ratio, width, height), sizes, bits[:, _ERASE_LEFT], bits[:, _ERASE_TOP])
     boxes[unit(bits[:, _ERASE]) >= augmentation.erase] = 0
     return boxes
 

@@ -19,7 +19,7 @@ class Microbatch:
     labels: torch.Tensor
     """int64 [B] on the source's device."""
     keys: NDArray[np.uint64]
-    """[B] sample keys."""
+    """[B] sample keys; a sample that comes again within an epoch has another key each time (`occurrence_keys`)."""
 
 
 @dataclass(frozen=True)

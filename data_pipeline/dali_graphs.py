@@ -61,10 +61,10 @@ class Operators:
 def build_graph(
     data: DataConfig, operators: Operators, batch_size: int, threads: int, device_id: int | None, depth: int
 ) -> Pipeline:
-    """A built pipeline whose output is float32 [size, size, 3] for each sample. `device_id` None: on the CPU.
+    """A built pipeline whose output is float32 [height, width, 3] for each sample, the size that of its view.
 
-    Fed by name: ENCODED (uint8 bytes of a file) and what `parameters` gives. `batch_size` is the largest batch;
-    `depth` runs may be scheduled ahead.
+    On the CPU where `device_id` is None. Fed by name: ENCODED (uint8 bytes of a file) and what `parameters` gives.
+    `batch_size` is the largest batch; `depth` runs may be scheduled ahead.
     """
     pipeline = Pipeline(
         batch_size=batch_size, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth, seed=0

@@ -1,4 +1,4 @@
-"""Lists the images of an ImageFolder and its classes, without opening a file."""
+"""Lists the images of an ImageFolder and their classes, without opening a file."""
 
 import os
 import stat
@@ -12,13 +12,12 @@ from data_pipeline.samples import sample_id_of
 SPLITS = ("train", "val", "test")
 EXTENSIONS = (b".jpg", b".jpeg", b".png", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm", b".gif")
 
-_OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
-_NAMED = 20
+OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A regular file that is named like an image and lies in a class folder."""
+    """A regular file that is named like an image and lies in a class folder, or that a labels file names."""
 
     relative_path: bytes
     size: int
@@ -27,26 +26,53 @@ class ListedImage:
     split: str | None
     """The split folder it lies in; None where the root has only class folders."""
     class_name: str
+    group: str | None = None
+    """Images of one group stay in one split; None: alone."""
+    fold: int | None = None
+    """Part of a cross-validation, where a labels file says so and `data.folds` asks for it."""
+
+
+@dataclass(frozen=True)
+class BrokenImage:
+    """What should be an image and is no file."""
+
+    sample_id: str
+    reason: str
+    split: str | None
+    class_name: str
 
 
 @dataclass
 class Listing:
-    """What an ImageFolder holds. Class names are `sample_id_of` the folders' names."""
+    """What a data set holds. Class names are `sample_id_of` the folders' names, or as a labels file has them."""
 
     root: Path
     has_splits: bool
+    table: str = ""
+    """The labels file that names the images; empty where folders do."""
     class_folders: list[tuple[str | None, str]] = field(default_factory=list[tuple[str | None, str]])
     """(split, class name)."""
     images: list[ListedImage] = field(default_factory=list[ListedImage])
-    broken: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """(sample id, reason) of entries named like images that are no files."""
+    broken: list[BrokenImage] = field(default_factory=list[BrokenImage])
+    """Entries named like images that are no files."""
     ignored: int = 0
-    """Entries not named like images, or outside of class folders."""
+    """Entries not named like images, outside of class folders, or of classes that are left out."""
+
+    @property
+    def named(self) -> str:
+        """What lists the images, for a message."""
+        return self.table or str(self.root)
+
+    def place(self, split: str | None) -> str:
+        """Where the images of a split are listed, for a message."""
+        if self.table:
+            return f"split {split} of {self.table}" if split else self.table
+        return str(self.root / (split or ""))
 
 
 def list_image_folder(data: DataConfig) -> Listing:
     """List `data.root`. Raises DataError where it is no folder, or its splits have other names than ours."""
-    root = _existing_root(data)
+    root = existing_root(data)
     base = os.fsencode(root)
     folders, others = _children(base)
     names = {os.fsdecode(folder) for folder in folders}
@@ -58,10 +84,10 @@ def list_image_folder(data: DataConfig) -> Listing:
     if "train" not in names:
         found = " and ".join(f"{name}/" for name in sorted(names.intersection(SPLITS)))
         raise DataError(f"data.root={root} holds {found} but no train/; add it, or leave only class folders there")
-    for name in sorted(names.intersection(_OTHER_SPLIT_NAMES)):
+    for name in sorted(names.intersection(OTHER_SPLIT_NAMES)):
         raise DataError(
             f"data.root={root} holds {name}/ next to train/, but splits are called train, val and test; "
-            f"rename it to {_OTHER_SPLIT_NAMES[name]}/ or move it away"
+            f"rename it to {OTHER_SPLIT_NAMES[name]}/ or move it away"
         )
     listing.ignored += len(names.difference(SPLITS))
     for split in sorted(names.intersection(SPLITS)):
@@ -72,42 +98,8 @@ def list_image_folder(data: DataConfig) -> Listing:
     return listing
 
 
-def class_names(listing: Listing) -> tuple[str, ...]:
-    """The class names, sorted: those of train where there are splits.
-
-    Raises DataError where they cannot be trained on: fewer than two, a folder of one without an image, in any split,
-    or one that train lacks.
-    """
-    split = "train" if listing.has_splits else None
-    place = listing.root / "train" if listing.has_splits else listing.root
-    classes = tuple(sorted(name for where, name in listing.class_folders if where == split))
-    if not classes:
-        raise DataError(f"{place} holds no class folders; put the images of each class into a folder of its name")
-    if len(classes) == 1:
-        raise DataError(f"{place} holds one class, {classes[0]!r}; a classifier needs images of at least two")
-    filled = {(image.split, image.class_name) for image in listing.images}
-    for other in ("val", "test"):
-        if unknown := sorted(name for where, name in listing.class_folders if where == other and name not in classes):
-            raise DataError(
-                f"{quoted(unknown)} in {listing.root / other}, which train/ lacks; add images to train/, or remove "
-                f"the folder from {other}/"
-            )
-    for each in (split, "val", "test"):
-        if empty := sorted(name for where, name in set(listing.class_folders) - filled if where == each):
-            kinds = ", ".join(extension.decode() for extension in EXTENSIONS)
-            parent = listing.root / (each or "")
-            raise DataError(f"{quoted(empty)} in {parent} without an image ({kinds}); add some, or remove the folder")
-    return classes
-
-
-def quoted(classes: list[str]) -> str:
-    """Class names for a message: the first of them where there are many."""
-    shown = ", ".join(repr(name) for name in classes[:_NAMED])
-    more = f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
-    return f"{'class' if len(classes) == 1 else 'classes'} {shown}{more}"
-
-
-def _existing_root(data: DataConfig) -> Path:
+def existing_root(data: DataConfig) -> Path:
+    """The folder `data.root`, absolute. Raises DataError where it is none."""
     wanted = "set it to a folder with one folder of images per class"
     if not data.root:
         raise DataError(f"data.root is empty; {wanted}")
@@ -147,9 +139,9 @@ def _list_class(listing: Listing, base: bytes, folder: bytes, split: str | None)
             elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.ignored += 1
             elif isinstance(status, str):
-                listing.broken.append((sample_id_of(path), status))
+                listing.broken.append(BrokenImage(sample_id_of(path), status, split, class_name))
             elif not stat.S_ISREG(status.st_mode):
-                listing.broken.append((sample_id_of(path), "no regular file"))
+                listing.broken.append(BrokenImage(sample_id_of(path), "no regular file", split, class_name))
             else:
                 listing.images.append(ListedImage(path, status.st_size, status.st_mtime_ns, split, class_name))
 

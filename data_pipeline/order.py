@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from data_pipeline.randomness import Purpose, draw
 
+_CLASSES = 2**64 - 1
+"""The occurrence that classes draw with."""
+
 
 def epoch_order(seed: int, epoch: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """A permutation of the rows: int64 [len(keys)]. Samples keep their place whatever row they are listed in."""
@@ -40,6 +43,51 @@ def block_order(
         )
         windows.append(members[epoch_order(seed, epoch, keys[members])])
     return np.concatenate(windows) if windows else np.empty(0, dtype=np.int64)
+
+
+def balanced_order(
+    seed: int, epoch: int, keys: NDArray[np.uint64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """As many visits as there are samples, shared out evenly among the classes: rows int64 [N], occurrences uint64 [N].
+
+    Each class present in `labels` (int64 [N]) is visited N / classes times; where that is no whole number, some that
+    the epoch draws come once more. A class goes through its samples round by round, each round a permutation of its
+    own, so that none is seen again before all are; a visit's occurrence is its round, from 0 on. All visits are then
+    shuffled. A pure function of its arguments, in which samples keep their places whatever row they are listed in.
+    """
+    classes, class_of_row = np.unique(labels, return_inverse=True)
+    if not len(classes):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64)
+    each, once_more = divmod(len(keys), len(classes))
+    # A class is no sample: it draws what no round of a sample does.
+    lots = draw(seed, Purpose.ORDER, epoch, classes.astype(np.uint64), 1, _CLASSES)[:, 0]
+    visits = np.full(len(classes), each)
+    visits[np.lexsort((classes, lots))[:once_more]] += 1
+    rows: list[NDArray[np.int64]] = []
+    rounds: list[NDArray[np.uint64]] = []
+    for place, wanted in enumerate(visits.tolist()):
+        members = np.flatnonzero(class_of_row == place)
+        for occurrence in range(-(-wanted // len(members))):
+            bits = draw(seed, Purpose.ORDER, epoch, keys[members], 1, occurrence)[:, 0]
+            seen = members[np.lexsort((keys[members], bits))[: wanted - occurrence * len(members)]]
+            rows.append(seen.astype(np.int64))
+            rounds.append(np.full(len(seen), occurrence, dtype=np.uint64))
+    row, occurrence = np.concatenate(rows), np.concatenate(rounds)
+    # The second word: the first has decided the rounds, and says who of a class is early.
+    places = draw(seed, Purpose.ORDER, epoch, keys[row], 2, occurrence)[:, 1]
+    order = np.lexsort((keys[row], occurrence, places))
+    return row[order], occurrence[order]
+
+
+def occurrence_keys(keys: NDArray[np.uint64], occurrences: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The keys of visits: a sample's own for its first in an epoch, another for each repeat. uint64 [N].
+
+    Whatever is drawn for a visit (view, dropout mask, mixing factor) is drawn for its key, so that a sample that comes
+    twice is not seen twice alike. The key of occurrence n > 0 is the third word of the bits for (seed 0, order, epoch
+    0, key, n): the same in every run and epoch.
+    """
+    repeats = draw(0, Purpose.ORDER, 0, keys, 3, occurrences)[:, 2]
+    return np.where(occurrences == 0, keys, repeats)
 
 
 @dataclass(frozen=True)

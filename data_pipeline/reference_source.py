@@ -19,7 +19,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def apply_view(image: NDArray[np.uint8], views: Views, row: int, data: DataConfig) -> NDArray[np.float32]:
-    """One view of an upright RGB image uint8 [height, width, 3]: float32 [size, size, 3], normalised.
+    """One view of an upright RGB image uint8 [height, width, 3]: float32 [*data.input_size, 3], normalised.
 
     The steps are those that `data_pipeline.augmentation` lists.
     """

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from data_pipeline.augmentation import Views, evaluation_views, training_views
 from data_pipeline.batches import EvaluationBatch, Microbatch, Step
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.order import EpochCut, MicrobatchCut, block_order, epoch_order, of_rank
+from data_pipeline.order import (
+    EpochCut,
+    MicrobatchCut,
+    balanced_order,
+    block_order,
+    epoch_order,
+    occurrence_keys,
+    of_rank,
+)
 from data_pipeline.samples import Samples
 
 
@@ -30,11 +38,25 @@ class Request:
     """B of them."""
 
 
+@dataclass(frozen=True)
+class Visits:
+    """Which samples come one after the other."""
+
+    rows: NDArray[np.int64]
+    """[N] positions in the samples."""
+    keys: NDArray[np.uint64]
+    """[N] what everything drawn for a visit is keyed by: the sample's key, another for each repeat in an epoch."""
+
+    def of(self, cut: MicrobatchCut) -> "Visits":
+        """Those of one microbatch."""
+        return Visits(self.rows[cut.start : cut.stop], self.keys[cut.start : cut.stop])
+
+
 class Renderer(Protocol):
     """Makes images; the only part of a source that differs between backends."""
 
     def render(self, requests: Iterator[Request]) -> Generator[torch.Tensor]:
-        """For each request images float32 [B, 3, size, size], normalised, channels_last, on the source's device.
+        """For each request images float32 [B, 3, height, width], normalised, channels_last, on the source's device.
 
         Closing the generator early is fine. Another `render` may end one that is unfinished, which raises
         RuntimeError if it is taken up again.
@@ -67,12 +89,12 @@ class TrainingSource:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Step]:
         """The steps of an epoch from `first_step` on, as this rank sees them: a pure function of its arguments."""
-        order = self.order(epoch)
+        visits = self.visits(epoch)
         mine = (cut for cuts in self.cut.from_step(first_step) for cut in of_rank(cuts, self.rank, self.world_size))
-        rendered = self.renderer.render(self._request(epoch, order[cut.start : cut.stop]) for cut in mine)
+        rendered = self.renderer.render(self._request(epoch, visits.of(cut)) for cut in mine)
         try:
             for cuts in self.cut.from_step(first_step):
-                microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), order, rendered)
+                microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), visits, rendered)
                 yield Step(cuts[0].step, sum(cut.size for cut in cuts), len(cuts), microbatches)
                 # Left over by the consumer, they would be taken for the next step's.
                 for _ in microbatches:
@@ -80,13 +102,24 @@ class TrainingSource:
         finally:
             rendered.close()
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """The rows in the order in which an epoch visits them."""
+    def sample_ids(self, epoch: int, step: int) -> list[str]:
+        """Names of a step's samples, over all ranks, in their order."""
+        cuts = self.cut.step(step)
+        rows = self.visits(epoch).rows[cuts[0].start : cuts[-1].stop]
+        return [self.samples.sample_ids[row] for row in rows.tolist()]
+
+    def visits(self, epoch: int) -> "Visits":
+        """What an epoch visits, in order, by `data.sampling` and `data.order`."""
+        keys = self.samples.keys
+        if self.data.sampling == "balanced":
+            rows, occurrences = balanced_order(self.seed, epoch, keys, self.samples.labels)
+            return Visits(rows, occurrence_keys(keys[rows], occurrences))
         match self.data.order:
             case "full":
-                return epoch_order(self.seed, epoch, self.samples.keys)
+                rows = epoch_order(self.seed, epoch, keys)
             case "blocks":
-                return block_order(self.seed, epoch, self.samples.keys, self.data.block_rows, self.data.window_blocks)
+                rows = block_order(self.seed, epoch, keys, self.data.block_rows, self.data.window_blocks)
+        return Visits(rows, keys[rows])
 
     def __enter__(self) -> Self:
         return self
@@ -96,16 +129,17 @@ class TrainingSource:
     ) -> None:
         self.renderer.close()
 
-    def _request(self, epoch: int, rows: NDArray[np.int64]) -> Request:
-        keys, sizes = self.samples.keys[rows], self.samples.sizes[rows]
-        return Request(rows, training_views(self.data, self.augmentation, self.seed, epoch, keys, sizes))
+    def _request(self, epoch: int, visits: "Visits") -> Request:
+        sizes = self.samples.sizes[visits.rows]
+        views = training_views(self.data, self.augmentation, self.seed, epoch, visits.keys, sizes)
+        return Request(visits.rows, views)
 
     def _microbatches(
-        self, cuts: list[MicrobatchCut], order: NDArray[np.int64], rendered: Iterator[torch.Tensor]
+        self, cuts: list[MicrobatchCut], visits: "Visits", rendered: Iterator[torch.Tensor]
     ) -> Iterator[Microbatch]:
         for cut in cuts:
-            rows = order[cut.start : cut.stop]
-            yield Microbatch(cut.index, next(rendered), self._labels(rows), self.samples.keys[rows])
+            part = visits.of(cut)
+            yield Microbatch(cut.index, next(rendered), self._labels(part.rows), part.keys)
 
     def _labels(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.samples.labels[rows]).to(self.device)

@@ -1,7 +1,7 @@
 """Which images train, which monitor the training and which judge its result; stored as CSV."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.folds import assign_folds, refuse_starved
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset
 from data_pipeline.randomness import Purpose, draw
@@ -22,30 +23,98 @@ _COLUMNS = ["sample_id", "split", "label", "group", "fold"]
 
 
 def assign_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
-    """The dataset with a split for every row.
+    """The dataset with a split for every row, and a fold for those that are not test where `data.folds` is set.
 
-    Splits that are folders stay. Where there is train/ without val/, val is carved out of train; where there are
-    only class folders, val and test are carved out of all.
+    Splits and folds that the data have stay. Where there is train without val, val is carved out of train; where
+    there are none, val and test are carved out of all. With `data.fold`, that fold is val and the others are train.
+    Raises DataError where a split that was asked for would be empty, or a fold would lack a class.
     """
-    given = set(dataset.splits)
-    if given == {None}:
-        rows, test_fraction = np.arange(len(dataset)), data.test_fraction
-    elif "val" not in given:
-        rows, test_fraction = dataset.rows("train"), 0.0
-    else:
-        return dataset
-    carved = carve(
-        dataset.samples.keys[rows],
-        dataset.samples.labels[rows],
-        [dataset.groups[row] for row in rows],
-        data.val_fraction,
-        test_fraction,
-        seed,
+    samples = dataset.samples
+    splits = split_of_rows(
+        samples.keys, samples.labels, dataset.splits, dataset.groups, data.val_fraction, data.test_fraction, seed
     )
-    splits = list(dataset.splits)
+    folds: tuple[int | None, ...] = ()
+    if data.folds is not None:
+        folds = fold_of_rows(
+            samples.keys, samples.labels, samples.classes, splits, dataset.folds, dataset.groups, data.folds, seed
+        )
+    if data.fold is not None:
+        of_fold = {None: "test", data.fold: "val"}
+        splits = tuple(of_fold.get(fold, "train") for fold in folds)
+    refuse_empty(splits, dataset.splits, dataset.groups, data.val_fraction, data.test_fraction)
+    return replace(dataset, splits=splits, folds=folds)
+
+
+def split_of_rows(
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.int64],
+    given: Sequence[str | None],
+    groups: Sequence[str | None],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> tuple[str, ...]:
+    """train, val or test for N samples, those `given` kept; see `assign_splits` and `carve`."""
+    splits = [split or "" for split in given]
+    if not any(splits):
+        rows = np.arange(len(keys))
+    elif "val" not in splits:
+        rows, test_fraction = np.array([row for row, split in enumerate(splits) if split == "train"]), 0.0
+    else:
+        return tuple(splits)
+    carved = carve(keys[rows], labels[rows], [groups[row] for row in rows.tolist()], val_fraction, test_fraction, seed)
     for row, split in zip(rows.tolist(), carved.tolist(), strict=True):
         splits[row] = SPLITS[split]
-    return replace(dataset, splits=tuple(splits))
+    return tuple(splits)
+
+
+def refuse_empty(
+    splits: Sequence[str],
+    given: Sequence[str | None],
+    groups: Sequence[str | None],
+    val_fraction: float,
+    test_fraction: float,
+) -> None:
+    """Raises DataError where a split that the data lack, and of which a fraction was asked for, has no image.
+
+    Train never lacks a class: see `carve`.
+    """
+    asked = {"val": val_fraction, "test": 0.0 if any(given) else test_fraction}
+    for name, fraction in asked.items():
+        if fraction > 0.0 and name not in splits:
+            count = len(set(groups) - {None})
+            grouped = f" in {count} group{'s' * (count > 1)} and {groups.count(None)} alone" if count else ""
+            raise DataError(
+                f"nothing was left for {name} of {len(splits)} images{grouped}, since groups stay whole and each class "
+                f"keeps some to train on (data.{name}_fraction={fraction}); use finer groups, another "
+                f"data.{name}_fraction, or a {name} split in the data"
+                f"{', or data.test_fraction=0 for none' if name == 'test' else ''}"
+            )
+
+
+def fold_of_rows(
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    splits: Sequence[str],
+    given: Sequence[int | None],
+    groups: Sequence[str | None],
+    folds: int,
+    seed: int,
+) -> tuple[int | None, ...]:
+    """The fold of N samples, None for test: the `given` ones, if any; else see `assign_folds`.
+
+    Raises DataError for a class that a fold lacks.
+    """
+    rows = np.flatnonzero([split != "test" for split in splits])
+    row_groups = [groups[row] for row in rows.tolist()]
+    if any(fold is not None for fold in given):
+        found = np.array([given[row] for row in rows.tolist()], dtype=np.int64)
+        refuse_starved(found, labels[rows], row_groups, classes, folds)
+        return tuple(given)
+    dealt = assign_folds(keys[rows], labels[rows], row_groups, classes, folds, seed)
+    fold_of: dict[int, int] = dict(zip(rows.tolist(), dealt.tolist(), strict=True))
+    return tuple(fold_of.get(row) for row in range(len(splits)))
 
 
 def carve(
@@ -100,9 +169,14 @@ def split_rows(dataset: Dataset) -> list[SplitRow]:
     samples = dataset.samples
     labels: list[int] = samples.labels.tolist()
     return [
-        SplitRow(sample_id, split or "", samples.classes[label], group, None)
-        for sample_id, split, label, group in zip(
-            samples.sample_ids, dataset.splits, labels, dataset.groups, strict=True
+        SplitRow(sample_id, split or "", samples.classes[label], group, fold)
+        for sample_id, split, label, group, fold in zip(
+            samples.sample_ids,
+            dataset.splits,
+            labels,
+            dataset.groups,
+            dataset.folds or (None,) * len(dataset),
+            strict=True,
         )
     ]
 
@@ -181,6 +255,7 @@ def _place_groups(
         unplaced[label] -= count
         missing = (targets[label] - placed[label]) / np.maximum(targets[label], 1)
         wanted = count @ missing
+        wanted[targets.sum(axis=0) == 0] = -np.inf  # not asked for, so not where the others are too full either
         if np.any(placed[label, TRAIN] + unplaced[label] == 0):
             wanted[[VAL, TEST]] = -np.inf  # the class would have nothing to train on
         split = int(np.argmax(wanted))

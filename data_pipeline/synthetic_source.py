@@ -18,7 +18,7 @@ class SyntheticRenderer:
     """Views are ignored: a sample looks the same in every epoch, by its key and label."""
 
     def __init__(self, data: DataConfig, samples: Samples, device: torch.device) -> None:
-        self._size = data.image_size
+        self._size = data.input_size
         self._samples = samples
         self._device = device
 
@@ -34,12 +34,12 @@ class SyntheticRenderer:
         """Nothing is held."""
 
 
-def synthetic_images(keys: NDArray[np.uint64], labels: NDArray[np.int64], size: int) -> NDArray[np.float32]:
-    """float32 [N, size, size, 3] in about -2..2: a coarse pattern of the label plus a coarse one of the key."""
+def synthetic_images(keys: NDArray[np.uint64], labels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """float32 [N, *size, 3] in about -2..2: a coarse pattern of the label plus a coarse one of the key."""
     label_keys = np.array([key_of(f"class {label}") for label in labels.tolist()], dtype=np.uint64)
     grids = np.add(_grids(label_keys), _grids(keys) / np.float32(2), dtype=np.float32)
-    repeat = -(-size // _GRID)
-    return grids.repeat(repeat, axis=1).repeat(repeat, axis=2)[:, :size, :size]
+    height, width = size
+    return grids.repeat(-(-height // _GRID), axis=1).repeat(-(-width // _GRID), axis=2)[:, :height, :width]
 
 
 def _grids(keys: NDArray[np.uint64]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """The command line. Commands import what they run when they run it: help and wrong usage answer at once."""
 
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -86,6 +87,12 @@ def train(
     if print_config:
         sys.stdout.write(job_file.print_config(resolved))
         return
+    if resolved.data.folds is not None and resolved.data.fold is None:
+        from ray_jobs.folds import run_folds
+        from ray_jobs.show import show_folds
+
+        show_folds(run_folds(resolved))
+        return
     from ray_jobs.show import show_training
     from ray_jobs.train import run_train
 
@@ -142,6 +149,66 @@ def sample(
     write = {"digits": write_digits, "fashion-mnist": write_fashion_mnist}[name]
     write(folder)
     show_line(f"{name} in {folder}")
+
+
+@data.command
+def split(
+    folder: Annotated[Path, Parameter(group=_COMMAND)],
+    /,
+    *,
+    output: Annotated[Path, Parameter(group=_COMMAND)],
+    labels: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    group_regex: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    group_column: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    group_gap: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    val_fraction: Annotated[float, Parameter(group=_COMMAND)] = 0.15,
+    test_fraction: Annotated[float, Parameter(group=_COMMAND)] = 0.15,
+    folds: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    seed: Annotated[int, Parameter(group=_COMMAND)] = 0,
+    overwrite: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+) -> None:
+    """Split a folder's images into train, val and test, with groups whole, and write that down for data.labels.
+
+    Splits that the data have stay, and with --folds their folds. At most one --group flag; images without a group
+    are alone.
+
+    Parameters
+    ----------
+    folder
+        An ImageFolder, or the folder that the paths in --labels are relative to.
+    output
+        The CSV to write: path, label, split, group, fold.
+    labels
+        A CSV or Parquet file of paths and labels, instead of class folders; relative to the working directory.
+    group_regex
+        A regular expression: its first group, or its whole match, in an image's path names the image's group.
+    group_column
+        The column of --labels that names groups; by default group, where there is one.
+    group_gap
+        Images of one class whose file names' numbers lie within this of the next one are a group.
+    val_fraction
+        Share of each class that goes to val where the data have no val split.
+    test_fraction
+        Share of each class that goes to test where the data have no splits.
+    folds
+        Deal train and val to so many folds of a cross-validation, too.
+    seed
+        What the split is a function of, besides the images' paths; data.folds repeats it with the same one.
+    overwrite
+        Replace the output where it is there.
+    """
+    given = {"root": str(folder), "labels": "" if labels is None else str(labels.expanduser().absolute())}
+    shares = {"val_fraction": val_fraction, "test_fraction": test_fraction, "folds": folds}
+    job = job_file.check({"seed": seed, "data": given | shares})
+    from ray_jobs.show import show_line
+    from ray_jobs.split_data import Grouping, run_split
+
+    grouping = Grouping(group_regex, group_column, group_gap)
+    done = run_split(job.data, job.seed, grouping, output, overwrite=overwrite)
+    counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
+    grouped = f"; {done.groups} groups, {done.alone} images alone" if done.groups else ""
+    show_line(f"{done.output}: {counts}{grouped}{f'; {done.folds} folds' if done.folds else ''}")
+    show_line(f"to train with it: --data.labels {shlex.quote(done.labels)}")
 
 
 @app.command

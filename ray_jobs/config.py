@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cluster.config import ClusterConfig, StorageConfig
 from data_pipeline.config import AugmentationConfig, DataConfig
+from ray_jobs.tracker_config import TrackerConfig
 from resnet_dist.config import (
     CheckpointConfig,
     EvaluationConfig,
@@ -50,6 +51,8 @@ class JobConfig(BaseModel):
     """When state is stored and how long it is kept."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How a model is judged."""
+    tracker: TrackerConfig = TrackerConfig()
+    """Where metrics are shown besides the run directory."""
     storage: StorageConfig = StorageConfig()
     """Where everything durable goes."""
     cluster: ClusterConfig = ClusterConfig()
@@ -64,6 +67,41 @@ class JobConfig(BaseModel):
                 "choose another --name"
             )
         return name
+
+    @model_validator(mode="after")
+    def _quarter_turns_need_a_square(self) -> "JobConfig":
+        height, width = self.data.input_size
+        if self.augmentation.quarter_turns and height != width:
+            raise ValueError(
+                f"augmentation.quarter_turns=true turns an input of {height}x{width} (data.image_size x "
+                f"data.image_width) into one of {width}x{height}, and all images of a batch have one shape; leave "
+                "data.image_width unset, or turn it off"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_probe_ends(self) -> "JobConfig":
+        probe, epochs = self.freezing.probe_epochs, self.training.epochs
+        if self.freezing.preset == "linear_probe_then_finetune" and probe >= epochs:
+            raise ValueError(
+                f"freezing.probe_epochs={probe} leaves none of training.epochs={epochs} for fine-tuning; lower it, or "
+                "train the head alone with freezing.freeze_depth=5 and no preset"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_balanced_once(self) -> "JobConfig":
+        training = self.training
+        if self.data.sampling == "balanced" and (training.class_weights == "balanced" or training.logit_adjustment):
+            other = (
+                "training.class_weights=balanced"
+                if training.class_weights == "balanced"
+                else f"training.logit_adjustment={training.logit_adjustment}"
+            )
+            raise ValueError(
+                f"data.sampling=balanced and {other} would each make up for rare classes, twice together; choose one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _synthetic_images_need_no_resize(self) -> "JobConfig":

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from cluster.errors import ResourceError, StorageError
 from data_pipeline.errors import DataError
-from resnet_dist.errors import RunError
+from resnet_dist.errors import DivergedError, RunError
 
 
 class ExitCode(IntEnum):
@@ -57,7 +57,7 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
         traceback.print_exception(error, file=sys.stderr)
     if code is ExitCode.INTERRUPTED:
         text = "interrupted; the same command resumes"
-    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError):
+    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError):
         hint = "" if debug else " (--debug shows where)"
         text = f"{type(error).__name__}: {error}{hint}"
     else:

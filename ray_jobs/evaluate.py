@@ -64,7 +64,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))
     found = load(directory.store, _which(checkpoint), read_history(directory.store), job.checkpoint.monitor)
-    judged = _judged(directory, job, split, "root" in overrides.get("data", {}))
+    judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
     samples = judged.samples
     work = _Work(
         model=found.model_json(),
@@ -157,9 +157,9 @@ def _which(checkpoint: str) -> Which:
 
 
 def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:
-    """`is_named`: whether a folder was given to be judged; a copy of the run's own is still the run's own."""
+    """`is_named`: whether other data were given to be judged; a copy of the run's own is still the run's own."""
     stored = directory.read_dataset()
-    dataset = index_data(job)
+    dataset = index_data(job, may_lack_classes=True)
     classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
     if is_named and dataset.fingerprint != fingerprint:
         return other_data(dataset, classes, split)

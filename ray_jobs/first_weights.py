@@ -29,6 +29,8 @@ class FirstWeights:
             # Its own best, by what it was monitored by.
             return load(run.store, "best", read_history(run.store), run.read_config().checkpoint.monitor).weights()
 
-        model = build_model(job.model.arch, classes, job.model.dropout, job.seed)
+        model = build_model(
+            job.model.arch, classes, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
+        )
         messages = initialize(model, job.model.weights, of_run)
         return cls(model.state_dict(), messages)

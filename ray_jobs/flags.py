@@ -36,20 +36,25 @@ def _flags(model: type[BaseModel], prefix: str, group: Group, wanted: Callable[[
 
 def _flag(field: FieldInfo, group: Group) -> Any:
     kind = _without_none(field.annotation)
-    choices: tuple[str, ...] = get_args(kind) if get_origin(kind) is Literal else ()
     parts: tuple[Any, ...] = get_args(kind) if get_origin(kind) is tuple else (kind,)
+    any_number = parts[-1] is Ellipsis
+    parts = parts[:1] if any_number else parts
+    choices: tuple[str, ...] = get_args(parts[0]) if get_origin(parts[0]) is Literal else ()
     default = "unset" if field.default is None else toml_value(field.default)
-    listed = f"One of {', '.join(choices)}. " if choices else ""
+    listed = f"{'Any' if any_number else 'One'} of {', '.join(choices)}. " if choices else ""
     text = f"{field.description} {listed}Default: {default}"
     parameter = Parameter(
         group=group,
         help=" ".join(text.split()),
         metavar=None if kind is bool else " ".join("NAME" if choices else _metavar(part) for part in parts),
+        consume_multiple=any_number,
         show_default=False,
         converter=partial(_value, field.annotation),
         negative_iterable=(),
     )
     # To cyclopts a value is a text or several: whether it is a right one is for `check` alone to say.
+    if any_number:
+        return Annotated[tuple[Any, ...], parameter]
     seen = tuple[(Any,) * len(parts)] if len(parts) > 1 else bool if kind is bool else Any  # pyright: ignore[reportGeneralTypeIssues]
     return Annotated[seen, parameter]
 

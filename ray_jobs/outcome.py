@@ -1,6 +1,9 @@
 """What a finished job hands back to its caller."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resnet_dist.plain_json import plain_numbers
 
 
 @dataclass(frozen=True)
@@ -17,3 +20,7 @@ class TrainOutcome:
     """Training throughput over all workers: the median of what was recorded."""
     already_finished: bool
     """The run was finished before: nothing was done."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "metrics": plain_numbers(self.metrics)}

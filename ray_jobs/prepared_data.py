@@ -53,11 +53,14 @@ def prepare_data(job: JobConfig) -> PreparedData:
     return PreparedData(assign_splits(index_data(job), job.data, job.seed))
 
 
-def index_data(job: JobConfig) -> Dataset:
-    """Index and scan the job's folder; a first scan of many images shows how far it is. Raises DataError."""
+def index_data(job: JobConfig, *, may_lack_classes: bool = False) -> Dataset:
+    """Index and scan the job's folder; a first scan of many images shows how far it is. Raises DataError.
+
+    `may_lack_classes`: images to be judged, which need not have all classes that the job's settings name.
+    """
     header = partial(image_header, max_pixels=job.data.max_pixels)
     with ScanView() as view:
-        return index_folder(job.data, decoder(job), header, _probe(job), view.show)
+        return index_folder(job.data, decoder(job), header, _probe(job), view.show, may_lack_classes=may_lack_classes)
 
 
 def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
@@ -68,9 +71,10 @@ def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
 def preprocess_of(job: JobConfig) -> Preprocess:
     """The contract that evaluation, prediction and exported models share."""
     data = job.data
+    height, width = data.input_size
     return Preprocess(
         mode=data.resize,
-        size=data.image_size,
+        size=height if height == width else (height, width),
         crop_fraction=data.crop_fraction,
         pad_colour=data.pad_colour,
         mean=data.mean,

@@ -17,25 +17,8 @@ import ray.train
 import ray.train.collective
 import ray.util
 import torch.distributed as dist
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
 
 _TIMEOUT = timedelta(minutes=30)
-
-
-class _NoBackend(Backend):
-    """Sets nothing up. Workers of a node see each other's GPUs, as NCCL needs."""
-
-    share_cuda_visible_devices = True
-
-
-class WorkersOwnGroup(TorchConfig):
-    """For TorchTrainer: it chooses the device, and the workers make the process group with `process_group`."""
-
-    @property
-    def backend_cls(self) -> type[Backend]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What Ray runs on its workers before the training function."""
-        return _NoBackend
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What rank zero writes down while a run trains: metrics, checkpoints, status, messages."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from types import TracebackType
@@ -13,7 +14,9 @@ from cluster.errors import RunHeldError, StorageError
 from cluster.lease import Lease
 from ray_jobs.config import JobConfig
 from ray_jobs.run_directory import RunDirectory
-from resnet_dist.checkpoint import Best, Checkpoint, Progress, Snapshot, best_stored, better
+from ray_jobs.trackers.build import build_tracker, tracked_run
+from ray_jobs.trackers.tracker import Plain
+from resnet_dist.checkpoint import Best, Checkpoint, Microbatches, Progress, Snapshot, best_stored, better
 from resnet_dist.checkpoint_writer import CheckpointWriter
 from resnet_dist.model.model_json import describe
 from resnet_dist.run_records import MetricLog, Status
@@ -53,7 +56,10 @@ class RunRecorder:
         resumed_from: Checkpoint | None,
         submission: str,
         messages: list[str],
+        microbatches: Microbatches,
+        classes: Sequence[Sequence[Plain]] = (),
     ) -> None:
+        """`classes`: name, training and validation images of each class, for the tracker."""
         self._job = job
         self._run = run
         self._steps_per_epoch = steps_per_epoch
@@ -65,6 +71,7 @@ class RunRecorder:
         self._lease = lease
         self._best = _best_so_far(run, lease, resumed_from, job.checkpoint.monitor)
         self._messages = messages
+        self._microbatches = microbatches
         self._generation = lease.claim[0]
         self._totals: StepTotals | None = None
         self._waited = 0.0
@@ -76,22 +83,35 @@ class RunRecorder:
             generation=self._generation,
             epochs=job.training.epochs,
             steps_per_epoch=steps_per_epoch,
+            messages=len(messages),
         )
         self._status_written_at = 0.0
+        self._classes = classes
+        resumed_step = None if resumed_from is None else resumed_from.step
+        self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
         self._write_messages()
         self._write_status()
+        self._tracker.start()
+        self._tracker.table("classes", ("class", "train", "val"), self._classes)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Store what is still to be stored; after an error, without hiding it."""
-        self._writer.__exit__(kind, error, trace)
+        try:
+            self._writer.__exit__(kind, error, trace)
+            if error is None:
+                self._metrics.flush()
+        except BaseException:
+            self._tracker.finish("failed")
+            raise
+        self._tracker.finish("finished" if error is None else "failed")
+        self._hear_tracker()
         if error is None:
-            self._metrics.flush()
             self._write_status()
 
     def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
@@ -114,6 +134,9 @@ class RunRecorder:
             self._best = Best(step=state.step, value=value, monitor=self._job.checkpoint.monitor)
         self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
         self._metrics.flush()
+        self._tracker.log(state.step, {"train/epoch": state.epoch, **metrics})
+        self._tracker.epoch_done()
+        self._hear_tracker()
         self._status = replace(
             self._status,
             step=state.step,
@@ -121,7 +144,10 @@ class RunRecorder:
             metrics={**self._status.metrics, **metrics},
         )
         self._write_status()
-        if state.epoch % self._job.checkpoint.every_epochs == 0 or state.epoch == self._job.training.epochs:
+        is_last = state.epoch == self._job.training.epochs or (
+            state.stopping is not None and state.stopping.should_stop
+        )
+        if state.epoch % self._job.checkpoint.every_epochs == 0 or is_last:
             self._checkpoint(state, metrics)
         # Time spent on validation, checkpoints and Ray's barrier is not training's throughput.
         _report(state, metrics)
@@ -134,11 +160,13 @@ class RunRecorder:
         numbers |= {
             "perf/images_per_second": totals.samples / seconds,
             "perf/data_wait_share": min(self._waited / seconds, 1.0),
-            "train/learning_rate": self._learning_rate(state.step - 1),
+            "train/learning_rate": self._learning_rate(state.step - 1) * state.plateau.factor,
         }
         self._metrics.append({"step": state.step, "epoch": state.epoch, **numbers})
+        self._tracker.log(state.step, numbers)
         self._totals, self._waited, self._measured_from = None, 0.0, now
         if now - self._status_written_at >= _STATUS_INTERVAL_S:
+            self._hear_tracker()
             steps_left = self._job.training.epochs * self._steps_per_epoch - state.step
             self._status = replace(
                 self._status,
@@ -146,6 +174,8 @@ class RunRecorder:
                 epoch=state.epoch,
                 metrics={**self._status.metrics, **numbers},
                 images_per_second=numbers["perf/images_per_second"],
+                learning_rate=numbers["train/learning_rate"],
+                data_wait_share=numbers["perf/data_wait_share"],
                 eta_s=steps_left * seconds / totals.steps,
             )
             self._write_status()
@@ -157,10 +187,12 @@ class RunRecorder:
             step=state.step,
             epoch=state.epoch,
             step_in_epoch=state.step_in_epoch,
-            microbatch_size=self._job.training.microbatch_size,
+            microbatches=self._microbatches,
             validation_owed=state.validation_owed,
             metrics=metrics,
             best=self._best,
+            plateau=state.plateau.to_json(),
+            early_stopping=None if state.stopping is None else state.stopping.to_json(),
         )
         self._writer.submit(
             Snapshot(
@@ -182,6 +214,15 @@ class RunRecorder:
         except StorageError:
             # A short outage costs a line of status, not the run; a checkpoint that cannot be stored does end it.
             return
+
+    def _hear_tracker(self) -> None:
+        """Take over the tracker's link and what it has to say. A tracker's words are not worth a run."""
+        self._status = replace(self._status, tracker=self._tracker.link)
+        if said := self._tracker.take_messages():
+            self._messages += said
+            self._status = replace(self._status, messages=len(self._messages))
+            with suppress(StorageError):
+                self._write_messages()
 
     def _write_messages(self) -> None:
         text = "".join(f"{message}\n" for message in self._messages)

@@ -11,7 +11,9 @@ from cluster.preflight import Check
 from ray_jobs.outcome import TrainOutcome
 
 if TYPE_CHECKING:
-    from ray_jobs.evaluate import EvaluationOutcome  # at run time it would bring torch to `doctor`
+    # At run time they would bring torch to `doctor`.
+    from ray_jobs.evaluate import EvaluationOutcome
+    from ray_jobs.folds import FoldsOutcome
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
@@ -32,6 +34,16 @@ def show_training(outcome: TrainOutcome) -> None:
         table.add_row(name, f"{value:.4f}")
     if outcome.images_per_second is not None:
         table.add_row("images per second", f"{outcome.images_per_second:.0f}")
+    _console().print(table)
+
+
+def show_folds(outcome: "FoldsOutcome") -> None:
+    """Cross-validation that is done."""
+    show_line(f"{outcome.uri}/folds.json: {len(outcome.runs)} folds")
+    table = _table("best epochs", "mean", "95 % interval", "least", "most")
+    for name, each in outcome.metrics.items():
+        interval = f"{each.low:.4f} .. {each.high:.4f}"
+        table.add_row(name, f"{each.mean:.4f}", interval, f"{min(each.values):.4f}", f"{max(each.values):.4f}")
     _console().print(table)
 
 

@@ -1,6 +1,5 @@
 """`resnet-dist train`: prepares a run on the driver, launches its workers, restarts them where they fail."""
 
-import os
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,17 +17,19 @@ from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError, ExitCode, JobFailedError, exit_code_of
 from ray_jobs.first_weights import FirstWeights
-from ray_jobs.identity import difference, identity
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
 from ray_jobs.progress import ProgressView
+from ray_jobs.resolve import resolved_job
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.worker import WorkerTask
 from resnet_dist.checkpoint import Checkpoint, latest_verified
-from resnet_dist.errors import RunError
+from resnet_dist.errors import DivergedError, RunError
 from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.training.early_stopping import stopping_of
+from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, halved
 
-_OURS = (ConfigError, ResourceError, DataError, RunError, StorageError)
+_OURS = (ConfigError, ResourceError, DataError, RunError, StorageError, DivergedError)
 """Errors that another attempt would meet again."""
 
 
@@ -36,8 +37,8 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     """Train the job's run from where it stands, or report it as it is when it is finished.
 
     `submission` names who asks, so that retries of it are known as such; by default each call is one of its own.
-    Raises ConfigError, DataError, RunError, StorageError or ResourceError for what another try would not mend,
-    JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
+    Raises ConfigError, DataError, RunError, DivergedError, StorageError or ResourceError for what another try would
+    not mend, JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
     """
     submission = submission or uuid.uuid4().hex
     run = RunDirectory.named(job.storage.root, run_name(job))
@@ -47,23 +48,36 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
         return _train(job, run, submission)
 
 
-def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
-    """What cannot work is refused before anything is written or an embedded Ray is started."""
-    found = local_resources(job.cluster) if job.cluster.address is None else cluster_resources()
-    use_gpu = plan_workers(job.cluster, *found).use_gpu
+def check_start(job: JobConfig) -> None:
+    """Raise what `run_train` would refuse before a Ray of its own is started; a cluster's resources are not asked."""
+    _prepared(job, RunDirectory.named(job.storage.root, run_name(job)), local_only=True)
+
+
+def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) -> tuple[JobConfig, PreparedData]:
+    """The job with nothing left to choose, and its data."""
+    use_gpu = False
+    if job.cluster.address is None or not local_only:
+        found = local_resources(job.cluster) if job.cluster.address is None else cluster_resources()
+        use_gpu = plan_workers(job.cluster, *found).use_gpu
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
-    job = _resolved(job, run, data, use_gpu)
+    return resolved_job(job, run, data, use_gpu), data
+
+
+def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
+    """What cannot work is refused before anything is written or an embedded Ray is started."""
+    job, data = _prepared(job, run)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
     newest = _newest(run)
-    if newest is not None and newest.progress.epoch >= job.training.epochs:
+    if newest is not None and _is_done(newest, job):
         return _outcome(run, newest, job, already_finished=True)
     first = FirstWeights.of(job, len(data.dataset.samples.classes)) if newest is None else None
     _write_records(run, job, data)
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     try:
         with ray_session(job.cluster), ProgressView(run, data) as view:
+            view.show_stages(job, len(data.dataset.samples.classes))
             task = WorkerTask(
                 job=job,
                 run_uri=run.uri,
@@ -75,52 +89,24 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
                 first=None if first is None else ray.put(first),
             )
             _train_until_done(run, task, view, 0 if newest is None else newest.step)
+        finished = _newest(run)
+        if finished is None:
+            raise RunError(f"{run.uri} has no whole checkpoint after training; see its logs/")
+        outcome = _outcome(run, finished, job, already_finished=False)
+        run.write_result(outcome.to_json())
     except BaseException as error:
         _write_end(run, submission, error)
         raise
-    finished = _newest(run)
-    if finished is None:
-        raise RunError(f"{run.uri} has no whole checkpoint after training; see its logs/")
-    outcome = _outcome(run, finished, job, already_finished=False)
-    run.write_result(vars(outcome))
     _write_end(run, submission, None)
     return outcome
 
 
-def _resolved(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bool) -> JobConfig:
-    """The job with what depends on the machine or on the run's first start filled in.
-
-    Raises ConfigError when the name belongs to a run of another identity.
-    """
-    stored = run.read_config() if run.exists() else None
-    reduction = job.training.reduction or (stored.training.reduction if stored else None)
-    epochs = job.schedule.epochs or (stored.schedule.epochs if stored else None) or job.training.epochs
-    training = job.training.model_copy(update={"reduction": reduction or ("overlapped" if use_gpu else "exact")})
-    schedule = job.schedule.model_copy(update={"epochs": epochs})
-    # Workers run in folders of their own.
-    sections = {
-        "name": run_name(job),
-        "data": job.data.model_copy(update={"root": _absolute(job.data.root)}),
-        "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
-        "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
-    }
-    resolved = job.model_copy(update={**sections, "training": training, "schedule": schedule})
-    if stored is not None:
-        fingerprint = str(run.read_dataset().get("fingerprint"))
-        changes = difference(identity(stored, fingerprint), identity(resolved, data.dataset.fingerprint))
-        if changes:
-            raise ConfigError(
-                f"{run.uri} is a run of another identity; choose another --name or go back:\n" + "\n".join(changes)
-            )
-    return resolved
-
-
-def _absolute(root: str) -> str:
-    return root if "://" in root else os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - keeps symlinks
-
-
-def _absolute_file(weights: str) -> str:
-    return _absolute(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights
+def _is_done(newest: Checkpoint, job: JobConfig) -> bool:
+    """Whether all epochs are done, or early stopping, as it is asked for now, has ended the run."""
+    progress = newest.progress
+    stopping = stopping_of(job.training, progress.early_stopping)
+    stopped = stopping is not None and stopping.should_stop and progress.step_in_epoch == 0
+    return progress.epoch >= job.training.epochs or stopped
 
 
 def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> None:
@@ -139,6 +125,13 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
         if failure is None:
             return
         causes = causes_of(failure)
+        too_large = next((cause for cause in causes if isinstance(cause, MicrobatchTooLargeError)), None)
+        if too_large is not None:
+            # Another attempt with the same size would meet it again; one with less makes progress, so it is no failure.
+            size = halved(too_large.microbatch_size, task.job.training.global_batch_size)
+            view.say(f"{too_large}: starting again from the last checkpoint with {size}")
+            task = replace(task, most_per_microbatch=size)
+            continue
         for cause in causes:
             if isinstance(cause, _OURS):
                 raise cause from failure

@@ -24,20 +24,15 @@ from ray_jobs.process_group import process_group
 from ray_jobs.recorder import RunRecorder, SilentRecorder
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist import checkpoint as checkpoints
-from resnet_dist.checkpoint import Checkpoint
+from resnet_dist.checkpoint import Checkpoint, Microbatches
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.model.trunk import split
 from resnet_dist.run_records import cut_back
-from resnet_dist.training.batch_norm import RunningStatistics
-from resnet_dist.training.ema import Ema
 from resnet_dist.training.fit import fit
 from resnet_dist.training.group import Group
-from resnet_dist.training.optimizer import build_optimizer
-from resnet_dist.training.reduction import build_reduction
-from resnet_dist.training.schedules import learning_rate
+from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, is_out_of_memory
+from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
-from resnet_dist.training.train_step import Recipe
 
 _PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 
@@ -56,12 +51,14 @@ class WorkerTask:
     driver: ProcessIdentity
     first: "ray.ObjectRef[FirstWeights] | None"
     """What a run without a checkpoint starts from; None where it had one."""
+    most_per_microbatch: int | None = None
+    """A microbatch size that the memory of an earlier attempt has shown to be the most."""
 
 
-def train_worker(config: dict[str, WorkerTask]) -> None:
+def train_worker(config: "dict[str, ray.ObjectRef[WorkerTask]]") -> None:
     """Entry point under Ray Train: asks rank and device once, then trains."""
     context = ray.train.get_context()
-    task = config["task"]
+    task = ray.get(config["task"])
     device = _device(task.plan)
     group = Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
@@ -80,7 +77,9 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
     found = _agreed_checkpoint(run, group, device, messages.append)
 
     # Precedence of weights: a checkpoint of this run, else the first ones.
-    model = build_model(job.model.arch, len(task.train.classes), job.model.dropout, job.seed)
+    model = build_model(
+        job.model.arch, len(task.train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
+    )
     if found is not None:
         model.load_state_dict(found.weights())
     elif task.first is not None:
@@ -89,8 +88,14 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         messages += first.messages
     else:
         raise RunError(f"{task.run_uri} had a whole checkpoint at the start and has none now; start again")
-    state = _train_state(job, model, device)
-    if found is not None:
+    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    setup = _setup(task, model, group, device)
+    microbatch = _microbatch(task, setup, found, messages)
+    if found is None:
+        state = setup.state_at(0)
+    else:
+        progress = found.progress
+        state = setup.state_at(progress.epoch, progress.plateau, progress.early_stopping)
         _resume(state, found, run, lease)
         messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {found.name}")
 
@@ -101,7 +106,7 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         job.seed,
         task.train,
         job.training.global_batch_size,
-        job.training.microbatch_size,
+        microbatch.size,
         group.rank,
         group.world_size,
         device,
@@ -118,19 +123,49 @@ def _train(task: WorkerTask, run: RunDirectory, group: Group, device: torch.devi
         decode_threads,
         decode,
     )
-    recipe = _recipe(job, state, group, device)
-    schedule_epochs = job.schedule.epochs or job.training.epochs
 
     def rate(step: int) -> float:
-        return learning_rate(job.schedule, job.optimizer.learning_rate, step, training.steps_per_epoch, schedule_epochs)
+        return setup.learning_rate(step, training.steps_per_epoch)
 
     recorder = (
         SilentRecorder()
         if lease is None
-        else RunRecorder(job, run, lease, training.steps_per_epoch, rate, found, task.submission, messages)
+        else RunRecorder(
+            job,
+            run,
+            lease,
+            training.steps_per_epoch,
+            rate,
+            found,
+            task.submission,
+            messages,
+            microbatch,
+            _classes(task),
+        )
     )
     with training, validation, recorder:
-        fit(state, recipe, training, validation, job.training.epochs, rate, recorder)
+        try:
+            fit(
+                state,
+                setup.begin_epoch,
+                training,
+                validation,
+                job.training.epochs,
+                rate,
+                job.training.max_skipped_steps,
+                recorder,
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MicrobatchTooLargeError(microbatch.size) from error
+            raise
+
+
+def _classes(task: WorkerTask) -> list[tuple[str, int, int]]:
+    """Name, training and validation images of each class."""
+    names = task.train.classes
+    train, val = (np.bincount(samples.labels, minlength=len(names)).tolist() for samples in (task.train, task.val))
+    return list(zip(names, train, val, strict=True))
 
 
 def _device(plan: WorkerPlan) -> torch.device:
@@ -154,35 +189,41 @@ def _agreed_checkpoint(
     return checkpoints.load(run.store, step, believed)
 
 
-def _train_state(job: JobConfig, model: ResNetClassifier, device: torch.device) -> TrainState:
-    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    trunk, suffix = split(model, job.freezing.freeze_depth)
-    suffix.train()
-    ema = None if job.training.ema_decay is None else Ema(suffix, job.training.ema_decay)
-    return TrainState(model, trunk, suffix, build_optimizer(suffix, job.optimizer), ema)
-
-
-def _recipe(job: JobConfig, state: TrainState, group: Group, device: torch.device) -> Recipe:
-    seed = job.seed
+def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torch.device) -> Setup:
+    job = task.job
 
     def keyed_draw(
         purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
     ) -> NDArray[np.uint64]:
-        return draw(seed, _PURPOSES[purpose], epoch, keys, count)
+        return draw(job.seed, _PURPOSES[purpose], epoch, keys, count)
 
-    idle = torch.zeros((2, 3, job.data.image_size, job.data.image_size), device=device)
-    idle = idle.to(memory_format=torch.channels_last)
-    return Recipe(
-        group=group,
-        reduction=build_reduction(job.training.reduction or "exact", state.suffix, group, state.features(idle)),
-        statistics=RunningStatistics(state.suffix),
+    return Setup(
+        model=model,
+        config=job.model,
+        freezing=job.freezing,
+        optimizer=job.optimizer,
+        schedule=job.schedule,
+        schedule_epochs=job.schedule.epochs or job.training.epochs,
+        training=job.training,
+        class_counts=np.bincount(task.train.labels, minlength=len(task.train.classes)),
+        input_size=job.data.input_size,
         draw=keyed_draw,
-        dropout=job.model.dropout,
-        label_smoothing=job.training.label_smoothing,
-        mixup_alpha=job.training.mixup_alpha,
-        clip_norm=job.optimizer.clip_norm,
-        autocast=job.training.precision == "bf16",
+        group=group,
+        device=device,
     )
+
+
+def _microbatch(task: WorkerTask, setup: Setup, found: Checkpoint | None, messages: list[str]) -> Microbatches:
+    """What the run has come to, at most what the driver allows, halved until it fits. Collective."""
+    asked = task.job.training.microbatch_size
+    before = Microbatches(asked, 0) if found is None else found.progress.microbatches
+    size = min(before.size, task.most_per_microbatch or before.size)
+    epoch, step = (0, 0) if found is None else (found.progress.epoch, found.progress.step)
+    size = setup.fitting_microbatch(epoch, size)
+    if size == before.size:
+        return before
+    messages.append(f"out of memory: going on with microbatches of {size} instead of {before.size} from step {step} on")
+    return Microbatches(size, step)
 
 
 def _resume(state: TrainState, found: Checkpoint, run: RunDirectory, lease: Lease | None) -> None:

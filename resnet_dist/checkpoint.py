@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 
 from resnet_dist.errors import RunError
+from resnet_dist.plain_json import plain_number, plain_numbers
 
 SCHEMA = 1
 _FOLDER = "checkpoints"
@@ -69,6 +70,15 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Microbatches:
+    """The microbatch size in effect."""
+
+    size: int
+    since_step: int
+    """The step from which on it has been in effect; 0 where it is the one that was asked for."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far training had come; with the weights and the training state, all that a resumed run needs."""
 
@@ -78,15 +88,17 @@ class Progress:
     """The epoch that training is in, from 0."""
     step_in_epoch: int
     """Steps of that epoch done."""
-    microbatch_size: int
+    microbatches: Microbatches
     """The microbatch size in effect, which wins over the config on resume."""
-    microbatch_since_step: int = 0
-    """The step from which on it has been in effect."""
     validation_owed: bool = False
     """The epoch's steps are done and its validation is not."""
     metrics: dict[str, float] | None = None
     """Validation metrics, of epoch-end checkpoints only."""
     best: Best | None = None
+    plateau: dict[str, Any] | None = None
+    """State of the schedule's plateau, of schedules that have one."""
+    early_stopping: dict[str, Any] | None = None
+    """State of early stopping, where it is on."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -101,8 +113,9 @@ class Progress:
             raise ValueError("progress.json is of another version")
         if fields.keys() != {field.name for field in dataclass_fields(cls)}:
             raise ValueError(f"progress.json has the fields {sorted(fields)}")
-        best, metrics = fields.pop("best"), fields.pop("metrics")
+        best, metrics, microbatches = fields.pop("best"), fields.pop("metrics"), fields.pop("microbatches")
         return cls(
+            microbatches=Microbatches(int(microbatches["size"]), int(microbatches["since_step"])),
             best=None if best is None else Best(int(best["step"]), float(best["value"]), str(best["monitor"])),
             metrics=None if metrics is None else {name: float(number) for name, number in metrics.items()},
             **fields,
@@ -357,12 +370,7 @@ def _by_value(manifests: Mapping[int, _Manifest], monitor: str) -> list[int]:
 
 def _plain(metrics: Mapping[str, float] | None) -> dict[str, float | str] | None:
     """JSON has no NaN or infinity: such numbers become their text, which `float` reads back."""
-    return None if metrics is None else {name: plain_number(value) for name, value in metrics.items()}
-
-
-def plain_number(value: float) -> float | str:
-    """A number for JSON: itself, or "nan", "inf" or "-inf"."""
-    return value if math.isfinite(value) else str(float(value))
+    return None if metrics is None else plain_numbers(metrics)
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,9 @@
-"""What goes wrong with runs and weights."""
+"""What goes wrong with runs, weights and training."""
 
 
 class RunError(Exception):
     """A run, a checkpoint or a weights file cannot be used as it is: value, rule and remedy."""
+
+
+class DivergedError(Exception):
+    """Training gives no finite numbers any more: where, on which images, and what to do."""

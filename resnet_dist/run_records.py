@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from resnet_dist.checkpoint import Claim, Store, plain_number
+from resnet_dist.checkpoint import Claim, Store
 from resnet_dist.errors import RunError
+from resnet_dist.plain_json import plain_numbers
 
 SCHEMA = 1
 _FOLDER = "metrics"
@@ -76,7 +77,14 @@ class Status:
     metrics: dict[str, float] = field(default_factory=dict[str, float])
     """The newest value of each."""
     images_per_second: float | None = None
+    learning_rate: float | None = None
+    data_wait_share: float | None = None
+    """0 .. 1 of the time that training waited for images."""
     eta_s: float | None = None
+    tracker: str = ""
+    """URL or path of the run at its tracker; empty where there is none."""
+    messages: int = 0
+    """Lines in the log of this generation, so that a reader knows when there are more."""
     exit_code: int | None = None
     message: str = ""
     updated: str = ""
@@ -85,8 +93,7 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the time of this call."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        metrics = {name: plain_number(value) for name, value in self.metrics.items()}
-        return {"schema": SCHEMA, **asdict(self), "metrics": metrics, "updated": now}
+        return {"schema": SCHEMA, **asdict(self), "metrics": plain_numbers(self.metrics), "updated": now}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -107,7 +114,7 @@ def _part(generation: int, sequence: int) -> str:
 
 def _encoded(claim: Claim, records: list[Record]) -> bytes:
     header = {"schema": SCHEMA, "generation": claim[0], "token": claim[1]}
-    lines = [header, *({name: plain_number(value) for name, value in record.items()} for record in records)]
+    lines = [header, *(plain_numbers(record) for record in records)]
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
 
 
@@ -131,5 +138,5 @@ def _parts(store: Store, believed: Collection[Claim]) -> list[tuple[str, Claim, 
 
 
 def _number(value: float | str) -> float:
-    """What `plain_number` was given; whole numbers stay whole."""
+    """What `plain_numbers` was given; whole numbers stay whole."""
     return float(value) if isinstance(value, str) else value

@@ -2,12 +2,23 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
+from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel
+
+from data_pipeline.randomness import Purpose, draw
+from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.training.group import Group
+from resnet_dist.training.setup import Setup
 
 settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")
@@ -121,3 +132,50 @@ class ImageFiles:
 def image_files() -> ImageFiles:
     """Makes the bytes of image files."""
     return ImageFiles()
+
+
+@pytest.fixture(scope="session")
+def make_setup() -> Callable[..., Setup]:
+    """A tiny training's set-up; options of any section by their names, exact sums unless said otherwise."""
+
+    def keyed_draw(purpose: str, epoch: int, keys: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+        purposes = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
+        return draw(0, purposes[purpose], epoch, keys, count)
+
+    def make(
+        *,
+        device: torch.device | None = None,
+        weights: dict[str, torch.Tensor] | None = None,
+        model: ResNetClassifier | None = None,
+        size: int = 32,
+        class_counts: tuple[int, ...] = (11, 11, 10),
+        learning_rate: float = 0.05,
+        **options: Any,
+    ) -> Setup:
+        def of(section: type[BaseModel]) -> dict[str, Any]:
+            return {name: options.pop(name) for name in list(options) if name in section.model_fields}
+
+        optimizer = OptimizerConfig(learning_rate=learning_rate, **of(OptimizerConfig))
+        freezing, config = FreezingConfig(**of(FreezingConfig)), ModelConfig(arch="resnet18", **of(ModelConfig))
+        training = TrainingConfig(**{"reduction": "exact"} | options)
+        torch.set_num_threads(1)
+        place = device or torch.device("cpu")
+        model = model or build_model("resnet18", len(class_counts), config.dropout, 0, config.squeeze_excite)
+        if weights is not None:
+            model.load_state_dict(weights)
+        return Setup(
+            model=model.to(device=place, memory_format=torch.channels_last),
+            config=config,
+            freezing=freezing,
+            optimizer=optimizer,
+            schedule=ScheduleConfig(),
+            schedule_epochs=4,
+            training=training,
+            class_counts=np.array(class_counts),
+            input_size=(size, size),
+            draw=keyed_draw,
+            group=Group(),
+            device=place,
+        )
+
+    return make

@@ -5,12 +5,14 @@ from typing import Any, cast
 from resnet_dist.config import ARCHS, Arch
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.squeeze_excite import REDUCTION
 
 SCHEMA = 1
 _MAX_CLASSES = 100_000
-_UNCHANGED = ("squeeze_excite", "widths", "quantisation")
+_UNCHANGED = ("widths", "quantisation")
 """Keys of what an unchanged ResNet does not have: null."""
-_KEYS = {"schema", "arch", "classes", "dropout", *_UNCHANGED}
+_KEYS = {"schema", "arch", "classes", "dropout", "squeeze_excite", *_UNCHANGED}
+_GATES = {"reduction": REDUCTION}
 
 
 def describe(model: ResNetClassifier) -> dict[str, Any]:
@@ -20,6 +22,7 @@ def describe(model: ResNetClassifier) -> dict[str, Any]:
         "arch": model.arch,
         "classes": model.fc.out_features,
         "dropout": model.dropout,
+        "squeeze_excite": dict(_GATES) if model.squeeze_excite else None,
         **dict.fromkeys(_UNCHANGED),
     }
 
@@ -34,6 +37,10 @@ def rebuild(description: dict[str, Any]) -> ResNetClassifier:
     for key in _UNCHANGED:
         if description[key] is not None:
             raise RunError(f"model.json has {key}={description[key]!r}, which this version cannot build; upgrade")
+    gates = description["squeeze_excite"]
+    # By type too, since 16.0 and True are equal to numbers that they are not.
+    if gates is not None and (gates != _GATES or type(gates["reduction"]) is not int):
+        raise RunError(f"model.json has squeeze_excite={gates!r}; this version builds null or {_GATES}; upgrade")
     arch, classes, dropout = description["arch"], description["classes"], description["dropout"]
     if arch not in ARCHS:
         raise RunError(f"model.json has arch={arch!r}; this version knows {', '.join(ARCHS)}")
@@ -41,4 +48,4 @@ def rebuild(description: dict[str, Any]) -> ResNetClassifier:
         raise RunError(f"model.json has classes={classes!r}; they are a whole number in 1..{_MAX_CLASSES}")
     if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
         raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
-    return build_model(cast("Arch", arch), classes, float(dropout), seed=0)
+    return build_model(cast("Arch", arch), classes, float(dropout), seed=0, squeeze_excite=gates is not None)

@@ -5,26 +5,31 @@ from typing import cast
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from resnet_dist.config import Arch
+from resnet_dist.model.squeeze_excite import SqueezeExcite, SqueezeExciteBasicBlock, SqueezeExciteBottleneck
 
 STAGES: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
 class ResNetClassifier(nn.Module):
-    """Parameters and buffers are named as torchvision names them, so its weights load as they are.
+    """Parameters and buffers are named as torchvision names them, so its weights load as they are; gates add `se`.
 
     Its children stand in the order in which they are computed; `resnet_dist.model.trunk` relies on it.
     """
 
-    def __init__(self, arch: Arch, num_classes: int, dropout: float) -> None:
+    def __init__(self, arch: Arch, num_classes: int, dropout: float, squeeze_excite: bool = False) -> None:
         super().__init__()
         # On the meta device: torchvision would draw its initial weights from the global generator.
         with torch.device("meta"):
-            network = torchvision.models.get_model(arch, weights=None, num_classes=num_classes)
-        network = cast("torchvision.models.ResNet", network.to_empty(device="cpu"))
+            network = cast("ResNet", torchvision.models.get_model(arch, weights=None, num_classes=num_classes))
+            if squeeze_excite:
+                network = _with_gates(network)
+        network = network.to_empty(device="cpu")
         self.arch: Arch = arch
         self.dropout = dropout
+        self.squeeze_excite = squeeze_excite
         self.conv1 = network.conv1
         self.bn1 = network.bn1
         self.relu = network.relu
@@ -52,11 +57,32 @@ def classify(fc: nn.Module, pooled: torch.Tensor, keep: torch.Tensor | None) -> 
     return fc(pooled if keep is None else pooled * keep)
 
 
-def build_model(arch: Arch, num_classes: int, dropout: float, seed: int) -> ResNetClassifier:
-    """A network in training mode whose first weights are a function of the seed; no global generator is used."""
-    model = ResNetClassifier(arch, num_classes, dropout)
+def build_model(
+    arch: Arch, num_classes: int, dropout: float, seed: int, squeeze_excite: bool = False
+) -> ResNetClassifier:
+    """A network in training mode whose first weights are a function of the seed; no global generator is used.
+
+    With `squeeze_excite` each block has a gate that starts as the identity; all other weights are as without.
+    """
+    model = ResNetClassifier(arch, num_classes, dropout, squeeze_excite)
     _initialize_from_seed(model, seed)
     return model
+
+
+def _with_gates(plain: ResNet) -> ResNet:
+    """An uninitialised network of the same architecture with a gate in each block."""
+    stages = (plain.layer1, plain.layer2, plain.layer3, plain.layer4)
+    gated: dict[type[nn.Module], type[BasicBlock | Bottleneck]] = {
+        BasicBlock: SqueezeExciteBasicBlock,
+        Bottleneck: SqueezeExciteBottleneck,
+    }
+    return ResNet(
+        gated[type(stages[0][0])],
+        [len(stage) for stage in stages],
+        plain.fc.out_features,
+        groups=plain.groups,
+        width_per_group=plain.base_width,
+    )
 
 
 def _initialize_from_seed(model: ResNetClassifier, seed: int) -> None:
@@ -69,7 +95,10 @@ def _initialize_from_seed(model: ResNetClassifier, seed: int) -> None:
             part.reset_running_stats()
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.Linear):
-            bound = part.in_features**-0.5
-            nn.init.uniform_(part.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(part.bias, -bound, bound, generator=generator)
+    bound = model.fc.in_features**-0.5
+    nn.init.uniform_(model.fc.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(model.fc.bias, -bound, bound, generator=generator)
+    # Last, so that gates change no other first weight.
+    for part in model.modules():
+        if isinstance(part, SqueezeExcite):
+            part.initialize(generator)

@@ -1,14 +1,15 @@
-"""The two parts of a network at a freeze depth: trunk(images) once, then suffix(features) with gradients."""
+"""The two parts of a network under a freezing policy: trunk(images), then suffix(features) with gradients."""
 
 import copy
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from resnet_dist.model.freezing import frozen_stages, stage_of, trainable_parameters
+from resnet_dist.model.freezing import Freezing, frozen_norms, frozen_stages, stage_of, trainable_parameters
 from resnet_dist.model.resnet import ResNetClassifier, classify, pool
 
 
@@ -37,11 +38,17 @@ class Trunk(nn.Module):
 
 
 class Suffix(nn.Module):
-    """The stages that are trained and the head: the network's own modules under their own names, not copies."""
+    """The stages that are trained and the head: the network's own modules under their own names, not copies.
 
-    def __init__(self, stages: dict[str, nn.Module], fc: nn.Module) -> None:
+    `frozen_norms` are the BatchNorm layers in them that stay in evaluation mode whatever the rest does.
+    """
+
+    def __init__(self, stages: dict[str, nn.Module], fc: nn.Module, frozen_norms: Iterable[nn.Module] = ()) -> None:
         super().__init__()
+        self.through: Callable[[nn.Module, torch.Tensor], torch.Tensor] = _straight
+        """How a stage turns its input into its output."""
         self._stages = tuple(stages)
+        self._frozen_norms = tuple(frozen_norms)  # in a tuple, which gives them no second name
         for name, stage in stages.items():
             self.add_module(name, stage)
         self.fc = fc
@@ -49,26 +56,41 @@ class Suffix(nn.Module):
     def forward(self, features: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Logits [B, classes] of what the trunk gives, or of images where there is none; `keep` as in `classify`."""
         for name in self._stages:
-            features = self.get_submodule(name)(features)
+            features = self.through(self.get_submodule(name), features)
         return classify(self.fc, pool(features) if self._stages else features, keep)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode, but for the frozen BatchNorm layers: validation's return cannot thaw them."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
-def split(model: ResNetClassifier, freeze_depth: int) -> tuple[Trunk | None, Suffix]:
-    """Trunk and suffix at a freeze depth 0..5; suffix(trunk(x)) is model(x) in evaluation mode.
 
-    The trunk is None at depth 0. Exactly the suffix's parameters require gradients afterwards, and the model's
-    frozen stages are in evaluation mode.
+def _straight(stage: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    return stage(features)
+
+
+def split(model: ResNetClassifier, freezing: Freezing) -> tuple[Trunk | None, Suffix]:
+    """Trunk and suffix under policies or at a freeze depth 0..5; suffix(trunk(x)) is model(x) in evaluation mode.
+
+    The trunk is None where no stage is frozen, and pooled where all five are. Exactly `trainable_parameters` require
+    gradients afterwards; the model's frozen stages and frozen BatchNorm layers are in evaluation mode. Raises
+    ValueError for policies whose frozen stages are no prefix.
     """
+    prefix = frozen_stages(freezing)
     frozen, trained = dict[str, nn.Module](), dict[str, nn.Module]()
     for name, module in model.named_children():
         if name != "fc":
-            (frozen if stage_of(name) in frozen_stages(freeze_depth) else trained)[name] = module
+            (frozen if stage_of(name) in prefix else trained)[name] = module
     model.requires_grad_(False)
-    for parameter in trainable_parameters(model, freeze_depth).values():
+    for parameter in trainable_parameters(model, freezing).values():
         parameter.requires_grad_(True)
-    for module in frozen.values():
+    norms = frozen_norms(model, freezing)
+    for module in (*frozen.values(), *norms):
         module.eval()
-    return Trunk([*frozen.values()], pooled=not trained) if frozen else None, Suffix(trained, model.fc)
+    trunk = Trunk([*frozen.values()], pooled=not trained) if frozen else None
+    return trunk, Suffix(trained, model.fc, norms)
 
 
 def _folded(stages: nn.Sequential) -> nn.Sequential:

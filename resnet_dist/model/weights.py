@@ -15,6 +15,7 @@ import torchvision
 
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.model.squeeze_excite import SqueezeExcite
 
 _MAX_FILE_BYTES = 4 * 1024**3
 """Eight times the largest architecture's weights: room for a training checkpoint that holds them."""
@@ -29,8 +30,8 @@ def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], 
 
     `weights`: "none"; "imagenet" (torchvision's best for the architecture); a torchvision name such as IMAGENET1K_V2;
     a .safetensors, .pth or .pt file; anything else is a run, which `find_run` turns into its weights. A head for
-    another number of classes is left out: the seed's stays. Raises RunError for weights that are not there or do not
-    fit, and leaves the model as it is.
+    another number of classes is left out: the seed's stays, as do gates that the weights do not have. Raises RunError
+    for weights that are not there or do not fit, and leaves the model as it is.
     """
     if weights == "none":
         return ["weights: none, initialised from the seed"]
@@ -143,6 +144,15 @@ def _load(model: ResNetClassifier, found: Weights, source: str) -> list[str]:
             "replaced by a new one from the seed"
         )
         found |= {name: own[name] for name in _HEAD}
+    if not any(map(_of_gate, found)) and (gates := [name for name in own if _of_gate(name)]):
+        count = sum(isinstance(part, SqueezeExcite) for part in model.modules())
+        messages.append(f"squeeze-excite: {count} gates start as identity")
+        found |= {name: own[name] for name in gates}
+    if any(map(_of_gate, found)) and not model.squeeze_excite:
+        raise RunError(
+            f"weights {source} have squeeze-excite gates and model.squeeze_excite=false has none; "
+            "set model.squeeze_excite=true or choose weights without"
+        )
     if problems := _problems(found, own):
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise RunError(
@@ -151,6 +161,11 @@ def _load(model: ResNetClassifier, found: Weights, source: str) -> list[str]:
         )
     model.load_state_dict(found)
     return messages
+
+
+def _of_gate(name: str) -> bool:
+    """Whether a parameter belongs to a gate: layer1.0.se.reduce.weight."""
+    return ".se." in name
 
 
 def _another_head(found: Weights, own: Weights) -> bool:

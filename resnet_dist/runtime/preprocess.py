@@ -47,6 +47,7 @@ _CONVERT = "convert it to 8 bits, or to 16-bit grey or RGB"
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Positive = Annotated[float, Field(gt=0.0)]
+_Side = Annotated[int, Field(ge=1)]
 # What every contract of this schema says; a reader that does not know another value must not guess it.
 _FIXED = {"schema": 1, "filter": "bilinear", "rounding": "nearest"}
 
@@ -120,10 +121,10 @@ class Preprocess:
 
     mode: Literal["whole", "letterbox", "center_crop"]
     """The whole image resized; its ratio kept and padded; or the shorter side resized and the centre cropped."""
-    size: Annotated[int, Field(ge=1)]
-    """Height and width of the result in pixels."""
+    size: _Side | tuple[_Side, _Side]
+    """Height and width of the result in pixels: one number where they are equal, else (height, width)."""
     crop_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
-    """With center_crop: `size` over the resized shorter side."""
+    """With center_crop: `size` over the smallest resized image that covers what is cropped from it."""
     pad_colour: tuple[_Byte, _Byte, _Byte]
     """RGB of the padding, 0..255."""
     mean: tuple[float, float, float]
@@ -148,12 +149,19 @@ class Preprocess:
         """The contract as JSON values."""
         return _FIXED | asdict(self)
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the result in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
     def read(self, data: bytes) -> NDArray[np.uint8]:
-        """An image file's bytes -> uint8 [size, size, 3] RGB. Raises UnreadableImageError."""
+        """An image file's bytes -> uint8 [input height, input width, 3] RGB. Raises UnreadableImageError."""
         return self.apply(decode_rgb(data, bit_depth=self.bit_depth, max_pixels=self.max_pixels))
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Uint8 [height, width, 3] upright RGB -> uint8 [size, size, 3]: antialiased bilinear, rounded to levels.
+        """Uint8 [height, width, 3] upright RGB -> uint8 [input height, input width, 3].
+
+        Antialiased bilinear, rounded to whole levels.
 
         Raises UnreadableImageError for a center_crop of an image so narrow that it would be resized beyond
         `max_pixels`.
@@ -162,10 +170,11 @@ class Preprocess:
         inner, offset = self._placed(width, height)
         if self.mode == "center_crop" and inner[0] * inner[1] > self.max_pixels:
             raise UnreadableImageError(
-                f"{width}x{height} is too narrow for data.resize=center_crop: its shorter side at the model's size "
+                f"{width}x{height} is too narrow for data.resize=center_crop: covering the model's size "
                 f'makes {inner[0]}x{inner[1]}, above data.max_pixels={self.max_pixels}; use data.resize="letterbox"'
             )
-        canvas = Image.new("RGB", (self.size, self.size), self.pad_colour)
+        high, wide = self.input_size
+        canvas = Image.new("RGB", (wide, high), self.pad_colour)
         canvas.paste(Image.fromarray(image).resize(inner, Image.Resampling.BILINEAR), offset)
         return np.array(canvas)
 
@@ -176,17 +185,21 @@ class Preprocess:
 
     def _placed(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """(width, height) the image is resized to and (x, y) of it on the canvas; negative: the canvas lies inside."""
+        canvas = self.input_size[1], self.input_size[0]
         match self.mode:
             case "whole":
-                return (self.size, self.size), (0, 0)
+                return canvas, (0, 0)
             case "letterbox":
-                reference, target = max(width, height), self.size
+                target = canvas
+                by_width = width * target[1] >= height * target[0]
             case "center_crop":
-                reference, target = min(width, height), max(int(self.size / self.crop_fraction + 0.5), self.size)
-        wide, high = (max((2 * side * target + reference) // (2 * reference), 1) for side in (width, height))
+                target = tuple(max(int(side / self.crop_fraction + 0.5), side) for side in canvas)
+                by_width = width * target[1] < height * target[0]
+        known, wanted = (width, target[0]) if by_width else (height, target[1])
+        wide, high = (max((2 * side * wanted + known) // (2 * known), 1) for side in (width, height))
         if self.mode == "letterbox":
-            return (wide, high), ((self.size - wide) // 2, (self.size - high) // 2)
-        return (wide, high), (-((wide - self.size) // 2), -((high - self.size) // 2))
+            return (wide, high), ((canvas[0] - wide) // 2, (canvas[1] - high) // 2)
+        return (wide, high), (-((wide - canvas[0]) // 2), -((high - canvas[1]) // 2))
 
 
 _ADAPTER = TypeAdapter(Preprocess)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Protocol, TypeVar
 
+from resnet_dist.training.skip_watch import SkipWatch
 from resnet_dist.training.source import EvaluationSource, Step, TrainingSource
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step
@@ -26,34 +27,56 @@ class Observer(Protocol):
 
 def fit(
     state: TrainState,
-    recipe: Recipe,
+    begin_epoch: Callable[[TrainState], Recipe],
     training: TrainingSource,
     validation: EvaluationSource,
     epochs: int,
     learning_rate: Callable[[int], float],
+    max_skipped_steps: int,
     observer: Observer,
 ) -> None:
-    """Train from where `state` stands until `epochs` are done. Collective: every rank calls it alike.
+    """Train from where `state` stands until `epochs` are done or early stopping ends it. Collective: every rank calls
+    it alike.
 
-    A state that still owes an epoch's validation stands behind that epoch's last step, so validation comes first.
-    `learning_rate` gives the rate of an optimizer step, counted from 0 over the whole run. An exception from
-    `observer` (a lost lease, a full disk) ends training at that step.
+    `begin_epoch` gives an epoch's recipe, once it has changed what the state trains where that changes by epoch. A
+    state that still owes an epoch's validation stands behind that epoch's last step, so validation comes first.
+    `learning_rate` gives the rate of an optimizer step, counted from 0 over the whole run, before a plateau's share.
+    An exception from `observer` (a lost lease, a full disk) ends training at that step. Raises DivergedError when more
+    than `max_skipped_steps` in a row had to be left out.
     """
-    while state.epoch < epochs:
+    watch = SkipWatch(max_skipped_steps, training.sample_ids)
+    while state.epoch < epochs and not _has_stopped(state):
+        recipe = begin_epoch(state)
         waits = _Waits(training.epoch(state.epoch, state.step_in_epoch))
         for step in waits:
-            totals = train_step(state, recipe, step, learning_rate(state.step))
+            totals = train_step(state, recipe, step, effective_rate(state, learning_rate))
             state.validation_owed = state.step_in_epoch == training.steps_per_epoch
+            watch.add(state.epoch, step.index, state.skipped_in_a_row)
             observer.step_done(state, totals, waits.take())
+        watch.look()
         metrics = validate(state, validation, recipe.group, recipe.autocast)
         state.epoch, state.step_in_epoch, state.validation_owed = state.epoch + 1, 0, False
+        state.plateau.update(metrics, state.epoch)
+        if state.stopping is not None:
+            state.stopping.update(metrics)
         observer.epoch_done(state, metrics)
+
+
+def _has_stopped(state: TrainState) -> bool:
+    """Between epochs only: one that has begun is finished, though its start would now be one too many."""
+    return state.stopping is not None and state.stopping.should_stop and state.step_in_epoch == 0
+
+
+def effective_rate(state: TrainState, learning_rate: Callable[[int], float]) -> float:
+    """The learning rate of the state's next step."""
+    return learning_rate(state.step) * state.plateau.factor
 
 
 class _TimedMicrobatches:
     """A step whose microbatches are timed as they are asked for."""
 
     def __init__(self, step: Step, waits: "_Waits") -> None:
+        self.index = step.index
         self.samples = step.samples
         self.microbatch_count = step.microbatch_count
         self.microbatches = waits.timed(step.microbatches)

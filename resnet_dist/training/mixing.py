@@ -1,7 +1,7 @@
 """Mixing of neighbouring samples: pairs (2k, 2k + 1) of the global batch, with a factor keyed by the pair.
 
-Microbatches have an even size, so a pair never spans two of them and every worker count mixes alike; the last sample
-of a microbatch of odd size stays as it is.
+Mixup blends the two whole images, CutMix exchanges a box between them. Microbatches have an even size, so a pair never
+spans two of them and every worker count mixes alike; the last sample of a microbatch of odd size stays as it is.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 _TRIES = 5
 _GAMMA_WORDS = 3 * _TRIES + 1
-MIXING_WORDS = 2 * _GAMMA_WORDS
+_BETA_WORDS = 2 * _GAMMA_WORDS
+_KIND, _CENTRE_Y, _CENTRE_X = range(_BETA_WORDS, _BETA_WORDS + 3)
+MIXING_WORDS = _BETA_WORDS + 3
 """64-bit words of randomness a pair uses."""
 
 
@@ -23,12 +25,28 @@ class Mix:
     partner: torch.Tensor
     """int64 [B] position of the partner in the microbatch; a sample without one is its own."""
     factor: torch.Tensor
-    """float32 [B] in 0..1."""
+    """float32 [B] in 0..1: the sample's own share, of its pixels or of their values, and of its label."""
+    box: torch.Tensor | None = None
+    """int64 [B, 4]: top, bottom, left, right (ends excluded) of what comes from the partner, unblended; an empty box:
+    blended by the factor. None: all are."""
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
-        """Mixed images, same shape, dtype and memory format."""
-        factor = self.factor.to(images.dtype).reshape(-1, 1, 1, 1)
-        return torch.lerp(images[self.partner], images, factor)
+        """Mixed images [B, 3, H, W], same shape, dtype and memory format; does not wait for the device."""
+        own = self.factor.to(images.dtype).reshape(-1, 1, 1, 1)
+        if self.box is not None:
+            cut, inside = _pixels(self.box, images.shape[2], images.shape[3])
+            # Weights of exactly 0 and 1 take a pixel of either image as it is.
+            own = torch.where(cut, (~inside).to(images.dtype), own)
+        return torch.lerp(images[self.partner], images, own)
+
+
+def _pixels(box: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """bool [B, 1, 1, 1]: whose box is not empty, and bool [B, 1, height, width]: which pixels are in it."""
+    top, bottom, left, right = box.reshape(-1, 4, 1, 1, 1).unbind(1)
+    rows = torch.arange(height, device=box.device).reshape(-1, 1)
+    columns = torch.arange(width, device=box.device)
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    return (top < bottom) & (left < right), inside
 
 
 def pair_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -37,22 +55,73 @@ def pair_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return first ^ ((second << np.uint64(1)) | (second >> np.uint64(63)))
 
 
+def mix_for(
+    mixup_alpha: float,
+    cutmix_alpha: float,
+    bits: NDArray[np.uint64],
+    samples: int,
+    height: int,
+    width: int,
+    device: torch.device,
+) -> Mix | None:
+    """How a microbatch of `samples` images of `height` x `width` is mixed; None with both alphas 0.
+
+    Mixup (arXiv:1710.09412) has its factor, CutMix (arXiv:1905.04899) the share that it keeps before its box is
+    clipped to the image, from Beta(alpha, alpha); with both on a pair has one of them, equally likely.
+    `bits`: uint64 [samples // 2, MIXING_WORDS], the pairs' own.
+    """
+    if not cutmix_alpha:
+        return mixup(mixup_alpha, bits, samples, device) if mixup_alpha else None
+    box = _boxes(_beta(cutmix_alpha, bits), bits, height, width)
+    # The label's share is that of the pixels, so an image cut at the border counts what is there.
+    factor = 1.0 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / (height * width)
+    if mixup_alpha:
+        cut = bits[:, _KIND] >> np.uint64(63) == 1
+        factor = np.where(cut, factor, _beta(mixup_alpha, bits))
+        box = np.where(cut[:, None], box, 0)
+    return _mix(factor, box, samples, device)
+
+
 def mixup(alpha: float, bits: NDArray[np.uint64], samples: int, device: torch.device) -> Mix:
-    """Mixup's factors from Beta(alpha, alpha). `bits`: uint64 [samples // 2, MIXING_WORDS], the pairs' own."""
+    """Mixup alone, with an alpha above 0; `bits` as in `mix_for`."""
+    return _mix(_beta(alpha, bits), None, samples, device)
+
+
+def _mix(factor: NDArray[np.float64], box: NDArray[np.int64] | None, samples: int, device: torch.device) -> Mix:
+    """From the factor [samples // 2] and the box [samples // 2, 4] of each pair, the same for both of it."""
+    paired = samples // 2 * 2
     partner = np.arange(samples) ^ 1
+    factors = np.ones(samples, dtype=np.float32)
+    factors[:paired] = np.repeat(factor, 2)
+    boxes = np.zeros((samples, 4), dtype=np.int64)
     if samples % 2:
         partner[-1] = samples - 1
-    factor = np.ones(samples)
-    factor[: samples // 2 * 2] = np.repeat(_beta(alpha, bits), 2)
+    if box is not None:
+        boxes[:paired] = np.repeat(box, 2, axis=0)
+    # Copies from pageable memory are staged before the call returns; a blocking one would wait for all earlier work.
     return Mix(
-        partner=torch.from_numpy(partner).to(device, torch.int64),
-        factor=torch.from_numpy(factor).to(device, torch.float32),
+        partner=torch.from_numpy(partner).to(device, torch.int64, non_blocking=True),
+        factor=torch.from_numpy(factors).to(device, non_blocking=True),
+        box=None if box is None else torch.from_numpy(boxes).to(device, non_blocking=True),
     )
 
 
+def _boxes(kept: NDArray[np.float64], bits: NDArray[np.uint64], height: int, width: int) -> NDArray[np.int64]:
+    """int64 [pairs, 4]: boxes of the image's shape and, before they are clipped, the share 1 - kept of its area."""
+    side = np.sqrt(1.0 - kept)
+
+    def span(size: int, word: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        length = np.rint(side * size).astype(np.int64)
+        centre = ((bits[:, word] >> np.uint64(32)) * np.uint64(size) >> np.uint64(32)).astype(np.int64)
+        first = centre - length // 2
+        return np.maximum(first, 0), np.minimum(first + length, size)
+
+    return np.stack([*span(height, _CENTRE_Y), *span(width, _CENTRE_X)], axis=1)
+
+
 def _beta(alpha: float, bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Beta(alpha, alpha) as a ratio of two gammas, each from half of the words."""
-    numbers = np.maximum((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53, 2.0**-54)
+    """Beta(alpha, alpha) as a ratio of two gammas, each from half of the first words."""
+    numbers = np.maximum((bits[:, :_BETA_WORDS] >> np.uint64(11)).astype(np.float64) * 2.0**-53, 2.0**-54)
     log_first = _log_gamma_variate(alpha, numbers[:, :_GAMMA_WORDS])
     log_second = _log_gamma_variate(alpha, numbers[:, _GAMMA_WORDS:])
     # In logarithms: with a small alpha both variates may lie below the smallest float.

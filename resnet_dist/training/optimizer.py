@@ -6,14 +6,29 @@ import torch
 from torch import nn
 
 from resnet_dist.config import OptimizerConfig
+from resnet_dist.model.freezing import stage_learning_rates
+
+RATE_SHARE = "rate_share"
+"""Key of a parameter group: its learning rate over the schedule's."""
 
 
 def build_optimizer(suffix: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that are trained; no weight decay on biases and norms (one-dimensional)."""
-    trained = [parameter for parameter in suffix.parameters() if parameter.requires_grad]
+    """SGD or AdamW over the parameters that are trained; no weight decay on biases and norms (one-dimensional).
+
+    With `config.stage_decay` below 1 each stage has groups of its own, whose rates fall towards the image.
+    """
+    named = [(name, parameter) for name, parameter in suffix.named_parameters() if parameter.requires_grad]
+    trained = [parameter for _, parameter in named]
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    names = [name for name, _ in named]
+    shares = stage_learning_rates(names, config.stage_decay) if config.stage_decay < 1.0 else dict.fromkeys(names, 1.0)
+    for name, parameter in named:
+        share = shares[name]
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        members.setdefault((share, decay), []).append(parameter)
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, RATE_SHARE: share}
+        for (share, decay), parameters in members.items()
     ]
     match config.kind:
         case "sgd":
@@ -30,6 +45,12 @@ def build_optimizer(suffix: nn.Module, config: OptimizerConfig) -> torch.optim.O
             return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
         case _:
             assert_never(config.kind)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """The schedule's rate for the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group[RATE_SHARE]
 
 
 def step_unless(optimizer: torch.optim.Optimizer, skip: torch.Tensor) -> None:

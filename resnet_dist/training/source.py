@@ -36,6 +36,11 @@ class Step(Protocol):
     """One optimizer step as a rank sees it."""
 
     @property
+    def index(self) -> int:
+        """Place in the epoch."""
+        ...
+
+    @property
     def samples(self) -> int:
         """Samples of the global batch, over all ranks."""
         ...
@@ -61,6 +66,10 @@ class TrainingSource(Protocol):
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Step]:
         """The steps of an epoch from `first_step` on: a pure function of its arguments."""
+        ...
+
+    def sample_ids(self, epoch: int, step: int) -> list[str]:
+        """Names of a step's samples, over all ranks, in their order."""
         ...
 
 

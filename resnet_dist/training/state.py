@@ -1,6 +1,6 @@
 """Everything that training changes, and how it becomes a checkpoint and comes back from one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,7 +8,10 @@ from torch import nn
 
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, Trunk
+from resnet_dist.training.early_stopping import EarlyStopping
 from resnet_dist.training.ema import Ema
+from resnet_dist.training.grad_scale import LossScale
+from resnet_dist.training.schedules import Plateau
 
 
 @dataclass
@@ -23,6 +26,11 @@ class TrainState:
     """The stages that are trained: `model`'s own modules, in training mode."""
     optimizer: torch.optim.Optimizer
     ema: Ema | None
+    scale: LossScale
+    plateau: Plateau
+    """What validation has made of the learning rate."""
+    stopping: EarlyStopping | None = None
+    """None where training does not end early."""
     step: int = 0
     """Optimizer steps done."""
     epoch: int = 0
@@ -31,6 +39,9 @@ class TrainState:
     """Steps of that epoch done."""
     validation_owed: bool = False
     """The epoch's steps are all done and its validation is not."""
+    skipped_in_a_row: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    """float32 scalar, on the device once there was a step: the last steps, which were left out because their numbers
+    were not finite."""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """What the suffix takes for images float32 [B, 3, height, width]."""
@@ -45,20 +56,38 @@ class TrainState:
 
     def training_state(self) -> dict[str, Any]:
         """CPU copies of what only training needs, as containers that `torch.load(weights_only=True)` takes."""
-        raw = {name: _copy(value) for name, value in self.suffix.named_parameters() if value.requires_grad}
-        return {"raw_weights": raw, "optimizer": _on_cpu(self.optimizer.state_dict())}
+        trained = {name: value for name, value in self.suffix.named_parameters() if value.requires_grad}
+        moments = {name: _on_cpu(self.optimizer.state.get(value, {})) for name, value in trained.items()}
+        return {
+            "raw_weights": {name: _copy(value) for name, value in trained.items()},
+            "optimizer": {"state": moments},
+            "scale": self.scale.to_json(),
+            "skipped_in_a_row": int(self.skipped_in_a_row),
+        }
 
     def restore(self, training_state: dict[str, Any]) -> None:
         """Take a checkpoint's training state, once the model was built with its judged weights.
 
         The EMA's averages, copied from those when it was made, are the judged weights: they are not stored twice.
+        Parameters that began to be trained since are left as they are.
         """
-        raw = training_state["raw_weights"]
+        raw, moments = training_state["raw_weights"], training_state["optimizer"]["state"]
         with torch.no_grad():
             for name, parameter in self.suffix.named_parameters():
-                if parameter.requires_grad:
+                if parameter.requires_grad and name in raw:
                     parameter.copy_(raw[name])
-        self.optimizer.load_state_dict(training_state["optimizer"])
+        self.take_moments(moments)
+        self.scale.restore(training_state["scale"])
+        self.skipped_in_a_row = torch.tensor(float(training_state["skipped_in_a_row"]))
+
+    def take_moments(self, moments: dict[str, dict[str, Any]]) -> None:
+        """Continue the optimizer with what it knew of parameters, by their names."""
+        for name, parameter in self.suffix.named_parameters():
+            if parameter.requires_grad and moments.get(name):
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device) if isinstance(value, torch.Tensor) else value
+                    for key, value in moments[name].items()
+                }
 
 
 def _copies(model: nn.Module) -> dict[str, torch.Tensor]:

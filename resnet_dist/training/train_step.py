@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.dropout import keep_mask, words_needed
 from resnet_dist.training.group import Group
-from resnet_dist.training.losses import loss_sum
-from resnet_dist.training.mixing import MIXING_WORDS, Mix, mixup, pair_keys
-from resnet_dist.training.optimizer import step_unless
+from resnet_dist.training.losses import Loss
+from resnet_dist.training.mixing import MIXING_WORDS, Mix, mix_for, pair_keys
+from resnet_dist.training.optimizer import set_rate, step_unless
+from resnet_dist.training.precision import autocast
 from resnet_dist.training.reduction import Reduction
 from resnet_dist.training.source import Microbatch, Step
 from resnet_dist.training.state import TrainState
@@ -37,11 +38,12 @@ class Recipe:
     statistics: RunningStatistics
     draw: Draw
     dropout: float
-    label_smoothing: float
+    loss: Loss
     mixup_alpha: float
+    cutmix_alpha: float
     clip_norm: float | None
-    autocast: bool
-    """bf16 autocast."""
+    autocast: torch.dtype | None
+    """bfloat16 or float16 for autocast, None for float32 throughout."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,20 @@ def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: flo
     """
     group, reduction = recipe.group, recipe.reduction
     owned = group.owned(step.microbatch_count)
+    loss_scale = state.scale.scale(torch.ones((), device=next(state.suffix.parameters()).device))
     records: list[torch.Tensor] = []
     with recipe.statistics.of_microbatches():
         for position, microbatch in enumerate(step.microbatches):
             with reduction.microbatch(last=position == owned - 1):
                 loss, correct = _forward(state, recipe, microbatch)
-                (loss * (reduction.weight / step.samples)).backward()  # pyright: ignore[reportUnknownMemberType]
-            reduction.collect()
+                share = loss * (reduction.weight / step.samples)
+                state.scale.scale(share).backward()  # pyright: ignore[reportUnknownMemberType]
+            reduction.collect(loss_scale)
             records.append(_record(microbatch, loss, correct, recipe.statistics))
         if not owned:
             reduction.idle()
     reduction.finish()
+    state.scale.unscale(state.optimizer)
     sums, statistics = _in_global_order(group, records, step, recipe.statistics.width, state)
 
     parameters = [parameter for parameter in state.suffix.parameters() if parameter.grad is not None]
@@ -105,14 +110,17 @@ def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: flo
     skip = ~(torch.isfinite(norm) & torch.isfinite(sums[0]))
     if recipe.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, recipe.clip_norm, norm)
-    for parameter_group in state.optimizer.param_groups:
-        parameter_group["lr"] = learning_rate
+    set_rate(state.optimizer, learning_rate)
     step_unless(state.optimizer, skip)
+    state.scale.update()
     for parameter in parameters:
         parameter.grad = None
     recipe.statistics.update(statistics, skip)
     if state.ema is not None:
         state.ema.update(state.step, skip)
+    # An overflow is how a loss scale finds its height; one at a scale of 1 is as bad as a loss that is not finite.
+    poisoned = (skip & (~torch.isfinite(sums[0]) | (loss_scale <= 1.0))).float()
+    state.skipped_in_a_row = (state.skipped_in_a_row.to(poisoned.device) + 1.0) * poisoned
     state.step += 1
     state.step_in_epoch += 1
     return StepTotals(
@@ -129,17 +137,19 @@ def _forward(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> tuple
     images, mix, keep = microbatch.images, _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
     if mix is not None:
         images = mix.images(images)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
+    with autocast(images.device, recipe.autocast):
         logits = recipe.reduction.module(state.features(images), keep)
-    loss = loss_sum(logits, microbatch.labels, mix, recipe.label_smoothing)
+    loss = recipe.loss(logits, microbatch.labels, mix)
     return loss, (logits.detach().argmax(1) == microbatch.labels).sum()
 
 
 def _mix(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> Mix | None:
-    if not recipe.mixup_alpha:
+    if not recipe.mixup_alpha and not recipe.cutmix_alpha:
         return None
     bits = recipe.draw("mixing", state.epoch, pair_keys(microbatch.keys), MIXING_WORDS)
-    return mixup(recipe.mixup_alpha, bits, len(microbatch.keys), microbatch.images.device)
+    samples, images = len(microbatch.keys), microbatch.images
+    height, width = images.shape[2:]
+    return mix_for(recipe.mixup_alpha, recipe.cutmix_alpha, bits, samples, height, width, images.device)
 
 
 def _keep(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> torch.Tensor | None:

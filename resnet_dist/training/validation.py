@@ -1,33 +1,43 @@
 """Judging during training: the validation split through the same source and the model as it is being trained."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
+from resnet_dist.errors import RunError
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 from resnet_dist.training.group import Group
+from resnet_dist.training.microbatch_size import is_out_of_memory
+from resnet_dist.training.precision import autocast
 from resnet_dist.training.source import EvaluationSource
 from resnet_dist.training.state import TrainState
 
 
-def validate(state: TrainState, source: EvaluationSource, group: Group, autocast: bool) -> dict[str, float]:
+def validate(state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None) -> dict[str, float]:
     """val/top1, val/macro_f1, val/balanced_accuracy, val/loss of the weights to be judged. Collective.
 
     Batches are fixed by their place in the split and the ranks' answers put in the split's order, so the numbers do
-    not depend on the worker count.
+    not depend on the worker count. Raises RunError where a batch does not fit into memory.
     """
-    if state.ema is None:
-        return _validate(state, source, group, autocast)
-    with state.ema.applied():
-        return _validate(state, source, group, autocast)
+    try:
+        with nullcontext() if state.ema is None else state.ema.applied():
+            return _validate(state, source, group, dtype)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise RunError(
+                "out of memory while the validation split was judged; lower evaluation.batch_size"
+            ) from error
+        raise
 
 
 @torch.no_grad()
-def _validate(state: TrainState, source: EvaluationSource, group: Group, autocast: bool) -> dict[str, float]:
+def _validate(state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None) -> dict[str, float]:
     device = next(state.suffix.parameters()).device
     answers = [torch.empty((0, 4), dtype=torch.float64, device=device)]
     state.suffix.eval()
     for batch in source.batches():
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+        with autocast(device, dtype):
             logits = state.suffix(state.features(batch.images), None)
         losses = torch.nn.functional.cross_entropy(logits.double(), batch.labels, reduction="none")
         rows = torch.from_numpy(batch.rows).to(device)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from cluster.lease import read_history
 from cluster.ray_session import ray_session
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import check, merged
+from ray_jobs.outcome import TrainOutcome
 from ray_jobs.run_directory import RunDirectory
+from ray_jobs.train import run_train
 from resnet_dist.checkpoint import load
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
@@ -55,9 +58,32 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 JobMaker = Callable[..., JobConfig]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run that is done."""
+
+    job: JobConfig
+    outcome: TrainOutcome
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    shared_ray: None,  # noqa: ARG001 - one Ray for all
+    tmp_path_factory: pytest.TempPathFactory,
+    digits_folder: Path,
+) -> Trained:
+    """The plain tiny job trained by one worker, which is what any number of workers must learn to the bit."""
+    job = _maker(tmp_path_factory.mktemp("undisturbed"), digits_folder)("undisturbed")
+    return Trained(job, run_train(job))
+
+
 @pytest.fixture
 def make_job(tmp_path: Path, digits_folder: Path) -> JobMaker:
     """A tiny job by name, worker count and overrides; each worker has one thread, as bitwise claims need."""
+    return _maker(tmp_path, digits_folder)
+
+
+def _maker(tmp_path: Path, digits_folder: Path) -> JobMaker:
 
     def make(name: str, workers: int = 1, overrides: dict[str, Any] | None = None) -> JobConfig:
         tree = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from cluster.errors import RunHeldError
 from cluster.lease import take
@@ -66,7 +67,7 @@ def listening_on(processes: list[psutil.Process]) -> set[str]:
 
 @pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_worker_costs_nothing_but_time(
-    make_job: MakeJob, assert_same: Callable[..., None], workers: int
+    make_job: MakeJob, assert_same: Callable[..., None], undisturbed: Any, workers: int
 ) -> None:
     kill_at = random.randint(1, 5)
     print(f"kill at step {kill_at}")
@@ -81,9 +82,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     random.choice(victims).kill()
     thread.join()
     assert outcome
-    undisturbed = make_job(f"undisturbed-{workers}", workers)
-    run_train(undisturbed)
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed.job)
 
 
 @pytest.mark.slow
@@ -93,18 +92,43 @@ def test_overlapped_reduction_resumes_to_the_bit_at_three_workers(
     overlapped = {"training": {"reduction": "overlapped"}}
     undisturbed = make_job("overlapped", 3, overlapped)
     run_train(undisturbed)
-    halves = make_job("halves", 3, {"training": {"reduction": "overlapped", "epochs": 1}, "schedule": {"epochs": 2}})
-    run_train(halves)
-    both = make_job("halves", 3, {"training": {"reduction": "overlapped", "epochs": 2}, "schedule": {"epochs": 2}})
+    both = make_job("halves", 3, overlapped)
+    run_train(both)
+    # As if it had been killed after the first epoch.
+    store = Store.open(both.storage.root).child("runs/halves/checkpoints")
+    store.delete("step-00000006")
+    assert store.list("") == ["step-00000003"]
     run_train(both)
     assert_same(both, undisturbed)
+
+
+def test_what_changes_by_epoch_resumes_to_the_bit(make_job: MakeJob, learnt: Callable[..., Any]) -> None:
+    options = {
+        "freezing": {"preset": "gradual"},
+        "schedule": {"kind": "plateau", "plateau_patience": 0, "plateau_min_delta": 10.0},
+        "training": {"epochs": 3, "ema_decay": 0.9, "precision": "fp16", "early_stopping": True, "mixup_alpha": 0.4},
+    }
+    job = make_job("by-epoch", 2, options)
+    first = run_train(job)
+    undisturbed = learnt(job)
+    store = Store.open(job.storage.root).child("runs/by-epoch/checkpoints")
+    newest = "step-00000009"
+    progress = store.read(f"{newest}/progress.json")
+    assert b'"factor": 0.09' in progress  # the plateau has acted twice
+    # As if it had been killed after the second epoch.
+    store.delete(newest)
+    assert run_train(job).metrics == first.metrics
+    assert store.read(f"{newest}/progress.json") == progress
+    resumed = learnt(job)
+    assert resumed.keys() == undisturbed.keys()
+    assert all(torch.equal(value, undisturbed[name]) for name, value in resumed.items())
 
 
 @pytest.mark.parametrize(
     "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
 def test_a_killed_driver_costs_nothing_but_time(
-    make_job: MakeJob, assert_same: Callable[..., None], tmp_path: Path, workers: int
+    make_job: MakeJob, assert_same: Callable[..., None], undisturbed: Any, tmp_path: Path, workers: int
 ) -> None:
     kill_at = random.randint(1, 5)
     print(f"kill at step {kill_at}")
@@ -114,9 +138,7 @@ def test_a_killed_driver_costs_nothing_but_time(
     driver.kill()
     driver.wait()
     run_train(job)
-    undisturbed = make_job(f"undisturbed-{workers}", workers)
-    run_train(undisturbed)
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed.job)
 
 
 def test_ctrl_c_stops_at_once_and_the_next_start_resumes(make_job: MakeJob, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,27 +23,26 @@ pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 def test_one_two_and_three_workers_learn_the_same_to_the_bit(
-    make_job: Callable[..., JobConfig], assert_same: Callable[..., None]
+    make_job: Callable[..., JobConfig], assert_same: Callable[..., None], undisturbed: Any
 ) -> None:
-    jobs = [make_job(f"workers-{workers}", workers) for workers in (1, 2, 3)]
-    outcomes = [run_train(job) for job in jobs]
-    assert_same(jobs[0], jobs[1])
-    assert_same(jobs[0], jobs[2])
-    assert outcomes[0].metrics == outcomes[1].metrics == outcomes[2].metrics
+    for workers in (2, 3):
+        job = make_job(f"workers-{workers}", workers)
+        assert run_train(job).metrics == undisturbed.outcome.metrics
+        assert_same(job, undisturbed.job)
 
     # What they learnt is judged alike by any number of workers, sample by sample.
     tables = []
     results = []
     for workers in (1, 2, 3):
-        where = {"storage": {"root": jobs[0].storage.root}, "evaluation": {"batch_size": 3}}
+        where = {"storage": {"root": undisturbed.job.storage.root}, "evaluation": {"batch_size": 3}}
         where |= {"cluster": {"num_workers": workers, "cpus_per_worker": 1, "local_cpus": 4}}
-        outcome = run_evaluate("workers-1", None, "last", where)
+        outcome = run_evaluate("undisturbed", None, "last", where)
         results.append(outcome.result)
         tables.append(pq.read_table(Path(outcome.run) / "evaluation" / "val.predictions.parquet"))
     assert results[0] == results[1] == results[2]
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
-    stored = json.loads((Path(jobs[0].storage.root) / "runs/workers-1/evaluation/val.json").read_text())
+    stored = json.loads((Path(undisturbed.job.storage.root) / "runs/undisturbed/evaluation/val.json").read_text())
     assert stored["metrics"] == results[0].metrics
     assert stored["samples"] == tables[0].num_rows == 11
 

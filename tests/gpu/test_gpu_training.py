@@ -1,25 +1,19 @@
 """The real step on a GPU: near the CPU's, the same twice to the bit, and resumed as if undisturbed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from data_pipeline.batches import Microbatch, Step
-from data_pipeline.randomness import Purpose, draw
 from data_pipeline.synthetic_source import synthetic_images
-from resnet_dist.config import OptimizerConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
-from resnet_dist.training.batch_norm import RunningStatistics
-from resnet_dist.training.ema import Ema
-from resnet_dist.training.group import Group
-from resnet_dist.training.optimizer import build_optimizer
-from resnet_dist.training.reduction import build_reduction
+from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step
 
@@ -28,43 +22,23 @@ pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
 CLASSES, SIZE, MICROBATCH, MICROBATCHES = 5, 64, 8, 2
 RATE = 0.001
-PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 ALL_OPTIONS = {"dropout": 0.2, "label_smoothing": 0.1, "mixup_alpha": 0.2, "clip_norm": 1.0}
 
 
-def keyed_draw(purpose: str, epoch: int, keys: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
-    return draw(0, PURPOSES[purpose], epoch, keys, count)
+MakeState = Callable[..., tuple[TrainState, Recipe]]
 
 
-def make_state(
-    device: torch.device,
-    freeze_depth: int = 0,
-    optimizer: str = "sgd",
-    reduction: Literal["exact", "overlapped"] = "exact",
-    weights: dict[str, torch.Tensor] | None = None,
-    **options: Any,
-) -> tuple[TrainState, Recipe]:
-    model = build_model("resnet18", CLASSES, 0.0, seed=0)
-    if weights is not None:
-        model.load_state_dict(weights)
-    model.to(device=device, memory_format=torch.channels_last)
-    trunk, suffix = split(model, freeze_depth)
-    suffix.train()
-    built = build_optimizer(suffix, OptimizerConfig(kind=optimizer))  # type: ignore[arg-type]
-    state = TrainState(model, trunk, suffix, built, Ema(suffix, 0.9))
-    idle = torch.zeros((2, 3, SIZE, SIZE), device=device).to(memory_format=torch.channels_last)
-    recipe = Recipe(
-        group=Group(),
-        reduction=build_reduction(reduction, suffix, Group(), state.features(idle)),
-        statistics=RunningStatistics(suffix),
-        draw=keyed_draw,
-        dropout=0.0,
-        label_smoothing=0.0,
-        mixup_alpha=0.0,
-        clip_norm=None,
-        autocast=False,
-    )
-    return state, replace(recipe, **options)
+@pytest.fixture
+def make_state(make_setup: Callable[..., Setup]) -> MakeState:
+    """A state at the start and its recipe."""
+
+    def make(device: torch.device, **options: Any) -> tuple[TrainState, Recipe]:
+        defaults = {"ema_decay": 0.9, "size": SIZE, "class_counts": (10,) * CLASSES, "learning_rate": 0.01}
+        setup = make_setup(device=device, **defaults | options)
+        state = setup.state_at(0)
+        return state, setup.begin_epoch(state)
+
+    return make
 
 
 def step_of(number: int, device: torch.device) -> Step:
@@ -74,7 +48,7 @@ def step_of(number: int, device: torch.device) -> Step:
         first = (number * MICROBATCHES + index) * MICROBATCH
         keys = np.arange(first, first + MICROBATCH, dtype=np.uint64)
         labels = (keys % CLASSES).astype(np.int64)
-        images = torch.from_numpy(synthetic_images(keys, labels, SIZE)).permute(0, 3, 1, 2)
+        images = torch.from_numpy(synthetic_images(keys, labels, (SIZE, SIZE))).permute(0, 3, 1, 2)
         images = images.contiguous(memory_format=torch.channels_last).to(device)
         microbatches.append(Microbatch(index, images, torch.from_numpy(labels).to(device), keys))
     return Step(number, MICROBATCHES * MICROBATCH, MICROBATCHES, iter(microbatches))
@@ -102,13 +76,15 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 @pytest.mark.parametrize("options", [{}, ALL_OPTIONS], ids=["plain", "all options"])
 @pytest.mark.parametrize("freeze_depth", [0, 3, 5])
-def test_a_step_is_the_cpus(gpu: torch.device, freeze_depth: int, options: dict[str, float]) -> None:
+def test_a_step_is_the_cpus(
+    make_state: MakeState, gpu: torch.device, freeze_depth: int, options: dict[str, float]
+) -> None:
     """Tensors move as on the CPU, to a twentieth of the tensor's largest move. Rounding alone makes 0.016 of it,
     between fp32 and float64 on the CPU: BatchNorm over few numbers amplifies it, and a ReLU turns over."""
     first = {name: value.clone() for name, value in build_model("resnet18", CLASSES, 0.0, seed=0).state_dict().items()}
     metrics, moved = [], []
     for device in (CPU, gpu):
-        state, recipe = make_state(device, freeze_depth, **options)
+        state, recipe = make_state(device, freeze_depth=freeze_depth, **options)
         (totals,) = train(state, recipe, 1)
         metrics.append(totals.metrics())
         moved.append({name: value.cpu() - first[name] for name, value in state.model.state_dict().items()})
@@ -122,20 +98,22 @@ def test_a_step_is_the_cpus(gpu: torch.device, freeze_depth: int, options: dict[
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_losses_of_some_steps_are_the_cpus(gpu: torch.device, optimizer: str) -> None:
+def test_losses_of_some_steps_are_the_cpus(make_state: MakeState, gpu: torch.device, optimizer: str) -> None:
     losses = []
     for device in (CPU, gpu):
-        state, recipe = make_state(device, optimizer=optimizer)
+        state, recipe = make_state(device, kind=optimizer)
         losses.append([totals.metrics()["train/loss"] for totals in train(state, recipe, 4)])
     assert losses[1] == pytest.approx(losses[0], rel=2e-2)
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-4)
 
 
 @pytest.mark.parametrize("freeze_depth", [0, 3])
-def test_bf16_autocast_is_near_fp32_and_keeps_fp32_weights(gpu: torch.device, freeze_depth: int) -> None:
+def test_bf16_autocast_is_near_fp32_and_keeps_fp32_weights(
+    make_state: MakeState, gpu: torch.device, freeze_depth: int
+) -> None:
     found = []
-    for autocast in (False, True):
-        state, recipe = make_state(gpu, freeze_depth, autocast=autocast)
+    for precision in ("fp32", "bf16"):
+        state, recipe = make_state(gpu, freeze_depth=freeze_depth, precision=precision)
         (totals,) = train(state, recipe, 1)
         found.append(totals.metrics())
         assert all(value.dtype == torch.float32 for value in state.model.parameters())
@@ -147,13 +125,13 @@ def test_bf16_autocast_is_near_fp32_and_keeps_fp32_weights(gpu: torch.device, fr
 
 
 @pytest.mark.parametrize("reduction", ["exact", "overlapped"])
-@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_repeats_itself_to_the_bit(
-    gpu: torch.device, reduction: Literal["exact", "overlapped"], autocast: bool
+    make_state: MakeState, gpu: torch.device, reduction: Literal["exact", "overlapped"], precision: str
 ) -> None:
     found = []
     for _ in range(2):
-        state, recipe = make_state(gpu, reduction=reduction, autocast=autocast, **ALL_OPTIONS)
+        state, recipe = make_state(gpu, reduction=reduction, precision=precision, **ALL_OPTIONS)
         train(state, recipe, 3)
         found.append(everything(state))
     assert_same(found[1], found[0])
@@ -163,15 +141,21 @@ def test_training_repeats_itself_to_the_bit(
 @pytest.mark.parametrize("freeze_depth", [0, 3])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_resumed_is_undisturbed_to_the_bit(
-    gpu: torch.device, reduction: Literal["exact", "overlapped"], freeze_depth: int, optimizer: str
+    make_state: MakeState,
+    gpu: torch.device,
+    reduction: Literal["exact", "overlapped"],
+    freeze_depth: int,
+    optimizer: str,
 ) -> None:
-    undisturbed, recipe = make_state(gpu, freeze_depth, optimizer, reduction, **ALL_OPTIONS)
+    undisturbed, recipe = make_state(gpu, freeze_depth=freeze_depth, kind=optimizer, reduction=reduction, **ALL_OPTIONS)
     train(undisturbed, recipe, 2)
     weights, training_state, step = undisturbed.judged_weights(), undisturbed.training_state(), undisturbed.step
     stopped = everything(undisturbed)
     train(undisturbed, recipe, 2)
 
-    resumed, recipe = make_state(gpu, freeze_depth, optimizer, reduction, weights, **ALL_OPTIONS)
+    resumed, recipe = make_state(
+        gpu, freeze_depth=freeze_depth, kind=optimizer, reduction=reduction, weights=weights, **ALL_OPTIONS
+    )
     resumed.restore(training_state)
     resumed.step = step
     assert_same(everything(resumed), stopped)
@@ -180,7 +164,7 @@ def test_resumed_is_undisturbed_to_the_bit(
 
 
 @pytest.mark.parametrize("where", ["first", "last"])
-def test_a_step_that_is_not_finite_changes_nothing(gpu: torch.device, where: str) -> None:
+def test_a_step_that_is_not_finite_changes_nothing(make_state: MakeState, gpu: torch.device, where: str) -> None:
     state, recipe = make_state(gpu)
     train(state, recipe, 1)
     before = everything(state)

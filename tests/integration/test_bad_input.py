@@ -51,6 +51,39 @@ def test_usage(train: Callable[..., tuple[int, str]], folder: Path) -> None:
     assert "does not divide" in text
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--schedule.epochs", "12"], "schedule.epochs=12 is longer than training.epochs=10"),
+        (["--freezing.layer2", "frozen"], "freezing.layer2=frozen behind a stage that is trainable"),
+        (["--freezing.layer1", "frozen", "--freezing.stem", "bn_frozen"], "freezing.layer1=frozen behind a stage"),
+        (["--freezing.preset", "gradual", "--freezing.stem", "frozen"], "freezing.preset=gradual"),
+        (["--freezing.preset", "layered", "--freezing.freeze-depth", "2"], "contradict each other"),
+        (["--schedule.plateau-monitor", "val/recall"], "val/balanced_accuracy"),
+        (["--training.early-stopping-monitor", "train/loss"], "val/balanced_accuracy"),
+        (["--training.loss", "focal", "--training.label-smoothing", "0.1"], "focal loss weighs"),
+        (["--schedule.kind", "cosine_then_plateau"], "leaves none of training.epochs=10 for the plateau"),
+        (
+            ["--freezing.preset", "linear_probe_then_finetune", "--freezing.probe-epochs", "10"],
+            "freezing.probe_epochs=10 leaves none",
+        ),
+        (
+            ["--data.sampling", "balanced", "--training.class-weights", "balanced"],
+            "data.sampling=balanced and training.class_weights=balanced",
+        ),
+        (["--data.folds", "2", "--schedule.epochs", "12"], "schedule.epochs=12 is longer"),
+        (["--data.fold", "1"], "data.folds"),
+        (["--augmentation.quarter-turns", "--data.image-width", "96"], "quarter_turns"),
+    ],
+    ids=lambda value: value[0].removeprefix("--") if isinstance(value, list) else "",
+)
+def test_contradictions(train: Callable[..., tuple[int, str]], folder: Path, flags: list[str], said: str) -> None:
+    code, text = train("--data.root", str(folder), *flags)
+    assert code == 2
+    assert said in text
+    assert "Traceback" not in text
+
+
 def test_data(train: Callable[..., tuple[int, str]], folder: Path, image_files: Any) -> None:
     code, text = train("--data.root", str(folder / "nowhere"))
     assert code == 3

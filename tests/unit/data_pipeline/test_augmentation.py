@@ -238,3 +238,50 @@ def test_colour_factors_are_uniform_and_independent():
     assert np.abs(np.corrcoef(colour.T) - np.eye(3)).max() < 4 / np.sqrt(count)
     untouched = training_views(DataConfig(), AugmentationConfig(), 9, 0, keys_of(10), sizes[:10])
     assert (untouched.colour == 1.0).all()
+
+
+# Inputs that are not square
+
+INPUT = st.integers(16, 400)
+
+
+@given(SEEDS, SIZES, WINDOWS, INPUT, INPUT)
+def test_views_have_the_inputs_shape_and_lie_within(seed, sizes, window, height, width):
+    data = DataConfig(image_size=height, image_width=width)
+    augmentation = AugmentationConfig(window=window, erase=1.0)
+    views = training_views(data, augmentation, seed, 0, keys_of(len(sizes)), sizes)
+    assert (views.canvas == [width, height]).all()
+    assert (views.erase[:, :2] >= 0).all()
+    assert (views.erase[:, :2] + views.erase[:, 2:] <= [width, height]).all()
+    assert (views.offset >= 0).all()
+    assert (views.offset + views.inner <= [width, height]).all()
+    if window == "letterbox":
+        assert (views.inner == [width, height]).any(axis=1).all()
+    else:
+        assert (views.inner == [width, height]).all()
+
+
+@given(SIZES, INPUT, INPUT, st.floats(0.1, 1.0))
+def test_centre_crops_are_covered_by_their_image(sizes, height, width, fraction):
+    data = DataConfig(image_size=height, image_width=width, resize="center_crop", crop_fraction=fraction)
+    views = evaluation_views(data, sizes)
+    target = [max(int(side / fraction + 0.5), side) for side in (width, height)]
+    assert (views.canvas == [width, height]).all()
+    assert (views.inner >= target).all()
+    assert (views.inner == target).any(axis=1).all()
+    assert (views.offset <= 0).all()
+    assert (views.offset + views.inner >= [width, height]).all()
+
+
+@given(SEEDS, SIZES, WINDOWS, st.sampled_from(["whole", "letterbox", "center_crop"]), INPUT)
+def test_a_width_that_is_the_height_changes_nothing(seed, sizes, window, resize, side):
+    plain, said = (
+        DataConfig(image_size=side, resize=resize),
+        DataConfig(image_size=side, image_width=side, resize=resize),
+    )
+    augmentation, keys = AugmentationConfig(**EVERYTHING, window=window), keys_of(len(sizes))
+    assert same(
+        training_views(plain, augmentation, seed, 1, keys, sizes),
+        training_views(said, augmentation, seed, 1, keys, sizes),
+    )
+    assert same(evaluation_views(plain, sizes), evaluation_views(said, sizes))

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.order import epoch_order
 
 CPU = torch.device("cpu")
 
@@ -93,3 +95,64 @@ def test_without_dali_the_message_names_the_remedy_and_the_reference_works():
     assert 'data.source="dali"' in done.stdout
     assert "resnet-dist[train]" in done.stdout
     assert 'data.source="reference"' in done.stdout
+
+
+# Balanced sampling
+
+
+def visited(samples, decode, world_size=1, first_step=0, epoch=2, **settings):
+    """(step, index) -> keys and labels of each microbatch, over all ranks."""
+    data = DataConfig(source="synthetic", image_size=16, **settings)
+    found = {}
+    for rank in range(world_size):
+        source = training_source(data, AugmentationConfig(), 5, samples, 8, 4, rank, world_size, CPU, 1, decode)
+        with source:
+            for step in source.epoch(epoch, first_step):
+                found |= {(step.index, m.index): (m.keys.tolist(), m.labels.tolist()) for m in step.microbatches}
+    return found
+
+
+@pytest.fixture
+def uneven(small_photos):
+    """21 images of three classes: 15, 4 and 2."""
+    return replace(small_photos, labels=np.repeat(np.arange(3), [15, 4, 2]))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_balanced_epochs_are_the_same_at_any_worker_count_and_restart(uneven, decode, world_size):
+    whole = visited(uneven, decode, sampling="balanced")
+    for first_step in range(4):
+        expected = {place: held for place, held in whole.items() if place[0] >= first_step}
+        assert visited(uneven, decode, world_size, first_step, sampling="balanced") == expected
+
+
+def test_balanced_epochs_visit_each_class_as_often_and_tell_repeats_apart(uneven, decode):
+    held = visited(uneven, decode, sampling="balanced").values()
+    keys, labels = ([each for part in held for each in part[column]] for column in (0, 1))
+    assert np.bincount(labels).tolist() == [7, 7, 7]
+    assert len(set(keys)) == 21
+    own = set(uneven.keys.tolist())
+    assert [sum(key in own for key, label in zip(keys, labels, strict=True) if label == c) for c in range(3)] == [
+        7,
+        4,
+        2,
+    ]
+    assert visited(uneven, decode, sampling="balanced", epoch=3) != visited(uneven, decode, sampling="balanced")
+
+
+@pytest.mark.parametrize("backend", ["dali", "reference"])
+def test_a_repeated_sample_is_seen_in_another_view(uneven, decode, backend):
+    data = DataConfig(source=backend, image_size=16, sampling="balanced")
+    with train(data, uneven, decode) as source:
+        held = [
+            (label, image.numpy().tobytes())
+            for step in source.epoch(0)
+            for m in step.microbatches
+            for label, image in zip(m.labels.tolist(), m.images, strict=True)
+        ]
+    assert len(set(held)) == len(held) == 21
+
+
+def test_without_balance_every_key_is_a_samples_own(uneven, decode):
+    keys = [key for held, _ in visited(uneven, decode).values() for key in held]
+    assert keys == uneven.keys[epoch_order(5, 2, uneven.keys)].tolist()

@@ -2,6 +2,7 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from data_pipeline.dali_source import DaliRenderer
 from data_pipeline.errors import DataError
 from data_pipeline.reference_source import apply_view, read_file
 from data_pipeline.sources import Request
+from resnet_dist.runtime.preprocess import decode_rgb
 
 CPU = torch.device("cpu")
 IMAGENET_SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "imagenet-sample"
@@ -112,6 +114,56 @@ def test_training_views_are_the_references(photographs, decode, assert_close, na
 def test_evaluation_views_are_the_references(photographs, decode, assert_close, resize, size):
     data = DataConfig(image_size=size, resize=resize, crop_fraction=0.8)
     assert_close(judged(data, photographs, decode), judged(by_reference(data), photographs, decode), data)
+
+
+@pytest.mark.parametrize("window", ["random_resized_crop", "whole", "letterbox"])
+def test_training_views_that_are_not_square_are_the_references(photographs, decode, assert_close, window):
+    data = DataConfig(image_size=96, image_width=160)
+    augmentation = EVERYTHING.model_copy(update={"quarter_turns": False, "window": window})
+    with (
+        train(data, photographs, decode, augmentation) as source,
+        train(by_reference(data), photographs, decode, augmentation) as reference,
+    ):
+        images, expected = all_images(source)[0], all_images(reference)[0]
+    assert images.shape[2:] == (96, 160)
+    assert_close(images, expected, data)
+
+
+@pytest.mark.parametrize("resize", ["whole", "letterbox", "center_crop"])
+@pytest.mark.parametrize("size", [(96, 160), (160, 96)])
+def test_evaluation_views_that_are_not_square_are_the_references(photographs, decode, assert_close, resize, size):
+    data = DataConfig(image_size=size[0], image_width=size[1], resize=resize, crop_fraction=0.8)
+    images = judged(data, photographs, decode)
+    assert images.shape[2:] == size
+    assert_close(images, judged(by_reference(data), photographs, decode), data)
+
+
+@pytest.mark.parametrize("bit_depth", [12, 16])
+@pytest.mark.parametrize("kind", ["grey PNG", "deep grey PNG", "deep grey TIFF", "deep RGB PNG", "deep RGB TIFF"])
+def test_grey_and_deep_sets_train_alike(samples_in, image_files, tmp_path, assert_close, kind, bit_depth):
+    files = {}
+    for n in range(12):
+        photo = image_files.photo(70 + n, 90 - 3 * n, seed=n)
+        deep = photo.astype(np.uint16) * np.uint16(2 ** (bit_depth - 8)) + np.uint16(n)
+        files[b"%02d" % n] = {
+            "grey PNG": lambda photo=photo: image_files.encode(photo, "PNG", "L"),
+            "deep grey PNG": lambda deep=deep: image_files.png(deep[:, :, :1], 16, 0),
+            "deep grey TIFF": lambda deep=deep: image_files.encode(deep[:, :, 0], "TIFF"),
+            "deep RGB PNG": lambda deep=deep: image_files.png(deep, 16, 2),
+            "deep RGB TIFF": lambda deep=deep: image_files.tiff16(deep),
+        }[kind]()
+    samples = samples_in(tmp_path, files)
+    assert samples.plain.all() == (kind == "grey PNG"), "DALI would not know the depth"
+    decode = partial(decode_rgb, bit_depth=bit_depth, max_pixels=10**7)
+    data = DataConfig(image_size=64, bit_depth=bit_depth)
+    with train(data, samples, decode) as source, train(by_reference(data), samples, decode) as reference:
+        images, expected = all_images(source)[0], all_images(reference)[0]
+    assert_close(images, expected, data)
+    shown = judged(data.model_copy(update={"image_size": 32}), samples, decode)
+    assert shown.std() > 0.3, "the scale of the depth was lost"
+    if "grey" in kind:
+        levels = shown * torch.tensor(data.std).reshape(1, 3, 1, 1) + torch.tensor(data.mean).reshape(1, 3, 1, 1)
+        assert (levels - levels[:, :1]).abs().max() < 1e-5
 
 
 @pytest.mark.skipif(not IMAGENET_SAMPLE.is_dir(), reason="the sample of ImageNet is not here")

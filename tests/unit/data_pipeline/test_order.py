@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_pipeline.order import EpochCut, block_order, epoch_order, of_rank
+from data_pipeline.order import EpochCut, balanced_order, block_order, epoch_order, occurrence_keys, of_rank
 
 SIZES = st.tuples(st.integers(1, 8), st.integers(1, 4)).map(lambda pair: (2 * pair[0] * pair[1], 2 * pair[0]))
 KEYS = st.lists(st.integers(0, 2**64 - 1), max_size=60, unique=True).map(lambda keys: np.array(keys, dtype=np.uint64))
@@ -144,3 +144,74 @@ def test_block_order_shuffles_blocks_and_rows():
     assert len({row // 64 for row in order[:256].tolist()}) == 4
     assert np.abs(np.diff(order[:256])).max() > 64  # rows of different blocks mix
     assert not np.array_equal(order, block_order(5, 1, keys, 64, 4))
+
+
+# Balanced sampling
+
+LABELLED = st.lists(
+    st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 5)), max_size=60, unique_by=lambda pair: pair[0]
+)
+
+
+def columns(pairs):
+    keys = np.array([key for key, _ in pairs], dtype=np.uint64)
+    return keys, np.array([label for _, label in pairs], dtype=np.int64)
+
+
+@given(SEEDS, st.integers(0, 1000), LABELLED)
+def test_a_balanced_epoch_has_as_much_of_each_class_and_repeats_none_before_all_were_seen(seed, epoch, pairs):
+    keys, labels = columns(pairs)
+    rows, occurrences = balanced_order(seed, epoch, keys, labels)
+    assert (rows.dtype, occurrences.dtype) == (np.int64, np.uint64)
+    assert len(rows) == len(occurrences) == len(keys)
+    visits = np.bincount(labels[rows], minlength=6)[np.unique(labels)]
+    assert len(visits) == 0 or visits.max() - visits.min() <= 1
+    for label in np.unique(labels).tolist():
+        of_sample = np.bincount(rows[labels[rows] == label], minlength=len(keys))[labels == label]
+        assert of_sample.max() - of_sample.min() <= 1
+    # A sample's visits are numbered from 0 on, each number once.
+    for row in range(len(keys)):
+        assert sorted(occurrences[rows == row].tolist()) == list(range((rows == row).sum()))
+
+
+@given(SEEDS, st.integers(0, 1000), LABELLED, st.randoms(use_true_random=False))
+def test_a_balanced_order_follows_the_keys_not_the_rows(seed, epoch, pairs, random):
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    keys, labels = columns(pairs)
+    other_keys, other_labels = columns(shuffled)
+    rows, occurrences = balanced_order(seed, epoch, keys, labels)
+    other_rows, other_occurrences = balanced_order(seed, epoch, other_keys, other_labels)
+    assert np.array_equal(keys[rows], other_keys[other_rows])
+    assert np.array_equal(occurrences, other_occurrences)
+
+
+def test_balanced_orders_differ_between_epochs_and_seeds_and_are_fair():
+    keys, labels = np.arange(60, dtype=np.uint64), np.repeat([0, 1, 2], [44, 10, 6])
+    orders = [balanced_order(1, epoch, keys, labels)[0] for epoch in range(1200)]
+    assert len({order.tobytes() for order in orders}) == len(orders)
+    assert not np.array_equal(balanced_order(2, 0, keys, labels)[0], orders[0])
+    # 20 of the large class come each epoch; over many epochs all equally often.
+    seen = np.bincount(np.concatenate(orders), minlength=60)[:44]
+    assert np.abs(seen - 1200 * 20 / 44).max() < 4.5 * np.sqrt(1200 * 20 / 44 * 24 / 44)
+    # Classes are mixed: each place of an epoch is any class's a third of the time.
+    for place in (0, 29, 59):
+        counts = np.bincount(labels[[order[place] for order in orders]], minlength=3)
+        assert np.abs(counts - 400).max() < 4.5 * np.sqrt(400 * 2 / 3)
+
+
+def test_the_odd_visits_go_to_every_class_in_turn():
+    keys, labels = np.arange(10, dtype=np.uint64), np.repeat([0, 1, 2], [6, 3, 1])
+    visits = [np.bincount(labels[balanced_order(3, epoch, keys, labels)[0]]) for epoch in range(600)]
+    more = np.bincount(np.argmax(visits, axis=1), minlength=3)
+    assert np.abs(more - 200).max() < 4.5 * np.sqrt(600 * 2 / 9)
+
+
+@given(KEYS, st.integers(1, 5))
+def test_a_repeat_has_another_key_and_the_first_visit_the_samples_own(keys, repeats):
+    first = occurrence_keys(keys, np.zeros(len(keys), dtype=np.uint64))
+    assert np.array_equal(first, keys)
+    found = [occurrence_keys(keys, np.full(len(keys), n, dtype=np.uint64)) for n in range(repeats + 1)]
+    assert len(np.unique(np.concatenate(found))) == len(keys) * (repeats + 1)
+    mixed = np.arange(len(keys), dtype=np.uint64) % np.uint64(repeats + 1)
+    assert occurrence_keys(keys, mixed).tolist() == [found[n][row] for row, n in enumerate(mixed.tolist())]

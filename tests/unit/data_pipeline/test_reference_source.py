@@ -102,14 +102,15 @@ def test_the_erased_box_is_zero_after_normalisation(image):
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
     st.sampled_from(["whole", "letterbox", "center_crop"]),
     st.integers(16, 48),
+    st.none() | st.integers(16, 48),
     st.floats(0.5, 1.0),
 )
-def test_evaluation_views_are_the_runtimes_preprocessing(size, resize, image_size, fraction):
-    data = DataConfig(image_size=image_size, resize=resize, crop_fraction=fraction)
+def test_evaluation_views_are_the_runtimes_preprocessing(size, resize, image_size, image_width, fraction):
+    data = DataConfig(image_size=image_size, image_width=image_width, resize=resize, crop_fraction=fraction)
     image = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     contract = Preprocess(
         mode=resize,
-        size=image_size,
+        size=image_size if image_width is None else (image_size, image_width),
         crop_fraction=fraction,
         pad_colour=data.pad_colour,
         mean=data.mean,

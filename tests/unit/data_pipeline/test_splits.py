@@ -21,7 +21,8 @@ from data_pipeline.splits import (
     write_split_csv,
 )
 
-FRACTIONS = st.tuples(st.floats(0.0, 0.49), st.floats(0.0, 0.49))
+FRACTION = st.just(0.0) | st.floats(0.0, 0.49)
+FRACTIONS = st.tuples(FRACTION, FRACTION)
 TRAIN, VAL, TEST = range(3)
 
 
@@ -67,9 +68,9 @@ def test_every_row_has_a_split_groups_stay_whole_and_every_class_is_trained(tabl
     for label in set(labels.tolist()):
         assert (splits[labels == label] == TRAIN).any()
     val_fraction, test_fraction = fractions
-    if val_fraction == 0.0 and not any(groups):
+    if val_fraction == 0.0:
         assert VAL not in splits
-    if test_fraction == 0.0 and not any(groups):
+    if test_fraction == 0.0:
         assert TEST not in splits
 
 
@@ -197,6 +198,33 @@ def test_class_folders_give_all_three_by_groups_and_seed():
     for first in range(0, 200, 4):
         assert len(set(one.splits[first : first + 4])) == 1
     assert replace(one, splits=dataset.splits) == dataset
+
+
+ONE_PER_CLASS = ("a",) * 10 + ("b",) * 10
+TWO_PER_CLASS = ("a", "b") * 5 + ("c", "d") * 5
+
+
+@pytest.mark.parametrize(
+    ("groups", "splits", "settings", "message"),
+    [
+        (("a",) * 20, None, {}, r"nothing was left for val of 20 images in 1 group .*data.val_fraction=0.15"),
+        (ONE_PER_CLASS, None, {}, r"nothing was left for val of 20 images in 2 groups .*; use finer groups, another "
+         r"data.val_fraction, or a val split in the data"),
+        (ONE_PER_CLASS, ("train",) * 20, {}, r"nothing was left for val"),
+        (TWO_PER_CLASS, None, {}, r"nothing was left for test of .*, or data.test_fraction=0 for none"),
+        (TWO_PER_CLASS, None, {"test_fraction": 0.0}, None),
+        (TWO_PER_CLASS, ("train",) * 20, {}, None),
+        (ONE_PER_CLASS, None, {"val_fraction": 0.0, "test_fraction": 0.0}, None),
+        (ONE_PER_CLASS, ("val",) * 2 + ("train",) * 18, {}, None),
+    ],
+)  # fmt: skip
+def test_a_split_that_was_asked_for_is_not_empty(groups, splits, settings, message):
+    dataset = dataset_of([row // 10 for row in range(20)], splits, groups)
+    if message is None:
+        assert assign_splits(dataset, DataConfig(**settings), 0)
+    else:
+        with pytest.raises(DataError, match=message):
+            assign_splits(dataset, DataConfig(**settings), 0)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)

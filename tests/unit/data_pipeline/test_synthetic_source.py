@@ -47,12 +47,19 @@ def test_a_sample_looks_the_same_in_every_epoch_and_unlike_the_others():
 
 def test_the_class_can_be_learnt_from_other_images_of_it():
     listed = samples(200)
-    images = synthetic_images(listed.keys, listed.labels, 16).reshape(200, -1)
+    images = synthetic_images(listed.keys, listed.labels, (16, 16)).reshape(200, -1)
     means = np.stack([images[:100][listed.labels[:100] == label].mean(axis=0) for label in (0, 1)])
     distances = ((images[100:, None] - means) ** 2).sum(axis=2)
     np.testing.assert_array_equal(distances.argmin(axis=1), listed.labels[100:])
 
 
 def test_values_are_fixed_for_ever():
-    image = synthetic_images(np.array([1], dtype=np.uint64), np.array([0], dtype=np.int64), 16)
+    image = synthetic_images(np.array([1], dtype=np.uint64), np.array([0], dtype=np.int64), (16, 16))
     np.testing.assert_allclose(image[0, 0, 0], [-0.280835, 0.476913, 0.482055], atol=1e-6)
+
+
+def test_images_need_not_be_square():
+    keys, labels = np.arange(3, dtype=np.uint64), np.array([0, 1, 0])
+    images = synthetic_images(keys, labels, (24, 40))
+    assert images.shape == (3, 24, 40, 3)
+    assert np.array_equal(images[:, ::3, ::5], synthetic_images(keys, labels, (16, 16))[:, ::2, ::2])

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ray_jobs.config import JobConfig, run_name
+from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import check
+from ray_jobs.prepared_data import preprocess_of
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -49,3 +51,16 @@ def test_a_job_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         job.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
     assert hash(job) == hash(JobConfig())
+
+
+def test_quarter_turns_need_a_square_input() -> None:
+    tree = {"augmentation": {"quarter_turns": True}}
+    for data in ({}, {"image_size": 96}, {"image_size": 96, "image_width": 96}):
+        check(tree | {"data": data})
+    with pytest.raises(ConfigError, match=r"quarter_turns=true turns an input of 96x160 .* into one of 160x96"):
+        check(tree | {"data": {"image_size": 96, "image_width": 160}})
+
+
+def test_the_contract_is_a_number_where_the_input_is_square() -> None:
+    assert preprocess_of(check({"data": {"image_size": 96, "image_width": 96}})).to_json()["size"] == 96
+    assert preprocess_of(check({"data": {"image_size": 96, "image_width": 160}})).to_json()["size"] == (96, 160)

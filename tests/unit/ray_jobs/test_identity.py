@@ -10,19 +10,27 @@ FIELDS = list(dotted_fields())
 WHERE_AND_HOW = {
     "name",
     "data.root",
+    "data.labels",
     "data.max_pixels",
     "data.decode_threads",
     "data.prefetch",
     "data.cache_dir",
     "training.epochs",
     "training.log_every_steps",
+    "training.early_stopping",
+    "training.early_stopping_monitor",
+    "training.early_stopping_patience",
+    "training.early_stopping_min_delta",
+    "training.max_skipped_steps",
 }
 """Outside the sections that say so as a whole."""
 
 
 @pytest.mark.parametrize(("name", "section", "field"), FIELDS, ids=[name for name, _, _ in FIELDS])
 def test_every_field_says_whether_it_belongs(name: str, section: Any, field: Any):
-    outside = name in WHERE_AND_HOW or name.startswith(("checkpoint.", "evaluation.", "storage.", "cluster."))
+    outside = name in WHERE_AND_HOW or name.startswith(
+        ("checkpoint.", "evaluation.", "storage.", "cluster.", "tracker.")
+    )
     assert belongs(section, field) is not outside
 
 

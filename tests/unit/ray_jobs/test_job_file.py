@@ -13,12 +13,28 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import check, dotted_fields, merged, nearest, print_config, read_job, read_job_text
 
 BOUND_TOGETHER = {
+    "uri": None,
     "global_batch_size": 48,
     "microbatch_size": 24,
     "nesterov": False,
     "val_fraction": 0.25,
     "test_fraction": 0.5,
     "resize": "whole",
+    "rename_classes": ("old=new", "other=new"),
+    "ignore_classes": ("blurred",),
+    "class_order": ("new", "good"),
+    "folds": 3,
+    "fold": 1,
+    "order": "full",
+    "sampling": "all",
+    "freeze_depth": 3,
+    "preset": None,
+    "stem": None,
+    "layer1": None,
+    "layer2": None,
+    "layer3": None,
+    "layer4": None,
+    "loss": "cross_entropy",
     "crop_area": (0.2, 0.5),
     "crop_ratio": (0.5, 2.0),
     "erase_area": (0.1, 0.1),
@@ -37,6 +53,8 @@ def values(kind: Any, limits: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
         return st.one_of(st.none() if each is NoneType else values(each, limits) for each in arguments)
     if origin is Literal:
         return st.sampled_from(arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*(values(each) for each in arguments))
     if kind is bool:
@@ -84,6 +102,8 @@ def jobs(draw: st.DrawFn) -> JobConfig:
             tree[name] = section.model_validate({**drawn, **tied})
     if tree["data"].source == "synthetic":
         tree["data"] = tree["data"].model_copy(update={"resize": "whole"})
+    if tree["data"].input_size[0] != tree["data"].input_size[1]:
+        tree["augmentation"] = tree["augmentation"].model_copy(update={"quarter_turns": False})
     return JobConfig.model_validate(tree)
 
 

@@ -86,6 +86,19 @@ def test_another_folder_of_class_folders_is_judged_whole(job_for: Callable[[Path
         other_data(index_data(job_for(root)), CLASSES, "test")
 
 
+def test_another_folder_need_not_have_every_class_that_the_settings_name(tmp_path: Path) -> None:
+    settings = {"rename_classes": ["chipped=defect", "bent=defect"], "class_order": ["good", "defect"]}
+    data = {"cache_dir": str(tmp_path / "cache"), **settings}
+    trained = index_data(check({"data": {"root": str(write_images(tmp_path / "parts", 3)), **data}}))
+    root = write_images(tmp_path / "other", 2, ("bent", "good"), shade=90)
+    other = check({"data": {"root": str(root), **data}})
+    found = other_data(index_data(other, may_lack_classes=True), trained.samples.classes, None)
+    assert found.samples.classes == ("good", "defect")
+    assert found.samples.labels.tolist() == [1, 1, 0, 0]
+    with pytest.raises(DataError, match=r"data\.rename_classes names 'chipped'"):
+        index_data(other)
+
+
 def test_another_folders_splits_are_its_own(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = tmp_path / "split"
     write_images(root / "train", 2)

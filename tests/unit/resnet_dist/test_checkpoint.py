@@ -25,6 +25,7 @@ from cluster.errors import StorageError
 from cluster.storage import Store
 from resnet_dist.checkpoint import (
     Best,
+    Microbatches,
     Progress,
     Snapshot,
     best_stored,
@@ -53,7 +54,7 @@ def snapshot(step: int, top1: float | None = None, *, owed: bool = False) -> Sna
             step=step,
             epoch=1,
             step_in_epoch=0,
-            microbatch_size=4,
+            microbatches=Microbatches(4, 0),
             validation_owed=owed,
             metrics=metrics,
             best=BEST,

@@ -1,5 +1,7 @@
 """The moving average against its definition, step by step."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet_dist.config import OptimizerConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.model.trunk import split
 from resnet_dist.training.ema import Ema
-from resnet_dist.training.optimizer import build_optimizer
+from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 
 NO, YES = torch.tensor(False), torch.tensor(True)
@@ -133,14 +133,13 @@ def test_applied_swaps_the_weights_and_puts_them_back(fails: bool) -> None:
     assert any(not torch.equal(weights[name], averages[name]) for name in weights)
 
 
-def state_of(model: ResNetClassifier, freeze_depth: int) -> TrainState:
-    trunk, suffix = split(model, freeze_depth)
-    suffix.train()
-    return TrainState(model, trunk, suffix, build_optimizer(suffix, OptimizerConfig()), Ema(suffix, 0.9))
-
-
 @pytest.mark.parametrize("freeze_depth", [0, 3, 5])
-def test_averages_and_weights_come_back_from_a_checkpoint_to_the_bit(freeze_depth: int) -> None:
+def test_averages_and_weights_come_back_from_a_checkpoint_to_the_bit(
+    make_setup: Callable[..., Setup], freeze_depth: int
+) -> None:
+    def state_of(model: ResNetClassifier, freeze_depth: int) -> TrainState:
+        return make_setup(model=model, freeze_depth=freeze_depth, ema_decay=0.9).state_at(0)
+
     state = state_of(build_model("resnet18", 3, 0.0, seed=0), freeze_depth)
     assert state.ema is not None
     generator = torch.Generator().manual_seed(0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from resnet_dist.training.losses import loss_sum
+from resnet_dist.training.losses import Loss
 from resnet_dist.training.mixing import Mix
 
 seeds = st.integers(0, 2**32 - 1)
@@ -27,6 +27,11 @@ def some_mix(seed: int, samples: int) -> Mix:
     if samples % 2:
         partner[-1], factor[-1] = samples - 1, 1.0
     return Mix(partner, factor)
+
+
+def loss_sum(logits: torch.Tensor, labels: torch.Tensor, mix: Mix | None, smoothing: float) -> torch.Tensor:
+    """With nothing else switched on."""
+    return Loss(smoothing)(logits, labels, mix)
 
 
 def soft_targets(labels: torch.Tensor, classes: int, mix: Mix | None, smoothing: float) -> torch.Tensor:

@@ -12,6 +12,9 @@ from data_pipeline.order import EpochCut
 from data_pipeline.randomness import Purpose, draw
 from resnet_dist.training.mixing import MIXING_WORDS, Mix, mixup, pair_keys
 
+BETA_WORDS = 32
+"""Of a pair's words those that make its factor, half of them for each gamma."""
+
 CPU = torch.device("cpu")
 alphas = st.sampled_from([0.05, 0.2, 0.4, 1.0, 4.0])
 keys_of_any = st.lists(st.integers(0, 2**64 - 1), max_size=13, unique=True).map(
@@ -118,7 +121,7 @@ def test_factors_of_different_pairs_are_independent() -> None:
 def test_the_two_gammas_use_words_of_their_own(alpha: float, seed: int) -> None:
     """With their words exchanged the samples exchange their shares."""
     bits = draw(seed, Purpose.MIXING, 0, some_keys(8), MIXING_WORDS)
-    exchanged = np.roll(bits, MIXING_WORDS // 2, axis=1)
+    exchanged = np.roll(bits[:, :BETA_WORDS], BETA_WORDS // 2, axis=1)
     factors = [mixup(alpha, each, 16, CPU).factor for each in (bits, exchanged)]
     torch.testing.assert_close(factors[0] + factors[1], torch.ones(16), rtol=0.0, atol=1e-6)
 
@@ -134,7 +137,7 @@ def test_no_factor_is_ever_nan(alpha: float, seed: int) -> None:
 def test_the_most_extreme_bits_still_give_a_factor(bits: int, alpha: float) -> None:
     words = np.full((3, MIXING_WORDS), bits, dtype=np.uint64)
     half = words.copy()
-    half[:, MIXING_WORDS // 2 :] = ~half[:, MIXING_WORDS // 2 :]
+    half[:, BETA_WORDS // 2 : BETA_WORDS] = ~half[:, BETA_WORDS // 2 : BETA_WORDS]
     for each in (words, half, ~half):
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             factor = mixup(alpha, each, 6, CPU).factor

@@ -321,16 +321,19 @@ def test_a_colour_profile_and_a_second_picture_leave_a_jpeg_plain(image_files):
     width=st.integers(1, 3000),
     height=st.integers(1, 3000),
     size=st.integers(16, 600),
+    input_width=st.none() | st.integers(16, 600),
     fraction=st.floats(0.05, 1.0),
 )
-def test_places_images_exactly_as_the_pipelines_evaluation_views(mode, width, height, size, fraction):
-    data = DataConfig(resize=mode, image_size=size, crop_fraction=fraction)
+def test_places_images_exactly_as_the_pipelines_evaluation_views(mode, width, height, size, input_width, fraction):
+    data = DataConfig(resize=mode, image_size=size, image_width=input_width, crop_fraction=fraction)
     view = evaluation_views(data, np.array([[width, height]], dtype=np.int32))
-    inner, offset = contract(mode=mode, size=size, crop_fraction=fraction)._placed(width, height)
+    inner, offset = contract(
+        mode=mode, size=size if input_width is None else (size, input_width), crop_fraction=fraction
+    )._placed(width, height)
     assert view.window[0].tolist() == [0, 0, width, height]
     assert view.inner[0].tolist() == list(inner)
     assert view.offset[0].tolist() == list(offset)
-    assert view.canvas[0].tolist() == [size, size]
+    assert view.canvas[0].tolist() == [input_width or size, size]
 
 
 @given(
@@ -450,3 +453,24 @@ def test_a_contract_without_a_key_is_refused(key):
     del incomplete[key]
     with pytest.raises(ValueError, match=key):
         Preprocess.from_json(incomplete)
+
+
+@pytest.mark.parametrize("mode", ["whole", "letterbox", "center_crop"])
+def test_an_input_need_not_be_square(image_files, mode):
+    wanted = contract(mode=mode, size=(24, 40))
+    assert wanted.to_json()["size"] == (24, 40)
+    stored = json.loads(json.dumps(wanted.to_json()))
+    assert stored["size"] == [24, 40]
+    assert Preprocess.from_json(stored) == wanted
+    assert wanted.apply(image_files.photo(33, 21)).shape == (24, 40, 3)
+    assert wanted.read(image_files.encode(image_files.photo(21, 33), "PNG")).shape == (24, 40, 3)
+    for wrong in ([24], [24, 40, 3], [24, 0], [24, 40.5], "24"):
+        with pytest.raises(ValueError, match="size"):
+            Preprocess.from_json(stored | {"size": wrong})
+
+
+def test_a_letterbox_fits_and_a_crop_covers_what_is_not_square():
+    wide = np.zeros((30, 90, 3), dtype=np.uint8)
+    boxed = contract(mode="letterbox", size=(40, 80), pad_colour=(9, 9, 9)).apply(wide)
+    assert (boxed == 9).all(axis=(1, 2)).tolist() == [True] * 6 + [False] * 27 + [True] * 7
+    assert contract(mode="center_crop", size=(40, 80), crop_fraction=1.0)._placed(90, 30) == ((120, 40), (-20, 0))

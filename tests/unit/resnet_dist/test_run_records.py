@@ -79,13 +79,17 @@ def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path, damage: str) -> N
 
 
 def test_status_is_strict_json_and_round_trips() -> None:
-    status = Status(state="running", submission="s", step=3, metrics={"val/loss": math.nan, "val/top1": 0.5})
+    metrics = {"val/loss": math.nan, "val/top1": 0.5}
+    numbers = {"images_per_second": 9.0, "learning_rate": 0.1, "data_wait_share": 0.25, "eta_s": 7.0}
+    status = Status(state="running", submission="s", step=3, metrics=metrics, tracker="/run", messages=2, **numbers)
     text = json.dumps(status.to_json(), allow_nan=False)
     again = Status.from_json(json.loads(text))
     assert again.step == 3
     assert again.metrics["val/top1"] == 0.5
     assert math.isnan(again.metrics["val/loss"])
     assert again.updated
+    assert {name: getattr(again, name) for name in numbers} == numbers
+    assert (again.tracker, again.messages) == ("/run", 2)
 
 
 @pytest.mark.parametrize("change", [{"schema": 2}, {"metrics": None}, {"metrics": {"x": []}}, {"surprise": 1}])

@@ -1,0 +1,140 @@
+"""Training in this process, without Ray: what the scripts that compare options have in common."""
+
+import os
+import statistics
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_pipeline.build import evaluation_source, training_source
+from data_pipeline.randomness import Purpose, draw
+from data_pipeline.samples import Samples
+from ray_jobs.config import JobConfig
+from ray_jobs.folds import aggregate
+from ray_jobs.prepared_data import decoder
+from resnet_dist.evaluation.judge import EvaluationResult, report
+from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.training.fit import fit
+from resnet_dist.training.group import Group
+from resnet_dist.training.setup import Setup
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import StepTotals
+
+THREADS = len(os.sched_getaffinity(0))
+_PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
+_WARM_UP_STEPS = 3
+
+
+@dataclass
+class _Speed:
+    """Images per second of training steps, each epoch's first ones left out."""
+
+    seconds: list[float] = field(default_factory=list[float])
+    images: list[int] = field(default_factory=list[int])
+    _since: float | None = None
+    _steps: int = 0
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:  # noqa: ARG002
+        """After each step."""
+        now = perf_counter()
+        self._steps += 1
+        if self._since is not None and self._steps > _WARM_UP_STEPS:
+            self.seconds.append(now - self._since)
+            self.images.append(totals.samples)
+        self._since = now
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:  # noqa: ARG002
+        """After each epoch's validation, which is not training."""
+        self._since, self._steps = None, 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Over all epochs."""
+        return sum(self.images) / sum(self.seconds)
+
+
+def train_here(
+    job: JobConfig, train: Samples, val: Samples, weights: dict[str, torch.Tensor] | None = None
+) -> tuple[ResNetClassifier, float]:
+    """The trained network with its averaged weights if there are any, and images per second of its training steps."""
+    torch.set_num_threads(THREADS)
+    cpu, group = torch.device("cpu"), Group()
+    model = build_model(
+        job.model.arch, len(train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
+    )
+    if weights is not None:
+        own = model.state_dict()
+        model.load_state_dict(own | {k: v for k, v in weights.items() if not k.startswith("fc.") and k in own})
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    setup = Setup(
+        model=model,
+        config=job.model,
+        freezing=job.freezing,
+        optimizer=job.optimizer,
+        schedule=job.schedule,
+        schedule_epochs=job.training.epochs,
+        training=job.training,
+        class_counts=np.bincount(train.labels, minlength=len(train.classes)),
+        input_size=job.data.input_size,
+        draw=_draw_of(job.seed),
+        group=group,
+        device=cpu,
+    )
+    state = setup.state_at(0)
+    batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
+    training = training_source(
+        job.data, job.augmentation, job.seed, train, batch, microbatch, 0, 1, cpu, THREADS, decoder(job)
+    )
+    validation = evaluation_source(job.data, val, 64, 0, 1, cpu, THREADS, decoder(job))
+    epochs, speed = job.training.epochs, _Speed()
+
+    def rate(step: int) -> float:
+        return setup.learning_rate(step, training.steps_per_epoch)
+
+    with training, validation:
+        fit(state, setup.begin_epoch, training, validation, epochs, rate, job.training.max_skipped_steps, speed)
+    model.load_state_dict(state.judged_weights())
+    return model, speed.images_per_second
+
+
+def judge_here(job: JobConfig, model: ResNetClassifier, samples: Samples) -> EvaluationResult:
+    """The model on a split, through the validation source."""
+    source = evaluation_source(job.data, samples, 64, 0, 1, torch.device("cpu"), THREADS, decoder(job))
+    model.eval()
+    logits = np.empty((len(samples), len(samples.classes)), dtype=np.float32)
+    with source, torch.no_grad():
+        for batch in source.batches():
+            logits[batch.rows] = model(batch.images).numpy()
+    return report(logits, samples.labels, samples.classes, job.seed, 100)
+
+
+def interval(values: list[float], percent: bool = True) -> str:
+    """Mean and half-width of the 95 % interval over seeds."""
+    each = aggregate(values)
+    scale = 100.0 if percent else 1.0
+    return f"{each.mean * scale:.1f} ± {(each.high - each.mean) * scale:.1f}"
+
+
+def ratio(values: list[float], references: list[float]) -> float:
+    """Median of paired ratios."""
+    return statistics.median(own / other for own, other in zip(values, references, strict=True))
+
+
+def subset(samples: Samples, per_class: int, seed: int) -> Samples:
+    """At most so many samples of each class, drawn by the seed."""
+    bits = draw(seed, Purpose.SPLIT, 1, samples.keys, 1)[:, 0]
+    chosen = [np.flatnonzero(samples.labels == label) for label in range(len(samples.classes))]
+    return samples.select(np.sort(np.concatenate([rows[np.argsort(bits[rows])][:per_class] for rows in chosen])))
+
+
+def _draw_of(seed: int) -> Any:
+    def keyed(
+        purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
+    ) -> NDArray[np.uint64]:
+        return draw(seed, _PURPOSES[purpose], epoch, keys, count)
+
+    return keyed
