@@ -47,8 +47,12 @@ def test_one_two_and_three_workers_learn_the_same_to_the_bit(
     assert stored["samples"] == tables[0].num_rows == 11
 
 
+PASSES = ((0, 0), (0, 2), (1, 0))
+"""Epochs, and the step that each is begun at."""
+
+
 def log_microbatches(config: dict[str, object]) -> None:
-    """In a Ray worker: write down what its source yields, from a step of the first epoch on."""
+    """In a Ray worker: write down what its source yields, for an epoch from its start, from a step on, and the next."""
     job, folder = config["job"], Path(str(config["folder"]))
     assert isinstance(job, JobConfig)
     context = ray.train.get_context()
@@ -61,25 +65,25 @@ def log_microbatches(config: dict[str, object]) -> None:
         rank, workers, torch.device("cpu"), 1, decoder(job),
     ) as source:  # fmt: skip
         ids = dict(zip(samples.keys.tolist(), samples.sample_ids, strict=True))
-        for epoch, first_step in ((0, config["first_step"]), (1, 0)):
-            for step in source.epoch(epoch, int(str(first_step))):
+        for epoch, first_step in PASSES:
+            for step in source.epoch(epoch, first_step):
                 for each in step.microbatches:
                     pixels = np.ascontiguousarray(each.images.numpy()).tobytes()
                     digest = hashlib.sha256(pixels).hexdigest()
-                    lines.append([epoch, step.index, each.index, [ids[key] for key in each.keys.tolist()], digest])
+                    names = [ids[key] for key in each.keys.tolist()]
+                    lines.append([epoch, first_step, step.index, each.index, names, digest])
     (folder / f"{workers}-{rank}.json").write_text(json.dumps(lines))
 
 
-@pytest.mark.parametrize("first_step", [0, 2])
 def test_ray_workers_consume_the_same_microbatches_at_the_same_steps(
-    make_job: Callable[..., JobConfig], tmp_path: Path, first_step: int
+    make_job: Callable[..., JobConfig], tmp_path: Path
 ) -> None:
     job = make_job("ids")
     consumed = []
     for workers in (1, 2, 3):
         trainer = ray.train.torch.TorchTrainer(
             log_microbatches,
-            train_loop_config={"job": job, "folder": str(tmp_path), "first_step": first_step},
+            train_loop_config={"job": job, "folder": str(tmp_path)},
             scaling_config=ray.train.ScalingConfig(num_workers=workers),
             run_config=ray.train.RunConfig(name="ids", storage_path=str(tmp_path / f"ray-{workers}")),
         )
@@ -87,7 +91,9 @@ def test_ray_workers_consume_the_same_microbatches_at_the_same_steps(
         parts = [json.loads((tmp_path / f"{workers}-{rank}.json").read_text()) for rank in range(workers)]
         consumed.append(sorted(line for part in parts for line in part))
     assert consumed[0] == consumed[1] == consumed[2]
-    second_epoch = [name for epoch, _, _, names, _ in consumed[0] if epoch == 1 for name in names]
-    assert len(second_epoch) == len(set(second_epoch)) == 47
-    first_epoch = [name for epoch, _, _, names, _ in consumed[0] if epoch == 0 for name in names]
-    assert len(first_epoch) == 47 - 16 * first_step
+    for begun in PASSES:
+        seen = [name for epoch, first, _, _, names, _ in consumed[0] if (epoch, first) == begun for name in names]
+        assert len(seen) == len(set(seen)) == 47 - 16 * begun[1]
+    # What is begun in mid-epoch is what the whole epoch had there.
+    whole, part = ([line[2:] for line in consumed[0] if tuple(line[:2]) == begun] for begun in PASSES[:2])
+    assert part == [line for line in whole if line[0] >= 2]
