@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
+from data_pipeline.grouping import largest_groups_first
 from data_pipeline.randomness import Purpose, draw
-from data_pipeline.samples import key_of
 
 
 def assign_folds(
@@ -80,15 +80,7 @@ def _place_groups(
     seed: int,
 ) -> None:
     """Fill in the folds of rows that have a group, and what each fold then holds: int64 [classes, folds]."""
-    members: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        if group is not None:
-            members.setdefault(group, []).append(row)
-    names = sorted(members)
-    name_keys = np.array([key_of(name) for name in names], dtype=np.uint64)
-    bits = draw(seed, Purpose.SPLIT, 0, name_keys, 2)[:, 1]
-    for place in sorted(range(len(names)), key=lambda place: (-len(members[names[place]]), bits[place])):
-        rows = members[names[place]]
+    for rows in largest_groups_first(groups, seed, 1):
         label, count = np.unique(labels[rows], return_counts=True)
         # Shares of each class, so that a rare one counts as much as a common one.
         crowded = (count / counts[label]) @ (held[label] / counts[label][:, None])

@@ -1,7 +1,12 @@
-"""Which images show the same part, by their names: such images must stay in one split."""
+"""Groups of images that show the same part and so stay in one split: found in names, and put in order."""
 
 import re
 from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.randomness import Purpose, draw
+from data_pipeline.samples import key_of
 
 
 def groups_by_pattern(sample_ids: Sequence[str], pattern: re.Pattern[str]) -> tuple[str | None, ...]:
@@ -36,3 +41,19 @@ def groups_by_gap(sample_ids: Sequence[str], classes: Sequence[str], gap: int) -
             if number is not None:
                 chain.append((number, row))
     return tuple(groups)
+
+
+def largest_groups_first(groups: Sequence[str | None], seed: int, word: int) -> list[list[int]]:
+    """The rows of each group, in the order in which groups are placed: by size, and by the seed where sizes agree.
+
+    `word`: which of a group's random words decides, so that splits do not show in folds.
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        if group is not None:
+            members.setdefault(group, []).append(row)
+    names = sorted(members)
+    keys = np.array([key_of(name) for name in names], dtype=np.uint64)
+    bits = draw(seed, Purpose.SPLIT, 0, keys, word + 1)[:, word]
+    order = sorted(range(len(names)), key=lambda place: (-len(members[names[place]]), bits[place]))
+    return [members[names[place]] for place in order]

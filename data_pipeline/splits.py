@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.folds import assign_folds, refuse_starved
+from data_pipeline.grouping import largest_groups_first
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset
 from data_pipeline.randomness import Purpose, draw
-from data_pipeline.samples import key_of
 
 TRAIN, VAL, TEST = range(3)
 """Positions in `SPLITS`."""
@@ -240,17 +240,9 @@ def _place_groups(
     seed: int,
 ) -> None:
     """Fill in the splits of rows that have a group. `targets`: int64 [classes, 3]."""
-    members: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        if group is not None:
-            members.setdefault(group, []).append(row)
-    names = sorted(members)
-    bits = draw(seed, Purpose.SPLIT, 0, np.array([key_of(name) for name in names], dtype=np.uint64), 1)[:, 0]
-    order = sorted(range(len(names)), key=lambda place: (-len(members[names[place]]), bits[place]))
     placed = np.zeros_like(targets)
     unplaced = targets.sum(axis=1)
-    for place in order:
-        rows = members[names[place]]
+    for rows in largest_groups_first(groups, seed, 0):
         label, count = np.unique(labels[rows], return_counts=True)
         unplaced[label] -= count
         missing = (targets[label] - placed[label]) / np.maximum(targets[label], 1)

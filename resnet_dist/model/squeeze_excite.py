@@ -4,7 +4,7 @@ The gate is 2 * sigmoid(...) where the paper has sigmoid(...), and its last laye
 bit, so a network that gets gates answers exactly as it did without them.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,22 +39,18 @@ class SqueezeExcite(nn.Module):
         return features * gate[:, :, None, None]
 
 
-class SqueezeExciteBasicBlock(BasicBlock):
-    """torchvision's block of ResNet-18 and 34 with a gate before the addition; `se` is its last child."""
+class _Gated(nn.Module):
+    """Of a block that has a gate: what it is made with is torchvision's own, and `expansion` its block's."""
 
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        groups: int = 1,
-        base_width: int = 64,
-        dilation: int = 1,
-        norm_layer: Callable[..., nn.Module] | None = None,
-    ) -> None:
-        super().__init__(inplanes, planes, stride, downsample, groups, base_width, dilation, norm_layer)
+    expansion: int
+
+    def __init__(self, inplanes: int, planes: int, *args: Any, **options: Any) -> None:
+        super().__init__(inplanes, planes, *args, **options)
         self.se = SqueezeExcite(planes * self.expansion)
+
+
+class SqueezeExciteBasicBlock(_Gated, BasicBlock):
+    """torchvision's block of ResNet-18 and 34 with a gate before the addition; `se` is its last child."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', h', w'], as torchvision's."""
@@ -64,22 +60,8 @@ class SqueezeExciteBasicBlock(BasicBlock):
         return self.relu(out)
 
 
-class SqueezeExciteBottleneck(Bottleneck):
+class SqueezeExciteBottleneck(_Gated, Bottleneck):
     """torchvision's block of all deeper networks with a gate before the addition; `se` is its last child."""
-
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        groups: int = 1,
-        base_width: int = 64,
-        dilation: int = 1,
-        norm_layer: Callable[..., nn.Module] | None = None,
-    ) -> None:
-        super().__init__(inplanes, planes, stride, downsample, groups, base_width, dilation, norm_layer)
-        self.se = SqueezeExcite(planes * self.expansion)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', h', w'], as torchvision's."""
