@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
 from data_pipeline.batches import Microbatch, Step
-from data_pipeline.randomness import Purpose, draw
+from data_pipeline.randomness import SeededDraw
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import Trunk, split
@@ -23,7 +22,6 @@ from resnet_dist.training.train_step import Recipe, train_step
 CLASSES = 1000
 LEARNING_RATE = 0.01
 _BATCHES = 2
-_PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,6 @@ def noise(settings: Settings, batch: int) -> ResidentSource:
     return ResidentSource(batches)
 
 
-def keyed_draw(
-    purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
-) -> NDArray[np.uint64]:
-    """Random bits as a worker draws them, with seed 0."""
-    return draw(0, _PURPOSES[purpose], epoch, keys, count)
-
-
 def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tuple[TrainState, Recipe]:
     """A worker's state and recipe, with weights of the images' dtype and on their device.
 
@@ -123,7 +114,7 @@ def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tu
         ),
         class_counts=np.ones(job.classes, dtype=np.int64),
         input_size=(idle_images.shape[2], idle_images.shape[3]),
-        draw=keyed_draw,
+        draw=SeededDraw(0),
         group=Group(),
         device=idle_images.device,
     )

@@ -4,14 +4,12 @@ import os
 import statistics
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from data_pipeline.build import evaluation_source, training_source
-from data_pipeline.randomness import Purpose, draw
+from data_pipeline.randomness import Purpose, SeededDraw, draw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.folds import aggregate
@@ -25,7 +23,6 @@ from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
 
 THREADS = len(os.sched_getaffinity(0))
-_PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 _WARM_UP_STEPS = 3
 
 
@@ -80,7 +77,7 @@ def train_here(
         training=job.training,
         class_counts=np.bincount(train.labels, minlength=len(train.classes)),
         input_size=job.data.input_size,
-        draw=_draw_of(job.seed),
+        draw=SeededDraw(job.seed),
         group=group,
         device=cpu,
     )
@@ -129,12 +126,3 @@ def subset(samples: Samples, per_class: int, seed: int) -> Samples:
     bits = draw(seed, Purpose.SPLIT, 1, samples.keys, 1)[:, 0]
     chosen = [np.flatnonzero(samples.labels == label) for label in range(len(samples.classes))]
     return samples.select(np.sort(np.concatenate([rows[np.argsort(bits[rows])][:per_class] for rows in chosen])))
-
-
-def _draw_of(seed: int) -> Any:
-    def keyed(
-        purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
-    ) -> NDArray[np.uint64]:
-        return draw(seed, _PURPOSES[purpose], epoch, keys, count)
-
-    return keyed

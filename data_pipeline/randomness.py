@@ -6,7 +6,9 @@ counter, so there is no state to keep, to seed or to share between workers. The 
 lines below, so that no library version changes a view.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,3 +93,16 @@ def _multiply(constant: np.uint64, words: NDArray[np.uint64]) -> tuple[NDArray[n
     middle_2 = a_low * b_high + (middle & _MASK_32)
     high = a_high * b_high + (middle >> _SHIFT_32) + (middle_2 >> _SHIFT_32)
     return high, constant * words
+
+
+@dataclass(frozen=True)
+class SeededDraw:
+    """`draw` with a job's seed, for what a training step asks for by name."""
+
+    seed: int
+
+    def __call__(
+        self, purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
+    ) -> NDArray[np.uint64]:
+        """uint64 [len(keys), count], see `draw`."""
+        return draw(self.seed, Purpose[purpose.upper()], epoch, keys, count)

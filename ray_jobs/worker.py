@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import ray
 import ray.train
 import torch
-from numpy.typing import NDArray
 
 from cluster.lease import Lease, read_history, take
 from cluster.processes import ProcessIdentity
 from cluster.resources import WorkerPlan
 from cluster.storage import Store
 from data_pipeline.build import evaluation_source, training_source
-from data_pipeline.randomness import Purpose, draw
+from data_pipeline.randomness import SeededDraw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.first_weights import FirstWeights
@@ -33,8 +31,6 @@ from resnet_dist.training.group import Group
 from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, is_out_of_memory
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
-
-_PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 
 
 @dataclass(frozen=True)
@@ -192,11 +188,6 @@ def _agreed_checkpoint(
 def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torch.device) -> Setup:
     job = task.job
 
-    def keyed_draw(
-        purpose: Literal["dropout", "mixing"], epoch: int, keys: NDArray[np.uint64], count: int
-    ) -> NDArray[np.uint64]:
-        return draw(job.seed, _PURPOSES[purpose], epoch, keys, count)
-
     return Setup(
         model=model,
         config=job.model,
@@ -207,7 +198,7 @@ def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torc
         training=job.training,
         class_counts=np.bincount(task.train.labels, minlength=len(task.train.classes)),
         input_size=job.data.input_size,
-        draw=keyed_draw,
+        draw=SeededDraw(job.seed),
         group=group,
         device=device,
     )

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from data_pipeline.build import evaluation_source, training_source
-from data_pipeline.randomness import Purpose, draw
+from data_pipeline.randomness import SeededDraw
 from data_pipeline.samples import Samples, key_of
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import check, merged
@@ -25,7 +25,6 @@ from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
 
-PURPOSES = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
 CPU = torch.device("cpu")
 EPOCHS = 3
 CASES = 3
@@ -137,9 +136,6 @@ def train(
     torch.set_num_threads(1)
     learn, judge = samples(47), samples(11)
 
-    def keyed(purpose: str, epoch: int, keys: np.ndarray, count: int) -> np.ndarray:
-        return draw(job.seed, PURPOSES[purpose], epoch, keys, count)
-
     model = build_model(job.model.arch, 3, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite)
     if found is not None:
         model.load_state_dict(found["weights"])
@@ -153,7 +149,7 @@ def train(
         training=job.training,
         class_counts=np.bincount(learn.labels),
         input_size=(32, 32),
-        draw=keyed,
+        draw=SeededDraw(job.seed),
         group=group,
         device=CPU,
     )
