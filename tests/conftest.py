@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from data_pipeline.randomness import Purpose, draw
+from data_pipeline.randomness import SeededDraw
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.group import Group
@@ -138,10 +137,6 @@ def image_files() -> ImageFiles:
 def make_setup() -> Callable[..., Setup]:
     """A tiny training's set-up; options of any section by their names, exact sums unless said otherwise."""
 
-    def keyed_draw(purpose: str, epoch: int, keys: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
-        purposes = {"dropout": Purpose.DROPOUT, "mixing": Purpose.MIXING}
-        return draw(0, purposes[purpose], epoch, keys, count)
-
     def make(
         *,
         device: torch.device | None = None,
@@ -173,7 +168,7 @@ def make_setup() -> Callable[..., Setup]:
             training=training,
             class_counts=np.array(class_counts),
             input_size=(size, size),
-            draw=keyed_draw,
+            draw=SeededDraw(0),
             group=Group(),
             device=place,
         )
