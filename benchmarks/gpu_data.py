@@ -145,8 +145,9 @@ class _Watch:
             synchronize(self._device)
             self.seconds = perf_counter() - self._start
 
-    def epoch_done(self, _: TrainState, metrics: dict[str, float]) -> None:
+    def epoch_done(self, _: TrainState, metrics: dict[str, float]) -> bool:  # noqa: ARG002
         """Validation is not timed."""
+        return True
 
 
 def _feeding(settings: Settings, samples: Samples) -> Iterator[Row]:

@@ -43,7 +43,7 @@ def job_for(root: Path, labels: Path, cache: Path, seed: int, args: argparse.Nam
         "data": {"root": str(root), "labels": str(labels), "image_size": args.image_size, "cache_dir": str(cache)},
         "augmentation": {"vertical_flip": 0.5, "brightness": 0.2, "contrast": 0.2, "crop_area": [0.6, 1.0]},
         "model": {"arch": "resnet18", "weights": "none"},
-        "optimizer": {"learning_rate": 0.03},
+        "optimizer": {"kind": "adamw", "learning_rate": 0.002},
         "schedule": {"kind": "one_cycle"},
         "training": {"epochs": args.epochs, "global_batch_size": 32, "microbatch_size": 16, "reduction": "exact"},
     }

@@ -44,9 +44,10 @@ class _Speed:
             self.images.append(totals.samples)
         self._since = now
 
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:  # noqa: ARG002
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:  # noqa: ARG002
         """After each epoch's validation, which is not training."""
         self._since, self._steps = None, 0
+        return True
 
     @property
     def images_per_second(self) -> float:

@@ -12,7 +12,8 @@ import ray.train.torch
 from ray.exceptions import RayError
 from ray.train import WorkerGroupError
 
-from ray_jobs.worker import WorkerTask, train_worker
+from ray_jobs.rank_training import WorkerTask
+from ray_jobs.worker import train_worker
 from ray_jobs.worker_backend import WorkersOwnGroup
 
 _POLL_S = 0.5

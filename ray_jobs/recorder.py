@@ -8,8 +8,6 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-import ray.train
-
 from cluster.errors import RunHeldError, StorageError
 from cluster.lease import Lease
 from ray_jobs.config import JobConfig
@@ -25,9 +23,15 @@ from resnet_dist.training.train_step import StepTotals
 
 _STATUS_INTERVAL_S = 1.0
 
+Meet = Callable[[TrainState, dict[str, float]], bool]
+"""What ranks do together at the end of an epoch, with its metrics: whether training goes on, the same on all."""
+
 
 class SilentRecorder:
-    """On every other rank: joins Ray's barrier at the end of an epoch."""
+    """On every other rank: meets rank zero at the end of an epoch."""
+
+    def __init__(self, meet: Meet) -> None:
+        self._meet = meet
 
     def __enter__(self) -> Self:
         return self
@@ -38,9 +42,9 @@ class SilentRecorder:
     def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
         """Nothing to record."""
 
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """Meet the other ranks in Ray's report."""
-        _report(state, metrics)
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
+        """Meet the other ranks."""
+        return self._meet(state, metrics)
 
 
 class RunRecorder:
@@ -57,6 +61,7 @@ class RunRecorder:
         submission: str,
         messages: list[str],
         microbatches: Microbatches,
+        meet: Meet,
         classes: Sequence[Sequence[Plain]] = (),
     ) -> None:
         """`classes`: name, training and validation images of each class, for the tracker."""
@@ -86,6 +91,7 @@ class RunRecorder:
             messages=len(messages),
         )
         self._status_written_at = 0.0
+        self._meet = meet
         self._classes = classes
         resumed_step = None if resumed_from is None else resumed_from.step
         self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
@@ -126,7 +132,7 @@ class RunRecorder:
         if due_by_steps or due_by_time:
             self._checkpoint(state, None)
 
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
         """Record the validation metrics, checkpoint when one is due by epochs, and meet the other ranks."""
         value = metrics[self._job.checkpoint.monitor]
         first = self._best is None and math.isfinite(value)
@@ -149,9 +155,10 @@ class RunRecorder:
         )
         if state.epoch % self._job.checkpoint.every_epochs == 0 or is_last:
             self._checkpoint(state, metrics)
-        # Time spent on validation, checkpoints and Ray's barrier is not training's throughput.
-        _report(state, metrics)
+        # Time spent on validation, checkpoints and this meeting is not training's throughput.
+        goes_on = self._meet(state, metrics)
         self._measured_from = monotonic()
+        return goes_on
 
     def _record_steps(self, state: TrainState, totals: StepTotals) -> None:
         numbers = totals.metrics()  # waits for the device, so the clock is read after it
@@ -237,8 +244,3 @@ def _best_so_far(run: RunDirectory, lease: Lease, resumed_from: Checkpoint | Non
     if best is None or best.monitor == monitor:
         return best
     return best_stored(run.store, lease.history, resumed_from.step, monitor)
-
-
-def _report(state: TrainState, metrics: dict[str, float]) -> None:
-    """Plain numbers to Ray, once an epoch and never a checkpoint; a barrier over all ranks."""
-    ray.train.report({"epoch": state.epoch, "step": state.step, **metrics})

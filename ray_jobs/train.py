@@ -20,9 +20,9 @@ from ray_jobs.first_weights import FirstWeights
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
 from ray_jobs.progress import ProgressView
+from ray_jobs.rank_training import WorkerTask
 from ray_jobs.resolve import resolved_job
 from ray_jobs.run_directory import RunDirectory
-from ray_jobs.worker import WorkerTask
 from resnet_dist.checkpoint import Checkpoint, latest_verified
 from resnet_dist.errors import DivergedError, RunError
 from resnet_dist.run_records import Status, read_metrics

@@ -20,8 +20,9 @@ class Observer(Protocol):
         """After each step; `waited` seconds were spent waiting for its data."""
         ...
 
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """After each epoch's validation, with its metrics; `state` stands at the start of the next epoch."""
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
+        """After each epoch's validation, with its metrics; `state` stands at the start of the next epoch. Whether to go
+        on, on every rank alike."""
         ...
 
 
@@ -35,8 +36,8 @@ def fit(
     max_skipped_steps: int,
     observer: Observer,
 ) -> None:
-    """Train from where `state` stands until `epochs` are done or early stopping ends it. Collective: every rank calls
-    it alike.
+    """Train from where `state` stands until `epochs` are done, or early stopping or the observer ends it. Collective:
+    every rank calls it alike.
 
     `begin_epoch` gives an epoch's recipe, once it has changed what the state trains where that changes by epoch. A
     state that still owes an epoch's validation stands behind that epoch's last step, so validation comes first.
@@ -59,7 +60,8 @@ def fit(
         state.plateau.update(metrics, state.epoch)
         if state.stopping is not None:
             state.stopping.update(metrics)
-        observer.epoch_done(state, metrics)
+        if not observer.epoch_done(state, metrics):
+            return
 
 
 def _has_stopped(state: TrainState) -> bool:

@@ -110,10 +110,11 @@ class Keeper:
             self.keep(state)
             raise StopError
 
-    def epoch_done(self, state: TrainState, _metrics: dict[str, float]) -> None:
+    def epoch_done(self, state: TrainState, _metrics: dict[str, float]) -> bool:
         self.keep(state)
         if state.epoch == self.stop_after:
             raise StopError
+        return True
 
     def keep(self, state: TrainState) -> None:
         self.kept = {

@@ -12,10 +12,15 @@ from ray_jobs.config import JobConfig
 from ray_jobs.recorder import RunRecorder
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.checkpoint import Microbatches
+from resnet_dist.training.state import TrainState
+
+
+def meet(_state: TrainState, _metrics: dict[str, float]) -> bool:
+    return True
 
 
 def recorder_of(run: RunDirectory, lease: Lease) -> RunRecorder:
-    return RunRecorder(JobConfig(), run, lease, 3, lambda _: 0.1, None, "first", ["hello"], Microbatches(32, 0))
+    return RunRecorder(JobConfig(), run, lease, 3, lambda _: 0.1, None, "first", ["hello"], Microbatches(32, 0), meet)
 
 
 def test_a_holder_that_lost_the_run_leaves_the_new_ones_status_alone(tmp_path: Path) -> None:

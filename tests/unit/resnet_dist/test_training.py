@@ -152,9 +152,10 @@ class Watcher:
         assert waited >= 0.0
         self.losses.append(totals.metrics()["train/loss"])
 
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> None:
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
         assert set(metrics) == {"val/top1", "val/macro_f1", "val/balanced_accuracy", "val/loss"}
         self.validated.append((state.epoch, state.step))
+        return True
 
 
 def run(state: TrainState, recipe: Recipe, epochs: int, most: int = 10) -> Watcher:
