@@ -1,0 +1,124 @@
+"""One small figure for each searched field: its values against an objective."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_dist.report.page import Figure, FigureGrid
+from resnet_dist.report.search_figures.framing import framed, outside
+from resnet_dist.report.search_figures.states import NEUTRAL, legend, state_traces
+from resnet_dist.report.search_record import SearchedField, SearchRecord, Setting, Trial
+from resnet_dist.report.wording import clipped, counted, figure_text, setting
+
+MOST_FIELDS = 18
+_MOST_TRIALS = 400
+_MOST_CHOICES = 12
+_ENOUGH_FOR_A_BOX = 5
+_JITTER = 0.36
+"""Width over which the trials of one choice are spread."""
+_MARGIN = 0.06
+"""Share of an axis that stays free at both ends."""
+_GOLDEN = 0.6180339887
+
+
+def slices(record: SearchRecord, objective: int) -> FigureGrid:
+    """Slices of the most important fields."""
+    trials = [trial for trial in record.shown(_MOST_TRIALS, objective) if trial.value(objective) is not None]
+    figures = tuple(_slice(record, field, trials, objective) for field in record.fields[:MOST_FIELDS])
+    return FigureGrid(figures, legend(record, "★", "☐"))
+
+
+def choices_of(field: SearchedField, trials: Sequence[Trial]) -> list[Setting]:
+    """A categorical field's values: those of the space, then others that trials have."""
+    found: list[Setting] = list(field.choices or ())
+    for trial in trials:
+        if field.field in trial.params and trial.params[field.field] not in found:
+            found.append(trial.params[field.field])
+    return found
+
+
+def condition(field: SearchedField) -> str:
+    """When a field is searched at all; empty for always."""
+    return " and ".join(
+        f"{clipped(name, 60)} is {' or '.join(clipped(setting(value), 40) for value in values)}"
+        for name, values in (field.when or {}).items()
+    )
+
+
+def _slice(record: SearchRecord, field: SearchedField, trials: Sequence[Trial], objective: int) -> Figure:
+    using = [trial for trial in trials if field.field in trial.params]
+    notes = [f"{counted(len(using), 'trial')} with a value"]
+    if field.when:
+        notes.append(f"searched where {condition(field)}")
+    frame, beyond = framed(value for trial in using if (value := trial.value(objective)) is not None)
+    metric = figure_text(record.objectives[objective].metric, 26)
+    layout: dict[str, Any] = {
+        "yaxis": {"title": {"text": metric}, "nticks": 5, "zeroline": False} | frame,
+        "margin": {"t": 10, "r": 15, "b": 35, "l": 50},
+        "hovermode": "closest",
+        "showlegend": False,
+    }
+    data: list[dict[str, Any]] = []
+    if field.kind == "categorical":
+        choices = choices_of(field, using)[:_MOST_CHOICES]
+        data += _boxes(field, choices, using, objective)
+        data += state_traces(
+            record, using, lambda trial: _beside(field, choices, trial), lambda t: t.value(objective), size=6
+        )
+        texts = [figure_text(setting(choice), 60 // max(len(choices), 4)) for choice in choices]
+        layout["xaxis"] = {
+            "tickvals": list(range(len(choices))), "ticktext": texts, "range": [-0.6, max(len(choices), 1) - 0.4],
+            "showgrid": False, "zeroline": False,
+        }  # fmt: skip
+    else:
+        data += state_traces(
+            record, using, lambda trial: field.position(trial.params[field.field]), lambda t: t.value(objective), size=6
+        )
+        layout["xaxis"] = _number_axis(field, using)
+    return Figure(
+        title=clipped(field.field, 60),
+        caption=f"{'; '.join(notes)}.{outside(beyond)}",
+        data=tuple(data),
+        layout=layout,
+        height=260,
+    )
+
+
+def _number_axis(field: SearchedField, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Over what was searched and what the trials have, as the default may lie outside; log10 where logarithmic."""
+    settings = [field.low, field.high, *(trial.params[field.field] for trial in trials)]
+    places = [place for each in settings if (place := field.position(each)) is not None]
+    ends = [math.log10(place) if field.is_log else place for place in (min(places), max(places))] if places else [0, 1]
+    margin = (ends[1] - ends[0]) * _MARGIN or abs(ends[0]) * _MARGIN or 1.0
+    axis: dict[str, Any] = {"range": [ends[0] - margin, ends[1] + margin], "nticks": 6, "zeroline": False}
+    if field.is_log:
+        axis |= {"type": "log", "exponentformat": "power", "dtick": _decades(field), "tickfont": {"size": 10}}
+    return axis
+
+
+def _decades(field: SearchedField) -> int | str:
+    """Ticks at each decade where there are several, else also at twice and five times them."""
+    low, high = field.low or 0, field.high or 0
+    return 1 if low > 0 and math.isfinite(high) and high / low >= 1e3 else "D2"
+
+
+def _beside(field: SearchedField, choices: Sequence[Setting], trial: Trial) -> float | None:
+    """The choice's index, spread by the trial's number so that equal values stay apart."""
+    value = trial.params[field.field]
+    return choices.index(value) + ((trial.number * _GOLDEN) % 1 - 0.5) * _JITTER if value in choices else None
+
+
+def _boxes(
+    field: SearchedField, choices: Sequence[Setting], trials: Sequence[Trial], objective: int
+) -> list[dict[str, Any]]:
+    boxes: list[dict[str, Any]] = []
+    for index, choice in enumerate(choices):
+        values = [trial.value(objective) for trial in trials if trial.params[field.field] == choice]
+        if len(values) >= _ENOUGH_FOR_A_BOX:
+            boxes.append(
+                {
+                    "type": "box", "x": [index] * len(values), "y": values, "boxpoints": False, "width": 0.6,
+                    "line": {"color": NEUTRAL, "width": 1}, "fillcolor": "rgba(138,146,156,0.15)", "hoverinfo": "skip",
+                }
+            )  # fmt: skip
+    return boxes
