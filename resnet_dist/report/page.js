@@ -5,7 +5,9 @@
   const root = document.documentElement;
   const problems = [];
   const specs = new Map();
+  // CSS pixels that fit on A4 and on letter, and those of a small figure, two in a row.
   const PRINT_WIDTH = 680;
+  const PRINT_SMALL_WIDTH = 330;
   const CONFIG = {
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
     // No button that sends a figure's data to a server.
@@ -82,11 +84,13 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw(() => ({})));
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    redraw((box) => ({ width: Math.min(box.clientWidth, PRINT_WIDTH) }));
+    redraw((box) => ({ width: box.closest(".grid") ? PRINT_SMALL_WIDTH : PRINT_WIDTH }));
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
     redraw(() => ({}));
+    // A figure keeps the width it was given until it is told to fill its place again.
+    for (const box of specs.keys()) Plotly.Plots.resize(box);
   });
 
   function compare(left, right) {

@@ -4,13 +4,13 @@ import math
 from collections import Counter
 from typing import Any
 
-from resnet_dist.report.page import Fact, Facts, FigureGrid, Part, Prose, Section, render_page
+from resnet_dist.report.page import Fact, Facts, Part, Prose, Section, render_page
 from resnet_dist.report.search_figures.importance_bars import importance_bars
 from resnet_dist.report.search_figures.learning_curves import learning_curves
 from resnet_dist.report.search_figures.objective_history import objective_history
 from resnet_dist.report.search_figures.parallel import parallel
 from resnet_dist.report.search_figures.pareto_front import pareto_fronts
-from resnet_dist.report.search_figures.slices import MOST_FIELDS, slices
+from resnet_dist.report.search_figures.slices import slices
 from resnet_dist.report.search_figures.states import MARKS
 from resnet_dist.report.search_figures.timeline import timeline
 from resnet_dist.report.search_record import Comparison, SearchRecord, read_search
@@ -32,7 +32,10 @@ def render_search(search: dict[str, Any]) -> str:
         Section("History", _histories(record)),
         *_fronts(record),
         _importance(record),
-        *_slices(record),
+        *(
+            Section(f"Fields and {sought.metric}", slices(record, index))
+            for index, sought in enumerate(record.objectives[:_MOST_SLICED])
+        ),
         Section(
             "All fields at once", (parallel(record) or Prose("No trial has a value, so there is no line to draw."),)
         ),
@@ -148,20 +151,6 @@ def _fronts(record: SearchRecord) -> list[Section]:
 def _importance(record: SearchRecord) -> Section:
     missing = Prose("Not known: importance needs finished trials with different values and more than one setting.")
     return Section("Importance", (importance_bars(record) or missing,))
-
-
-def _slices(record: SearchRecord) -> list[Section]:
-    sections: list[Section] = []
-    for index, sought in enumerate(record.objectives[:_MOST_SLICED]):
-        if not any(trial.value(index) is not None for trial in record.trials) or not record.space:
-            sections.append(Section(f"Fields and {sought.metric}", (Prose("No trial has a value to draw."),)))
-            continue
-        parts: list[Part] = []
-        if len(record.space) > MOST_FIELDS:
-            parts.append(Prose(f"The {MOST_FIELDS} most important of {len(record.space)} fields."))
-        grid: FigureGrid = slices(record, index)
-        sections.append(Section(f"Fields and {sought.metric}", (*parts, grid)))
-    return sections
 
 
 def _pool(record: SearchRecord) -> Section:

@@ -14,6 +14,7 @@ SCHEMA = 1
 MAX_TRIALS = 10_000
 _MAX_TEXT = 300
 _MAX_ERROR = 2000
+_GREATEST = 1e300
 _NOT_FINITE = {"nan", "inf", "-inf"}
 
 State = Literal["finished", "stopped", "diverged", "failed", "running"]
@@ -28,7 +29,14 @@ def _number(value: object) -> object:
         return float(value)
     if isinstance(value, bool):
         raise ValueError("a number is due")
-    return value
+    return _spannable(value) if isinstance(value, int | float) else value
+
+
+def _spannable(value: float) -> float:
+    """Spans between numbers must be numbers, too: beyond 1e300 is infinite, below 1e-300 is zero."""
+    if abs(value) > _GREATEST:
+        return math.inf if value > 0 else -math.inf
+    return 0.0 if abs(value) < 1 / _GREATEST else value
 
 
 def _printable(text: str) -> str:
@@ -43,6 +51,8 @@ def _short(text: str) -> str:
 def _setting(value: object) -> object:
     if isinstance(value, list | dict):
         value = json.dumps(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _spannable(value)
     return _short(value) if isinstance(value, str) else value
 
 

@@ -49,8 +49,8 @@ def duration(seconds: float | None) -> str:
     """A time span in the two units that say most."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    if not 60 <= seconds < 1e9:
+        return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"

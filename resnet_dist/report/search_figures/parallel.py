@@ -16,6 +16,8 @@ _MOST_TRIALS = 300
 _MOST_CHOICES = 12
 _ABSENT = -0.13
 """The height of a field that a trial does not have; 0..1 is the axis."""
+_EQUAL = 1e-12
+"""Numbers so close, relative to their size, are one to an axis."""
 _JITTER = 0.03
 _GOLDEN = 0.6180339887
 
@@ -121,7 +123,7 @@ def _ticks(
     if is_log:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         factors = (1,) if high / low > 1e2 else (1, 2, 5)
-        places = [factor * 10.0**decade for decade in decades for factor in factors]
+        places = [factor * 10.0**decade for decade in decades[:: -(-len(decades) // 8)] for factor in factors]
     else:
         power = 10.0 ** math.floor(math.log10((high - low) / 4))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 5 >= high - low)
@@ -133,8 +135,10 @@ def _ticks(
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
     """The least and the greatest, apart even where all are equal."""
     low, high = min(values, default=0.0), max(values, default=1.0)
+    if high - low > _EQUAL * max(abs(low), abs(high)):
+        return low, high
     pad = max(abs(low) * 0.01, 1e-9)
-    return (low, high) if high > low else (low - pad, high + pad)
+    return low - pad, high + pad
 
 
 def _lines(record: SearchRecord, trials: Sequence[Trial], axes: Sequence[_Axis]) -> list[dict[str, Any]]:

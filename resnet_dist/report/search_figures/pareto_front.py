@@ -32,6 +32,7 @@ def _front(record: SearchRecord, up: int, across: int) -> Figure:
         if trial.number in names and (x := trial.value(across)) is not None and (y := trial.value(up)) is not None
     ]
     members.sort(key=lambda member: member[:2])
+    drawn = members[:: -(-len(members) // _MOST_TRIALS) or 1]
     x_frame, x_beyond = framed(value for trial in trials if (value := trial.value(across)) is not None)
     y_frame, y_beyond = framed(value for trial in trials if (value := trial.value(up)) is not None)
     x_sought, y_sought = record.objectives[across], record.objectives[up]
@@ -44,8 +45,8 @@ def _front(record: SearchRecord, up: int, across: int) -> Figure:
         "type": "scatter", "name": "Pareto front",
         # With a third objective the front is no line here.
         "mode": "lines+markers" if len(record.objectives) == 2 else "markers",
-        "x": [x for x, _, _ in members], "y": [y for _, y, _ in members],
-        "hovertext": [about(record, trial) for _, _, trial in members], "hoverinfo": "text",
+        "x": [x for x, _, _ in drawn], "y": [y for _, y, _ in drawn],
+        "hovertext": [about(record, trial) for _, _, trial in drawn], "hoverinfo": "text",
         "line": {"color": NEUTRAL, "width": 1.5, "dash": "dot"},
         "marker": {"symbol": "circle-open", "size": 15, "color": NEUTRAL, "line": {"width": 2}},
     }  # fmt: skip

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_dist.report.page import Figure, FigureGrid
+from resnet_dist.report.page import Figure, FigureGrid, Prose
 from resnet_dist.report.search_figures.framing import framed, outside
 from resnet_dist.report.search_figures.states import NEUTRAL, legend, state_traces
 from resnet_dist.report.search_record import SearchedField, SearchRecord, Setting, Trial
 from resnet_dist.report.wording import clipped, counted, figure_text, setting
 
-MOST_FIELDS = 18
+_MOST_FIELDS = 18
 _MOST_TRIALS = 400
 _MOST_CHOICES = 12
 _ENOUGH_FOR_A_BOX = 5
@@ -21,11 +21,19 @@ _MARGIN = 0.06
 _GOLDEN = 0.6180339887
 
 
-def slices(record: SearchRecord, objective: int) -> FigureGrid:
-    """Slices of the most important fields."""
+def slices(record: SearchRecord, objective: int) -> tuple[FigureGrid | Prose, ...]:
+    """Slices of the most important fields, and a word on those that are not drawn."""
     trials = [trial for trial in record.shown(_MOST_TRIALS, objective) if trial.value(objective) is not None]
-    figures = tuple(_slice(record, field, trials, objective) for field in record.fields[:MOST_FIELDS])
-    return FigureGrid(figures, legend(record, "★", "☐"))
+    if not trials or not record.space:
+        return (Prose("No trial has a value to draw." if record.space else "No field was searched."),)
+    figures = [_slice(record, field, trials, objective) for field in record.fields[:_MOST_FIELDS]]
+    drawn = tuple(figure for figure in figures if figure.data)
+    empty = ", ".join(figure.title for figure in figures if not figure.data)
+    notes = [f"No trial with a value has one of {empty}."] if empty else []
+    if len(record.space) > _MOST_FIELDS:
+        notes.append(f"The {_MOST_FIELDS} most important of {len(record.space)} fields.")
+    grid = (FigureGrid(drawn, legend(record, "★", "☐")),) if drawn else ()
+    return (*map(Prose, notes), *grid)
 
 
 def choices_of(field: SearchedField, trials: Sequence[Trial]) -> list[Setting]:
