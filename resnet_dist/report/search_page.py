@@ -94,7 +94,9 @@ def _best_facts(record: SearchRecord) -> list[Fact]:
         value = None if best is None else best.value(index)
         before = None if default is None else default.value(index)
         change = f", {value - before:+.4g}" if value is not None and before is not None else ""
-        facts.append(Fact(f"{sought.metric}, best trial", number(value), f"default {number(before)}{change}"))
+        is_default = best is not None and best.is_default
+        remark = "the default settings" if is_default else f"default {number(before)}{change}"
+        facts.append(Fact(f"{sought.metric}, best trial", number(value), remark))
     return facts
 
 

@@ -287,9 +287,14 @@ def read_search(search: Mapping[str, Any]) -> SearchRecord:
     try:
         return SearchRecord.model_validate(search)
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in error.errors()[:3]]
+        found = [f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in _first(error, 3)]
         more = f" and {error.error_count() - 3} more" if error.error_count() > 3 else ""
         raise RunError(
             f"search.json is damaged ({clipped('; '.join(found), 500)}{more}); start the search again to write it anew "
             "from its trials"
         ) from error
+
+
+def _first(error: ValidationError, most: int) -> list[Any]:
+    """Without the values themselves, which may be long."""
+    return list(error.errors(include_url=False, include_input=False, include_context=False))[:most]

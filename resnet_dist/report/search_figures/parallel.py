@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_dist.report.page import Figure
-from resnet_dist.report.search_figures.slices import choices_of
+from resnet_dist.report.search_figures.categories import Categories, spread
+from resnet_dist.report.search_figures.framing import framed
 from resnet_dist.report.search_figures.states import BEST_COLOUR, NEUTRAL, about
 from resnet_dist.report.search_record import SearchedField, SearchRecord, Trial
-from resnet_dist.report.wording import clipped, figure_text, setting
+from resnet_dist.report.wording import clipped, counted, figure_text
 
 MOST_FIELDS = 10
 _MOST_TRIALS = 300
-_MOST_CHOICES = 12
 _ABSENT = -0.13
 """The height of a field that a trial does not have; 0..1 is the axis."""
 _EQUAL = 1e-12
 """Numbers so close, relative to their size, are one to an axis."""
 _JITTER = 0.03
-_GOLDEN = 0.6180339887
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,20 @@ def parallel(record: SearchRecord) -> Figure | None:
     axes = [_field_axis(field, trials) for field in record.fields[:MOST_FIELDS]]
     sought = record.objectives[0]
     values = [value for trial in trials if (value := trial.value()) is not None]
-    low, high = _bounds(values)
+    frame, beyond = framed(values)
+    low, high = frame["range"] if beyond else _bounds(values)
     axes.append(
         _Axis(
-            figure_text(sought.metric, 24),
+            figure_text(sought.metric, 18),
             _ticks(low, high, lambda value: (value - low) / (high - low)),
-            tuple((value - low) / (high - low) for value in values),
+            tuple(min(max((value - low) / (high - low), 0.0), 1.0) for value in values),
         )
     )
     has_absent = any(height is None for axis in axes for height in axis.heights)
     bottom = _ABSENT - 0.06 if has_absent else -0.05
     notes = [f"Lines end at {clipped(sought.metric, 60)} ({sought.wish}); a click on the legend hides a group."]
+    if beyond:
+        notes.append(f"{counted(beyond, 'value')} far off {'is' if beyond == 1 else 'are'} drawn at the axis' end.")
     if has_absent:
         notes.append("Below the axes: fields that a trial does not have, as they depend on others.")
     if len(record.space) > MOST_FIELDS:
@@ -77,7 +79,7 @@ def parallel(record: SearchRecord) -> Figure | None:
             ],
             "annotations": _texts(axes, has_absent),
             "legend": {"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
-            "margin": {"t": 60, "r": 20, "b": 30, "l": 10},
+            "margin": {"t": 72, "r": 20, "b": 30, "l": 10},
             "hovermode": "closest",
         },
         height=480,
@@ -86,18 +88,18 @@ def parallel(record: SearchRecord) -> Figure | None:
 
 
 def _field_axis(field: SearchedField, trials: Sequence[Trial]) -> _Axis:
-    title = figure_text(field.field, 40).replace(".", ".<br>", 1)
+    title = _title(field.field)
     if field.kind == "categorical":
-        choices = choices_of(field, trials)[:_MOST_CHOICES]
-        step = 1 / max(len(choices) - 1, 1)
-        at = [0.5] if len(choices) == 1 else [index * step for index in range(len(choices))]
+        categories = Categories.of(field, trials)
+        last = len(categories.names) - 1
+        at = [place / last if last else 0.5 for place in range(last + 1)]
         heights = [
-            at[choices.index(trial.params[field.field])] + ((trial.number * _GOLDEN) % 1 - 0.5) * _JITTER
-            if field.field in trial.params and trial.params[field.field] in choices
+            at[categories.place(trial.params[field.field])] + spread(trial) * _JITTER
+            if field.field in trial.params
             else None
             for trial in trials
         ]
-        ticks = tuple((y, figure_text(setting(choice), 14)) for y, choice in zip(at, choices, strict=True))
+        ticks = tuple((y, figure_text(name, 14)) for y, name in zip(at, categories.names, strict=True))
         return _Axis(title, ticks, tuple(heights))
     places = [field.position(trial.params.get(field.field)) for trial in trials]
     ends = [end for end in (field.position(field.low), field.position(field.high)) if end is not None]
@@ -113,6 +115,11 @@ def _field_axis(field: SearchedField, trials: Sequence[Trial]) -> _Axis:
         _ticks(*ends_of_axis, height, is_log=field.is_log, is_whole=field.kind == "int") if known else (),
         tuple(None if place is None else height(place) for place in places),
     )
+
+
+def _title(field: str) -> str:
+    """A dotted key, its last three parts in a line each."""
+    return "<br>".join(figure_text(part, 15) for part in field.split(".")[-3:])
 
 
 def _ticks(

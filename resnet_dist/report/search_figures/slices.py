@@ -5,20 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_dist.report.page import Figure, FigureGrid, Prose
+from resnet_dist.report.search_figures.categories import Categories, spread
 from resnet_dist.report.search_figures.framing import framed, outside
 from resnet_dist.report.search_figures.states import NEUTRAL, legend, state_traces
-from resnet_dist.report.search_record import SearchedField, SearchRecord, Setting, Trial
+from resnet_dist.report.search_record import SearchedField, SearchRecord, Trial
 from resnet_dist.report.wording import clipped, counted, figure_text, setting
 
 _MOST_FIELDS = 18
 _MOST_TRIALS = 400
-_MOST_CHOICES = 12
 _ENOUGH_FOR_A_BOX = 5
 _JITTER = 0.36
 """Width over which the trials of one choice are spread."""
 _MARGIN = 0.06
 """Share of an axis that stays free at both ends."""
-_GOLDEN = 0.6180339887
 
 
 def slices(record: SearchRecord, objective: int) -> tuple[FigureGrid | Prose, ...]:
@@ -34,15 +33,6 @@ def slices(record: SearchRecord, objective: int) -> tuple[FigureGrid | Prose, ..
         notes.append(f"The {_MOST_FIELDS} most important of {len(record.space)} fields.")
     grid = (FigureGrid(drawn, legend(record, "★", "☐")),) if drawn else ()
     return (*map(Prose, notes), *grid)
-
-
-def choices_of(field: SearchedField, trials: Sequence[Trial]) -> list[Setting]:
-    """A categorical field's values: those of the space, then others that trials have."""
-    found: list[Setting] = list(field.choices or ())
-    for trial in trials:
-        if field.field in trial.params and trial.params[field.field] not in found:
-            found.append(trial.params[field.field])
-    return found
 
 
 def condition(field: SearchedField) -> str:
@@ -68,15 +58,17 @@ def _slice(record: SearchRecord, field: SearchedField, trials: Sequence[Trial], 
     }
     data: list[dict[str, Any]] = []
     if field.kind == "categorical":
-        choices = choices_of(field, using)[:_MOST_CHOICES]
-        data += _boxes(field, choices, using, objective)
+        categories = Categories.of(field, using)
+        places = {trial.number: categories.place(trial.params[field.field]) for trial in using}
+        data += _boxes(places, using, objective)
         data += state_traces(
-            record, using, lambda trial: _beside(field, choices, trial), lambda t: t.value(objective), size=6
+            record, using, lambda t: places[t.number] + spread(t) * _JITTER, lambda t: t.value(objective), size=6
         )
-        texts = [figure_text(setting(choice), 60 // max(len(choices), 4)) for choice in choices]
+        most = 60 // max(len(categories.names), 4)
         layout["xaxis"] = {
-            "tickvals": list(range(len(choices))), "ticktext": texts, "range": [-0.6, max(len(choices), 1) - 0.4],
-            "showgrid": False, "zeroline": False,
+            "tickvals": list(range(len(categories.names))),
+            "ticktext": [figure_text(name, most) for name in categories.names],
+            "range": [-0.6, max(len(categories.names), 1) - 0.4], "showgrid": False, "zeroline": False,
         }  # fmt: skip
     else:
         data += state_traces(
@@ -110,22 +102,15 @@ def _decades(field: SearchedField) -> int | str:
     return 1 if low > 0 and math.isfinite(high) and high / low >= 1e3 else "D2"
 
 
-def _beside(field: SearchedField, choices: Sequence[Setting], trial: Trial) -> float | None:
-    """The choice's index, spread by the trial's number so that equal values stay apart."""
-    value = trial.params[field.field]
-    return choices.index(value) + ((trial.number * _GOLDEN) % 1 - 0.5) * _JITTER if value in choices else None
-
-
-def _boxes(
-    field: SearchedField, choices: Sequence[Setting], trials: Sequence[Trial], objective: int
-) -> list[dict[str, Any]]:
+def _boxes(places: dict[int, int], trials: Sequence[Trial], objective: int) -> list[dict[str, Any]]:
+    """A box for each place where enough trials are; `places` by the trial's number."""
     boxes: list[dict[str, Any]] = []
-    for index, choice in enumerate(choices):
-        values = [trial.value(objective) for trial in trials if trial.params[field.field] == choice]
+    for place in sorted(set(places.values())):
+        values = [trial.value(objective) for trial in trials if places[trial.number] == place]
         if len(values) >= _ENOUGH_FOR_A_BOX:
             boxes.append(
                 {
-                    "type": "box", "x": [index] * len(values), "y": values, "boxpoints": False, "width": 0.6,
+                    "type": "box", "x": [place] * len(values), "y": values, "boxpoints": False, "width": 0.6,
                     "line": {"color": NEUTRAL, "width": 1}, "fillcolor": "rgba(138,146,156,0.15)", "hoverinfo": "skip",
                 }
             )  # fmt: skip
