@@ -7,3 +7,7 @@ class RunError(Exception):
 
 class DivergedError(Exception):
     """Training gives no finite numbers any more: where, on which images, and what to do."""
+
+
+class ReportError(Exception):
+    """A report cannot be made on this machine: what is missing, and how to install it."""
