@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import ray
 
-from cluster.errors import ResourceError, RunHeldError, StorageError
-from cluster.lease import check_free, read_history
+from cluster.errors import ResourceError, StorageError
+from cluster.lease import check_free
 from cluster.processes import ProcessIdentity
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import local_resources, plan_workers
@@ -15,18 +15,17 @@ from data_pipeline.errors import DataError
 from data_pipeline.splits import write_split_csv
 from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
-from ray_jobs.errors import ConfigError, ExitCode, JobFailedError, exit_code_of
+from ray_jobs.errors import ConfigError, JobFailedError
 from ray_jobs.first_weights import FirstWeights
 from ray_jobs.outcome import TrainOutcome
-from ray_jobs.prepared_data import PreparedData, prepare_data, preprocess_of
+from ray_jobs.prepared_data import PreparedData, prepare_data
 from ray_jobs.progress import ProgressView
 from ray_jobs.rank_training import WorkerTask
 from ray_jobs.resolve import resolved_job
 from ray_jobs.run_directory import RunDirectory
-from resnet_dist.checkpoint import Checkpoint, latest_verified
+from ray_jobs.run_lifecycle import is_done, newest_checkpoint, outcome_of, write_end, write_records
 from resnet_dist.errors import DivergedError, RunError
-from resnet_dist.run_records import Status, read_metrics
-from resnet_dist.training.early_stopping import stopping_of
+from resnet_dist.run_records import Status
 from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, halved
 
 _OURS = (ConfigError, ResourceError, DataError, RunError, StorageError, DivergedError)
@@ -69,11 +68,11 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     """What cannot work is refused before anything is written or an embedded Ray is started."""
     job, data = _prepared(job, run)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
-    newest = _newest(run)
-    if newest is not None and _is_done(newest, job):
-        return _outcome(run, newest, job, already_finished=True)
+    newest = newest_checkpoint(run)
+    if newest is not None and is_done(newest, job):
+        return outcome_of(run, newest, job, already_finished=True)
     first = FirstWeights.of(job, len(data.dataset.samples.classes)) if newest is None else None
-    _write_records(run, job, data)
+    write_records(run, job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     try:
         with ray_session(job.cluster), ProgressView(run, data) as view:
@@ -89,31 +88,16 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
                 first=None if first is None else ray.put(first),
             )
             _train_until_done(run, task, view, 0 if newest is None else newest.step)
-        finished = _newest(run)
+        finished = newest_checkpoint(run)
         if finished is None:
             raise RunError(f"{run.uri} has no whole checkpoint after training; see its logs/")
-        outcome = _outcome(run, finished, job, already_finished=False)
+        outcome = outcome_of(run, finished, job, already_finished=False)
         run.write_result(outcome.to_json())
     except BaseException as error:
-        _write_end(run, submission, error)
+        write_end(run, submission, error)
         raise
-    _write_end(run, submission, None)
+    write_end(run, submission, None)
     return outcome
-
-
-def _is_done(newest: Checkpoint, job: JobConfig) -> bool:
-    """Whether all epochs are done, or early stopping, as it is asked for now, has ended the run."""
-    progress = newest.progress
-    stopping = stopping_of(job.training, progress.early_stopping)
-    stopped = stopping is not None and stopping.should_stop and progress.step_in_epoch == 0
-    return progress.epoch >= job.training.epochs or stopped
-
-
-def _write_records(run: RunDirectory, job: JobConfig, data: PreparedData) -> None:
-    run.write_dataset(data.summary())
-    run.write_split_csv(write_split_csv(data.split_rows()))
-    run.write_preprocess(preprocess_of(job))
-    run.write_config(job)  # last: with it the run exists
 
 
 def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, reached: int) -> None:
@@ -135,7 +119,7 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
         for cause in causes:
             if isinstance(cause, _OURS):
                 raise cause from failure
-        newest = _newest(run)
+        newest = newest_checkpoint(run)
         before, reached = reached, 0 if newest is None else newest.step
         failures = 1 if reached > before else failures + 1
         if failures > most:
@@ -144,49 +128,3 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
                 f"failure:\n{first_line(causes[0])}"
             ) from failure
         view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {reached}")
-
-
-def _newest(run: RunDirectory) -> Checkpoint | None:
-    """The checkpoint that workers would start from; they say why they pass others over."""
-    return latest_verified(run.store, read_history(run.store), lambda _: None)
-
-
-def _write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:
-    """The final status. A process that was refused the run leaves the holder's status alone."""
-    if isinstance(error, RunHeldError):
-        return
-    code = ExitCode.DONE if error is None else exit_code_of(error)
-    before = run.read_status() or Status(state="starting", submission=submission)
-    status = replace(
-        before,
-        submission=submission,
-        state="done" if code is ExitCode.DONE else "stopped" if code is ExitCode.INTERRUPTED else "failed",
-        exit_code=int(code),
-        eta_s=None,
-        message="" if error is None else str(error)[:2000],
-    )
-    try:
-        run.write_status(status)
-    except StorageError:
-        # Storage may be what failed; the error itself is what the caller hears.
-        if error is None:
-            raise
-
-
-def _outcome(run: RunDirectory, newest: Checkpoint, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
-    records = read_metrics(run.store, read_history(run.store))
-    best = newest.progress.best
-    metrics = newest.progress.metrics or {}
-    if best is not None:
-        for record in records:
-            if record["step"] == best.step and job.checkpoint.monitor in record:
-                metrics = {name: value for name, value in record.items() if name.startswith("val/")}
-    speeds = sorted(record["perf/images_per_second"] for record in records if "perf/images_per_second" in record)
-    return TrainOutcome(
-        run=run.uri,
-        steps=newest.step,
-        epochs=newest.progress.epoch,
-        metrics=metrics,
-        images_per_second=speeds[len(speeds) // 2] if speeds else None,
-        already_finished=already_finished,
-    )

@@ -1,0 +1,57 @@
+"""A Ray Train worker group that runs a function of ours: its shape, and the processes it goes without."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+import ray.train.torch
+
+from cluster.resources import WorkerPlan
+from ray_jobs.worker_backend import WorkersOwnGroup
+
+_NEEDLESS = {"DatasetsCallback"}
+"""Ray's callbacks that each start a process for what a run does not use: here, Ray Data."""
+
+
+def fit_worker_group(
+    function: Callable[[dict[str, Any]], None], config: dict[str, Any], plan: WorkerPlan, scratch: str
+) -> Exception | None:
+    """Run a function on every rank to its end; the error that ended it, None when all is done.
+
+    `config` should hold references only: Ray's controller reads it, too, and would load whatever is in it.
+    """
+    # Another process, which would ask again and again whether a node is about to go: training ends at any step alike.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    trainer = _Trainer(
+        function,
+        train_loop_config=config,
+        torch_config=WorkersOwnGroup(),  # pyright: ignore[reportArgumentType] - of it, only the name is asked
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=plan.num_workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker=plan.resources_per_worker,
+        ),
+        # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
+        run_config=ray.train.RunConfig(
+            name="attempt",
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # handed on, whatever it is
+        return error
+    return None
+
+
+class _Trainer(ray.train.torch.TorchTrainer):
+    """Without the processes that a run does not use: their start takes seconds of a small machine's processors.
+
+    `_create_default_callbacks` is Ray's own. Where it has another name, nothing is left out, and all works as before.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()
+        return [each for each in callbacks if type(each).__name__ not in _NEEDLESS]
