@@ -15,6 +15,7 @@ from ray_jobs.config import JobConfig
 from ray_jobs.folds import aggregate
 from ray_jobs.prepared_data import decoder
 from resnet_dist.evaluation.judge import EvaluationResult, report
+from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.fit import fit
 from resnet_dist.training.group import Group
@@ -56,7 +57,11 @@ class _Speed:
 
 
 def train_here(
-    job: JobConfig, train: Samples, val: Samples, weights: dict[str, torch.Tensor] | None = None
+    job: JobConfig,
+    train: Samples,
+    val: Samples,
+    weights: dict[str, torch.Tensor] | None = None,
+    reuse: FeatureReuse | None = None,
 ) -> tuple[ResNetClassifier, float]:
     """The trained network with its averaged weights if there are any, and images per second of its training steps."""
     torch.set_num_threads(THREADS)
@@ -81,13 +86,15 @@ def train_here(
         draw=SeededDraw(job.seed),
         group=group,
         device=cpu,
+        reuse=reuse,
     )
     state = setup.state_at(0)
     batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
+    known = (None, None) if reuse is None else (reuse.known_microbatch, reuse.known_batch)
     training = training_source(
-        job.data, job.augmentation, job.seed, train, batch, microbatch, 0, 1, cpu, THREADS, decoder(job)
+        job.data, job.augmentation, job.seed, train, batch, microbatch, 0, 1, cpu, THREADS, decoder(job), known[0]
     )
-    validation = evaluation_source(job.data, val, 64, 0, 1, cpu, THREADS, decoder(job))
+    validation = evaluation_source(job.data, val, job.evaluation.batch_size, 0, 1, cpu, THREADS, decoder(job), known[1])
     epochs, speed = job.training.epochs, _Speed()
 
     def rate(step: int) -> float:

@@ -20,6 +20,8 @@ class Microbatch:
     """int64 [B] on the source's device."""
     keys: NDArray[np.uint64]
     """[B] sample keys; a sample that comes again within an epoch has another key each time (`occurrence_keys`)."""
+    features: torch.Tensor | None = None
+    """What was known of the microbatch, in place of its images, which are then of shape [0, 3, height, width]."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,5 @@ class EvaluationBatch:
     """float32 [B, 3, height, width], normalised, channels_last, on the source's device."""
     labels: torch.Tensor
     """int64 [B] on the source's device."""
+    features: torch.Tensor | None = None
+    """What was known of the batch, in place of its images, which are then of shape [0, 3, height, width]."""

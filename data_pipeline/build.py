@@ -8,6 +8,7 @@ import torch
 from data_pipeline.augmentation import evaluation_views
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.known import KnownBatch, KnownMicrobatch
 from data_pipeline.order import EpochCut
 from data_pipeline.reference_source import ReferenceRenderer
 from data_pipeline.samples import Decode, Samples
@@ -27,8 +28,9 @@ def training_source(
     device: torch.device,
     threads: int,
     decode: Decode,
+    known: KnownMicrobatch | None = None,
 ) -> TrainingSource:
-    """The training split for `rank` of `world_size`; a context manager."""
+    """The training split for `rank` of `world_size`; a context manager. `known` says what needs no images."""
     cut = EpochCut(len(samples), global_batch_size, microbatch_size, data.drop_last)
     if not cut.steps:
         raise DataError(
@@ -36,7 +38,7 @@ def training_source(
             "with data.drop_last; lower it or keep the last batch"
         )
     renderer = _renderer(data, augmentation, samples, cut.largest_microbatch, device, threads, decode)
-    return TrainingSource(data, augmentation, seed, samples, cut, rank, world_size, device, renderer)
+    return TrainingSource(data, augmentation, seed, samples, cut, rank, world_size, device, renderer, known)
 
 
 def evaluation_source(
@@ -48,12 +50,16 @@ def evaluation_source(
     device: torch.device,
     threads: int,
     decode: Decode,
+    known: KnownBatch | None = None,
 ) -> EvaluationSource:
-    """A split for `rank` of `world_size`, each image in its evaluation view; a context manager."""
+    """A split for `rank` of `world_size`, each image in its evaluation view; a context manager.
+
+    `known` says what needs no images.
+    """
     if data.source != "synthetic":
         _refuse_too_narrow(data, samples)
     renderer = _renderer(data, None, samples, min(batch_size, max(len(samples), 1)), device, threads, decode)
-    return EvaluationSource(data, samples, batch_size, rank, world_size, device, renderer)
+    return EvaluationSource(data, samples, batch_size, rank, world_size, device, renderer, known)
 
 
 def _refuse_too_narrow(data: DataConfig, samples: Samples) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data_pipeline.augmentation import Views, evaluation_views, training_views
 from data_pipeline.batches import EvaluationBatch, Microbatch, Step
 from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.known import Content, KnownBatch, KnownMicrobatch, known_or_rendered
 from data_pipeline.order import (
     EpochCut,
     MicrobatchCut,
@@ -81,6 +82,8 @@ class TrainingSource:
     world_size: int
     device: torch.device
     renderer: Renderer
+    known: KnownMicrobatch | None = None
+    """Which microbatches need no images; None: all do."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,7 +94,13 @@ class TrainingSource:
         """The steps of an epoch from `first_step` on, as this rank sees them: a pure function of its arguments."""
         visits = self.visits(epoch)
         mine = (cut for cuts in self.cut.from_step(first_step) for cut in of_rank(cuts, self.rank, self.world_size))
-        rendered = self.renderer.render(self._request(epoch, visits.of(cut)) for cut in mine)
+        rendered = known_or_rendered(
+            mine,
+            lambda cut: None if self.known is None else self.known(epoch, cut.step, cut.index),
+            lambda cut: self._request(epoch, visits.of(cut)),
+            self.renderer.render,
+            _no_images(self.data, self.device),
+        )
         try:
             for cuts in self.cut.from_step(first_step):
                 microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), visits, rendered)
@@ -135,11 +144,11 @@ class TrainingSource:
         return Request(visits.rows, views)
 
     def _microbatches(
-        self, cuts: list[MicrobatchCut], visits: "Visits", rendered: Iterator[torch.Tensor]
+        self, cuts: list[MicrobatchCut], visits: "Visits", rendered: Iterator[Content]
     ) -> Iterator[Microbatch]:
         for cut in cuts:
-            part = visits.of(cut)
-            yield Microbatch(cut.index, next(rendered), self._labels(part.rows), part.keys)
+            part, content = visits.of(cut), next(rendered)
+            yield Microbatch(cut.index, content.images, self._labels(part.rows), part.keys, content.features)
 
     def _labels(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.samples.labels[rows]).to(self.device)
@@ -156,6 +165,8 @@ class EvaluationSource:
     world_size: int
     device: torch.device
     renderer: Renderer
+    known: KnownBatch | None = None
+    """Which batches need no images; None: all do."""
 
     @property
     def samples(self) -> int:
@@ -166,13 +177,18 @@ class EvaluationSource:
         """This rank's batches: every world_size-th of the split's fixed ones, from rank on."""
         starts = range(self.rank * self.batch_size, len(self.split), self.world_size * self.batch_size)
         all_rows = [np.arange(first, min(first + self.batch_size, len(self.split))) for first in starts]
-        rendered = self.renderer.render(
-            Request(rows, evaluation_views(self.data, self.split.sizes[rows])) for rows in all_rows
+        rendered = known_or_rendered(
+            iter(all_rows),
+            lambda rows: None if self.known is None else self.known(rows),
+            lambda rows: Request(rows, evaluation_views(self.data, self.split.sizes[rows])),
+            self.renderer.render,
+            _no_images(self.data, self.device),
         )
         try:
             for rows in all_rows:
                 labels = torch.from_numpy(self.split.labels[rows]).to(self.device)
-                yield EvaluationBatch(rows, next(rendered), labels)
+                content = next(rendered)
+                yield EvaluationBatch(rows, content.images, labels, content.features)
         finally:
             rendered.close()
 
@@ -183,3 +199,7 @@ class EvaluationSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.renderer.close()
+
+
+def _no_images(data: DataConfig, device: torch.device) -> torch.Tensor:
+    return torch.empty((0, 3, *data.input_size), device=device)

@@ -22,7 +22,8 @@ class Trunk(nn.Module):
     def __init__(self, stages: list[nn.Module], pooled: bool) -> None:
         super().__init__()
         self.stages = _folded(nn.Sequential(*stages)).requires_grad_(False)
-        self._pooled = pooled
+        self.pooled = pooled
+        """Whether it ends with pooling."""
         self.eval()
 
     # Not inference_mode: autograd refuses to save its tensors, and the suffix's backward pass needs them.
@@ -30,7 +31,7 @@ class Trunk(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features [B, C, h, w] of images [B, 3, height, width]; [B, C] where the trunk ends with pooling."""
         features = self.stages(images)
-        return pool(features) if self._pooled else features
+        return pool(features) if self.pooled else features
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - a trunk is never trained
         """Stays in evaluation mode."""

@@ -17,6 +17,7 @@ from resnet_dist.config import (
     TrainingConfig,
     freezing_phases,
 )
+from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
 from resnet_dist.model.compiling import compile_parts
 from resnet_dist.model.resnet import ResNetClassifier
@@ -60,6 +61,8 @@ class Setup:
     draw: Draw
     group: Group
     device: torch.device
+    reuse: FeatureReuse | None = None
+    """Where features of the frozen stages are kept for other trainings; None: nowhere."""
     _built: tuple[Policies, Recipe] | None = field(default=None, init=False)
 
     def state_at(
@@ -98,6 +101,8 @@ class Setup:
             if self._built is not None:
                 self._change(state, policies)
             self._built = policies, self._recipe(state)
+        if self.reuse is not None:
+            self.reuse.begin(state.trunk)
         return self._built[1]
 
     def fitting_microbatch(self, epoch: int, microbatch_size: int) -> int:
@@ -160,6 +165,7 @@ class Setup:
             cutmix_alpha=self.training.cutmix_alpha,
             clip_norm=self.optimizer.clip_norm,
             autocast=autocast_dtype(self.training.precision),
+            reuse=self.reuse,
         )
 
     def _blank(self, samples: int) -> torch.Tensor:

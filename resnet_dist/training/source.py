@@ -18,7 +18,14 @@ class Microbatch(Protocol):
 
     @property
     def images(self) -> torch.Tensor:
-        """float32 [B, 3, height, width], normalised, channels_last, on the model's device."""
+        """float32 [B, 3, height, width], normalised, channels_last, on the model's device; with B = 0 where the
+        features are known.
+        """
+        ...
+
+    @property
+    def features(self) -> torch.Tensor | None:
+        """What the trunk makes of the images, on the model's device, where it is known already."""
         ...
 
     @property
@@ -83,7 +90,14 @@ class EvaluationBatch(Protocol):
 
     @property
     def images(self) -> torch.Tensor:
-        """float32 [B, 3, height, width], normalised, channels_last, on the model's device."""
+        """float32 [B, 3, height, width], normalised, channels_last, on the model's device; with B = 0 where the
+        features are known.
+        """
+        ...
+
+    @property
+    def features(self) -> torch.Tensor | None:
+        """What the trunk makes of the images, on the model's device, where it is known already."""
         ...
 
     @property

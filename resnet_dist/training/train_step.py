@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.dropout import keep_mask, words_needed
 from resnet_dist.training.group import Group
@@ -44,6 +45,8 @@ class Recipe:
     clip_norm: float | None
     autocast: torch.dtype | None
     """bfloat16 or float16 for autocast, None for float32 throughout."""
+    reuse: FeatureReuse | None = None
+    """Where features of a frozen trunk are kept for other trainings; None: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,10 @@ def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: flo
     loss_scale = state.scale.scale(torch.ones((), device=next(state.suffix.parameters()).device))
     records: list[torch.Tensor] = []
     with recipe.statistics.of_microbatches():
-        for position, microbatch in enumerate(step.microbatches):
+        microbatches = step.microbatches if recipe.reuse is None else recipe.reuse.waited(step.microbatches)
+        for position, microbatch in enumerate(microbatches):
             with reduction.microbatch(last=position == owned - 1):
-                loss, correct = _forward(state, recipe, microbatch)
+                loss, correct = _forward(state, recipe, step.index, microbatch)
                 share = loss * (reduction.weight / step.samples)
                 state.scale.scale(share).backward()  # pyright: ignore[reportUnknownMemberType]
             reduction.collect(loss_scale)
@@ -132,13 +136,15 @@ def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: flo
     )
 
 
-def _forward(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(state: TrainState, recipe: Recipe, step: int, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss summed over the microbatch and the number of right answers, scalars."""
-    images, mix, keep = microbatch.images, _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
-    if mix is not None:
-        images = mix.images(images)
+    mix, keep = _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
+    features = microbatch.features
+    images = microbatch.images if mix is None or features is not None else mix.images(microbatch.images)
     with autocast(images.device, recipe.autocast):
-        logits = recipe.reduction.module(state.features(images), keep)
+        if features is None and recipe.reuse is not None:
+            features = recipe.reuse.of_microbatch(state.epoch, step, microbatch.index, lambda: state.features(images))
+        logits = recipe.reduction.module(state.features(images) if features is None else features, keep)
     loss = recipe.loss(logits, microbatch.labels, mix)
     return loss, (logits.detach().argmax(1) == microbatch.labels).sum()
 

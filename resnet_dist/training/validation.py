@@ -7,14 +7,21 @@ import torch
 
 from resnet_dist.errors import RunError
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
+from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.training.group import Group
 from resnet_dist.training.microbatch_size import is_out_of_memory
 from resnet_dist.training.precision import autocast
-from resnet_dist.training.source import EvaluationSource
+from resnet_dist.training.source import EvaluationBatch, EvaluationSource
 from resnet_dist.training.state import TrainState
 
 
-def validate(state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None) -> dict[str, float]:
+def validate(
+    state: TrainState,
+    source: EvaluationSource,
+    group: Group,
+    dtype: torch.dtype | None,
+    reuse: FeatureReuse | None = None,
+) -> dict[str, float]:
     """val/top1, val/macro_f1, val/balanced_accuracy, val/loss of the weights to be judged. Collective.
 
     Batches are fixed by their place in the split and the ranks' answers put in the split's order, so the numbers do
@@ -22,7 +29,7 @@ def validate(state: TrainState, source: EvaluationSource, group: Group, dtype: t
     """
     try:
         with nullcontext() if state.ema is None else state.ema.applied():
-            return _validate(state, source, group, dtype)
+            return _validate(state, source, group, dtype, reuse)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise RunError(
@@ -32,13 +39,15 @@ def validate(state: TrainState, source: EvaluationSource, group: Group, dtype: t
 
 
 @torch.no_grad()
-def _validate(state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None) -> dict[str, float]:
+def _validate(
+    state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None, reuse: FeatureReuse | None
+) -> dict[str, float]:
     device = next(state.suffix.parameters()).device
     answers = [torch.empty((0, 4), dtype=torch.float64, device=device)]
     state.suffix.eval()
     for batch in source.batches():
         with autocast(device, dtype):
-            logits = state.suffix(state.features(batch.images), None)
+            logits = state.suffix(_features(state, batch, reuse), None)
         losses = torch.nn.functional.cross_entropy(logits.double(), batch.labels, reduction="none")
         rows = torch.from_numpy(batch.rows).to(device)
         columns = (rows.double(), batch.labels.double(), logits.argmax(1).double(), losses)
@@ -57,3 +66,11 @@ def _validate(state: TrainState, source: EvaluationSource, group: Group, dtype: 
         "val/balanced_accuracy": metrics["balanced_accuracy"],
         "val/loss": float(gathered[:, 3].mean()),
     }
+
+
+def _features(state: TrainState, batch: EvaluationBatch, reuse: FeatureReuse | None) -> torch.Tensor:
+    if batch.features is not None:
+        return batch.features
+    if reuse is None:
+        return state.features(batch.images)
+    return reuse.of_batch(batch.rows, lambda: state.features(batch.images))

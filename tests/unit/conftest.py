@@ -1,7 +1,10 @@
-"""What the tests of a search's report share: a search.json of any size and kind."""
+"""What unit tests share: a search.json of any size and kind, and a disk that is soon full."""
 
+import os
 import random
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +113,14 @@ def _make_search(trials: int = 12, objectives: int = 1, space: list[dict[str, An
 def make_search() -> Callable[..., dict[str, Any]]:
     """A search.json: how many trials, how many objectives (1..3), and over which space."""
     return _make_search
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
+    if mounted is None or mounted.returncode:
+        pytest.skip(f"mounting a small file system: {mounted.stderr.strip() if mounted else 'needs root'}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
