@@ -18,6 +18,8 @@ class WorkerPlan:
     num_workers: int
     use_gpu: bool
     cpus_per_worker: int
+    gpus_per_worker: float = 1.0
+    """Share of a GPU, where there are GPUs."""
 
     @property
     def threads(self) -> int:
@@ -27,7 +29,7 @@ class WorkerPlan:
     @property
     def resources_per_worker(self) -> dict[str, float]:
         """What each worker reserves. CPUs are named with GPUs too: otherwise Ray leaves such a worker one thread."""
-        return {"CPU": float(self.cpus_per_worker)} | ({"GPU": 1.0} if self.use_gpu else {})
+        return {"CPU": float(self.cpus_per_worker)} | ({"GPU": self.gpus_per_worker} if self.use_gpu else {})
 
 
 def plan_workers(cluster: ClusterConfig, cpus: int, gpus: int) -> WorkerPlan:

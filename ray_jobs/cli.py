@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     JobFlags = dict[str, Any]
     EvaluateFlags = dict[str, Any]
     DoctorFlags = dict[str, Any]
+    ReportFlags = dict[str, Any]
 else:
     _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
     JobFlags = job_flags()
     EvaluateFlags = job_flags(
         lambda name: name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
     )
+    ReportFlags = job_flags(lambda name: name == "storage.root")
     DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
 
 Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
@@ -97,6 +99,97 @@ def train(
     from ray_jobs.train import run_train
 
     show_training(run_train(resolved))
+
+
+@app.command
+def tune(
+    *,
+    config: Config = None,
+    search: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    dry_run: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    print_search: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    warm_start: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    trials: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    hours: Annotated[float | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    total_epochs: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    max_concurrent_trials: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    workers_per_trial: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    job: Annotated[JobFlags, Parameter("*")] | None = None,
+) -> None:
+    """Search for a better configuration than the job's own, or go on with a search of the same name and space.
+
+    Every trial is a training of at most training.epochs; the job's own configuration runs first. Ctrl-C ends with the
+    best so far, and the same command goes on.
+
+    Parameters
+    ----------
+    config
+        A TOML file with the job: what is not searched.
+    search
+        A TOML file with the space and how it is searched; by default the one that ships.
+    dry_run
+        Print what would be searched, how long it takes and what it stores, and stop.
+    print_search
+        Print the complete search as TOML, every key with what it does, and stop.
+    warm_start
+        An earlier search, whose finished trials the sampler knows from the start, and whose best one is tried second.
+    trials
+        Most trials; this and the flags below win over the file.
+    hours
+        Hours of this command after which no trial goes on.
+    total_epochs
+        Epochs over all trials after which no trial goes on.
+    max_concurrent_trials
+        Trials at a time; by default as many as fit.
+    workers_per_trial
+        Workers of each trial; by default cluster.num_workers.
+    """
+    from ray_jobs.search.search_file import print_search as printed
+    from ray_jobs.search.search_file import read_search
+
+    resolved = read_job(config, job or {})
+    budget = {
+        "trials": trials,
+        "hours": hours,
+        "total_epochs": total_epochs,
+        "max_concurrent_trials": max_concurrent_trials,
+        "workers_per_trial": workers_per_trial,
+    }
+    settings, space = read_search(search, {name: value for name, value in budget.items() if value is not None})
+    if print_search:
+        sys.stdout.write(printed(settings, space))
+        return
+    from ray_jobs.show_search import show_plan, show_search
+
+    if dry_run:
+        from ray_jobs.search.dry_run import plan_search
+
+        show_plan(plan_search(resolved, settings, space))
+        return
+    from ray_jobs.tune import run_tune
+
+    show_search(run_tune(resolved, settings, space, warm_start))
+
+
+@app.command
+def report(
+    target: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    job: Annotated[ReportFlags, Parameter("*")] | None = None,
+) -> None:
+    """Render a search's results as one HTML file that needs no network.
+
+    Parameters
+    ----------
+    target
+        A path, a URI, or the name of a search under storage.root.
+    """
+    resolved = read_job(None, job or {})
+    from ray_jobs.report import run_report
+    from ray_jobs.show import show_line
+
+    show_line(run_report(target, resolved.storage.root))
 
 
 @app.command

@@ -35,6 +35,10 @@ class JobFailedError(Exception):
     """Workers failed again and again: the last failure and what was tried."""
 
 
+CERTAIN = (ConfigError, ResourceError, DataError, RunError, StorageError, DivergedError)
+"""Errors that another attempt would meet again."""
+
+
 def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code that stands for an error."""
     match error:

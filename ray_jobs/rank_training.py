@@ -1,6 +1,7 @@
 """One rank's training: data, model and loop composed, whoever gave the task."""
 
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.randomness import SeededDraw
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
+from ray_jobs.feature_sharing import FeatureSharing
 from ray_jobs.first_weights import FirstWeights
 from ray_jobs.prepared_data import decoder
 from ray_jobs.recorder import Meet, RunRecorder, SilentRecorder
@@ -21,6 +23,7 @@ from ray_jobs.run_directory import RunDirectory
 from resnet_dist import checkpoint as checkpoints
 from resnet_dist.checkpoint import Checkpoint, Microbatches
 from resnet_dist.errors import RunError
+from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.run_records import cut_back
 from resnet_dist.training.fit import fit
@@ -46,15 +49,18 @@ class WorkerTask:
     """What a run without a checkpoint starts from; None where it had one."""
     most_per_microbatch: int | None = None
     """A microbatch size that the memory of an earlier attempt has shown to be the most."""
+    sharing: FeatureSharing | None = None
+    """Where features of frozen stages are shared with other trainings; None: nowhere."""
 
 
 def train_rank(
     task: WorkerTask, run: RunDirectory, group: Group, device: torch.device, lease: Lease | None, meet: Meet
-) -> None:
+) -> Counts | None:
     """Train the run from where it stands to its end, or until `meet` says at the end of an epoch that it is enough.
 
     Collective: every rank calls it alike, rank zero with the run's lease, the others without one. Raises
-    MicrobatchTooLargeError where memory runs out in the middle, and what ends any training.
+    MicrobatchTooLargeError where memory runs out in the middle, and what ends any training. What was shared of frozen
+    stages comes back, None where nothing is shared.
     """
     job, messages = task.job, list[str]()
     found = _agreed_checkpoint(run, group, device, messages.append)
@@ -82,6 +88,7 @@ def train_rank(
         _resume(state, found, run, lease)
         messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {found.name}")
 
+    reuse = setup.reuse = _reuse(task, microbatch.size, device, messages)
     decode, decode_threads = decoder(job), job.data.decode_threads or task.plan.threads
     training = training_source(
         job.data,
@@ -95,6 +102,7 @@ def train_rank(
         device,
         decode_threads,
         decode,
+        None if reuse is None else reuse.known_microbatch,
     )
     validation = evaluation_source(
         job.data,
@@ -105,6 +113,7 @@ def train_rank(
         device,
         decode_threads,
         decode,
+        None if reuse is None else reuse.known_batch,
     )
 
     def rate(step: int) -> float:
@@ -127,7 +136,7 @@ def train_rank(
             _classes(task),
         )
     )
-    with training, validation, recorder:
+    with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
         try:
             fit(
                 state,
@@ -143,6 +152,14 @@ def train_rank(
             if is_out_of_memory(error):
                 raise MicrobatchTooLargeError(microbatch.size) from error
             raise
+    return None if reuse is None else reuse.counts
+
+
+def _reuse(task: WorkerTask, microbatch_size: int, device: torch.device, messages: list[str]) -> FeatureReuse | None:
+    if task.sharing is None:
+        return None
+    threads = task.plan.threads
+    return task.sharing.open(task.job, task.train, task.val, microbatch_size, device, threads, messages.append)
 
 
 def _classes(task: WorkerTask) -> list[tuple[str, int, int]]:

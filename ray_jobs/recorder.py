@@ -223,10 +223,10 @@ class RunRecorder:
             return
 
     def _hear_tracker(self) -> None:
-        """Take over the tracker's link and what it has to say. A tracker's words are not worth a run."""
+        """Take over the tracker's link and what it, or training, has to say. Words are not worth a run."""
         self._status = replace(self._status, tracker=self._tracker.link)
-        if said := self._tracker.take_messages():
-            self._messages += said
+        self._messages += self._tracker.take_messages()
+        if len(self._messages) > self._status.messages:
             self._status = replace(self._status, messages=len(self._messages))
             with suppress(StorageError):
                 self._write_messages()

@@ -7,10 +7,10 @@ from typing import Any
 from cluster.storage import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.run_directory import RunDirectory
+from ray_jobs.search.records import SEARCHES
 from resnet_dist.errors import ReportError, RunError
 from resnet_dist.report.search_page import render_search
 
-SEARCHES = "searches"
 _RECORD = "search.json"
 _PAGE = "report/index.html"
 _MAX_BYTES = 256_000_000

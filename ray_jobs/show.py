@@ -17,34 +17,36 @@ if TYPE_CHECKING:
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
+_TEXTS = {"", "found", "parameters", "values", "when"}
+"""Columns that hold text; all others but the first hold numbers."""
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 def show_line(text: str) -> None:
     """One line, as it is."""
-    _console().print(text, markup=False, soft_wrap=True)
+    console().print(text, markup=False, soft_wrap=True)
 
 
 def show_training(outcome: TrainOutcome) -> None:
     """A run that is done."""
     done = "was finished before, nothing to do" if outcome.already_finished else "finished"
     show_line(f"{outcome.run} {done}: {outcome.epochs} epochs, {outcome.steps} steps")
-    table = _table("best epoch", "value")
+    table = table_of("best epoch", "value")
     for name, value in outcome.metrics.items():
         table.add_row(name, f"{value:.4f}")
     if outcome.images_per_second is not None:
         table.add_row("images per second", f"{outcome.images_per_second:.0f}")
-    _console().print(table)
+    console().print(table)
 
 
 def show_folds(outcome: "FoldsOutcome") -> None:
     """Cross-validation that is done."""
     show_line(f"{outcome.uri}/folds.json: {len(outcome.runs)} folds")
-    table = _table("best epochs", "mean", "95 % interval", "least", "most")
+    table = table_of("best epochs", "mean", "95 % interval", "least", "most")
     for name, each in outcome.metrics.items():
         interval = f"{each.low:.4f} .. {each.high:.4f}"
         table.add_row(name, f"{each.mean:.4f}", interval, f"{min(each.values):.4f}", f"{max(each.values):.4f}")
-    _console().print(table)
+    console().print(table)
 
 
 def show_evaluation(outcome: "EvaluationOutcome") -> None:
@@ -53,20 +55,20 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     show_line(f"{outcome.run} {outcome.checkpoint} on {outcome.split}: {result.samples} images")
     for note in outcome.notes:
         show_line(note)
-    metrics = _table("metric", "value", "95 % interval")
+    metrics = table_of("metric", "value", "95 % interval")
     for name, value in result.metrics.items():
         low, high = result.intervals.get(name, (None, None))
         metrics.add_row(name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}")
-    _console().print(metrics)
+    console().print(metrics)
 
     worst = sorted(result.classes, key=lambda each: each.f1)[:_MAX_CLASSES]
     many = len(result.classes) > _MAX_CLASSES
-    classes = _table(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
+    classes = table_of(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
     for each in worst if many else result.classes:
         classes.add_row(
             escape(each.name), f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}"
         )
-    _console().print(classes)
+    console().print(classes)
 
     confused = sorted(
         (-count, result.classes[row].name, result.classes[column].name)
@@ -81,14 +83,14 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
 def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:
     """What `make demo` ends with."""
     result = evaluation.result
-    table = _table(f"{evaluation.split}, {result.samples} images", "value", "95 % interval")
+    table = table_of(f"{evaluation.split}, {result.samples} images", "value", "95 % interval")
     for name in ("top1", "macro_f1"):
         low, high = result.intervals[name]
         table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} .. {high:.4f}")
     if outcome.images_per_second is not None:
         table.add_row("images per second", f"{outcome.images_per_second:.0f}", "")
     table.add_row("seconds in all", f"{seconds:.0f}", "")
-    _console().print(table)
+    console().print(table)
     show_line(f"run: {outcome.run}")
     show_line(f"next: resnet-dist evaluate {outcome.run} --split val")
     show_line("      resnet-dist train --help")
@@ -96,22 +98,24 @@ def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: f
 
 def show_checks(checks: list[Check]) -> None:
     """What `doctor` found, and below it what to do, in lines that can be copied."""
-    table = _table("check", "", "found")
+    table = table_of("check", "", "found")
     for check in checks:
         table.add_row(check.name, f"[{_STYLES[check.status]}]{check.status}[/]", escape(check.found))
-    _console().print(table)
+    console().print(table)
     for check in checks:
         if check.remedy:
             show_line(f"{check.name}: {check.remedy}")
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where commands print."""
     return Console(highlight=False)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """A plain table: the first column and those of `_TEXTS` hold text, others numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        is_text = number == 0 or column in {"", "found"}
+        is_text = number == 0 or column in _TEXTS
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table

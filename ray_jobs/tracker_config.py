@@ -19,6 +19,8 @@ class TrackerConfig(BaseModel):
     """wandb's project or MLflow's experiment."""
     uri: str | None = None
     """MLflow's tracking URI; unset: MLFLOW_TRACKING_URI, else a database in the run directory, if that is a folder."""
+    group: str = ""
+    """wandb's group of the run; a search sets it to its own name."""
     tags: tuple[str, ...] = ()
     """Tags of the run."""
     capture: tuple[Literal["console", "code", "system"], ...] = ()

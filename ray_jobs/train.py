@@ -6,16 +6,14 @@ from dataclasses import replace
 
 import ray
 
-from cluster.errors import ResourceError, StorageError
 from cluster.lease import check_free
 from cluster.processes import ProcessIdentity
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import local_resources, plan_workers
-from data_pipeline.errors import DataError
 from data_pipeline.splits import write_split_csv
 from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
-from ray_jobs.errors import ConfigError, JobFailedError
+from ray_jobs.errors import CERTAIN, ConfigError, JobFailedError
 from ray_jobs.first_weights import FirstWeights
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data
@@ -24,12 +22,9 @@ from ray_jobs.rank_training import WorkerTask
 from ray_jobs.resolve import resolved_job
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.run_lifecycle import is_done, newest_checkpoint, outcome_of, write_end, write_records
-from resnet_dist.errors import DivergedError, RunError
+from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
 from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, halved
-
-_OURS = (ConfigError, ResourceError, DataError, RunError, StorageError, DivergedError)
-"""Errors that another attempt would meet again."""
 
 
 def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
@@ -117,7 +112,7 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
             task = replace(task, most_per_microbatch=size)
             continue
         for cause in causes:
-            if isinstance(cause, _OURS):
+            if isinstance(cause, CERTAIN):
                 raise cause from failure
         newest = newest_checkpoint(run)
         before, reached = reached, 0 if newest is None else newest.step

@@ -297,6 +297,8 @@ class CheckpointConfig(BaseModel):
     """Minutes between checkpoints within an epoch; unset: none by time."""
     keep_last: Annotated[int, Field(ge=1)] = 2
     """Newest checkpoints kept."""
+    keep_losers: bool = False
+    """In a search: keep the checkpoints of all trials, and not only of the default, the best and the Pareto front."""
     monitor: Monitor = "val/top1"
     """The validation metric that says which epoch is best; the best checkpoint is always kept."""
 

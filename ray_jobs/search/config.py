@@ -4,6 +4,7 @@
 configurations are tried and how they are judged does; how long it goes on and where it runs does not.
 """
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -103,5 +104,6 @@ def is_maximized(objective: str) -> bool:
 
 
 def best_value(objective: str, values: list[float]) -> float:
-    """The best of some values."""
+    """The best of some values; NaN only where all are."""
+    values = [value for value in values if not math.isnan(value)] or values
     return max(values) if is_maximized(objective) else min(values)

@@ -5,7 +5,8 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
@@ -81,7 +82,7 @@ def _checked(text: str, source: str, overrides: Tree) -> tuple[SearchConfig, Spa
 
 
 def _config(tree: Tree) -> SearchConfig:
-    unset = {key: None if value == UNSET and key != "scheduler" else value for key, value in tree.items()}
+    unset = {key: None if value == UNSET and _may_be_unset(key) else value for key, value in tree.items()}
     try:
         return SearchConfig.model_validate_json(json.dumps(unset, default=str), strict=True)
     except ValidationError as error:
@@ -91,7 +92,7 @@ def _config(tree: Tree) -> SearchConfig:
             match problem["type"]:
                 case "extra_forbidden":
                     near = nearest(key, list(SearchConfig.model_fields))
-                    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(SearchConfig.model_fields)}"
+                    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(SearchConfig.model_fields)}."
                     problems.append(f"search.{key}: unknown key; {hint} Searched fields belong into [space]")
                 case "value_error":
                     problems.append(str(problem["msg"]).removeprefix("Value error, "))
@@ -99,3 +100,9 @@ def _config(tree: Tree) -> SearchConfig:
                     message = str(problem["msg"])
                     problems.append(f"search.{key}={problem['input']!r}: {message[:1].lower()}{message[1:]}")
         raise ConfigError("\n".join(problems)) from error
+
+
+def _may_be_unset(key: str) -> bool:
+    """Whether UNSET is None for it, and not a word of its own, a folder's name or a mistake to be told."""
+    field = SearchConfig.model_fields.get(key)
+    return field is not None and NoneType in get_args(field.annotation) and key != "scheduler"

@@ -150,7 +150,11 @@ class Space:
         params: Params = {}
         for parameter in self.parameters:
             if parameter.holds(params):
-                params[parameter.field] = value_of(job, parameter.field)
+                value = value_of(job, parameter.field)
+                # A field for numbers holds 2.0 where whole ones are searched: as JSON, not what is suggested.
+                if parameter.kind == "int" and isinstance(value, float) and parameter.contains(value):
+                    value = int(value)
+                params[parameter.field] = value
         return params
 
     def contains(self, params: Params) -> bool:
@@ -309,6 +313,11 @@ def _unfit_conditions(parameters: list[Parameter]) -> list[str]:
                     "leave the condition out"
                 )
             else:
+                if not values:
+                    problems.append(
+                        f"space {parameter.field}: its condition gives {field} no value, so it would never count; name "
+                        "one, or leave the condition out"
+                    )
                 wrong = [value for value in values if not other.contains(value)]
                 problems += [
                     f"space {parameter.field}: its condition asks for {field}={value!r}, which {field} never is; use "
@@ -337,14 +346,17 @@ def _flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Mapping[
     """Fields by dotted names, whether written as "optimizer.learning_rate" or as optimizer.learning_rate."""
     found: dict[str, Mapping[str, Any]] = {}
     for name, value in table.items():
-        key = f"{prefix}{name}"
+        key, added = f"{prefix}{name}", dict[str, Mapping[str, Any]]()
         if not isinstance(value, Mapping):
             raise ConfigError(f"space {key}: {value!r} is no table; write {_EXAMPLES['uniform']}")
         below = cast("Mapping[str, Any]", value)
         if any(isinstance(each, Mapping) for each in below.values()) and not any(kind in below for kind in KINDS):
-            found |= _flattened(below, f"{key}.")
+            added = _flattened(below, f"{key}.")
         else:
-            found[key] = below
+            added[key] = below
+        if twice := sorted(added.keys() & found.keys()):
+            raise ConfigError(f"space {twice[0]}: is there twice, with quotes and without; remove one")
+        found |= added
     return found
 
 

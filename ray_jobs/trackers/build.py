@@ -40,6 +40,7 @@ def tracked_run(job: JobConfig, run: RunDirectory, resumed_step: int | None) -> 
         name=run_name(job),
         id=run_id,
         project=job.tracker.project,
+        group=job.tracker.group,
         tags=job.tracker.tags,
         config=dotted(job),
         resumed_step=resumed_step,

@@ -22,6 +22,7 @@ class TrackedRun:
     id: str
     """The same for every start of this run, and for no other: not even for one trained anew in its place."""
     project: str
+    group: str
     tags: tuple[str, ...]
     config: Mapping[str, Plain]
     """The resolved job by dotted key."""

@@ -55,6 +55,7 @@ class WandbTracker:
         try:
             self._run = wandb.init(
                 project=run.project,
+                group=run.group or None,
                 id=run.id,
                 name=run.name,
                 resume="allow",

@@ -1,0 +1,174 @@
+"""`resnet-dist tune --dry-run`: what a search would do, estimated from a few microbatches computed here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import torch
+
+from data_pipeline.build import training_source
+from ray_jobs.config import JobConfig, run_name
+from ray_jobs.feature_sharing import default_folder, room_for
+from ray_jobs.prepared_data import decoder
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.records import SearchDirectory
+from ray_jobs.search.space import Params, Space, job_with
+from ray_jobs.search.start import SearchStart, prepare_search
+from ray_jobs.search.study import StudySearch
+from ray_jobs.search.trainable import params_of
+from resnet_dist.features.entry import pack, unpack
+from resnet_dist.model.resnet import build_model
+from resnet_dist.model.trunk import split
+from resnet_dist.training.setup import policies_at
+
+_SHOWN = 5
+_DRAWN = 40
+_MEASURED = 3
+"""Microbatches that are timed, after one that is not."""
+
+
+@dataclass(frozen=True)
+class TrunkCost:
+    """One microbatch at a freeze depth, in seconds and bytes."""
+
+    images_s: float
+    trunk_s: float
+    suffix_s: float
+    read_s: float
+    """Reading features from memory that the system has cached."""
+    entry_bytes: int
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast a trial is whose features are there already."""
+        return (self.images_s + self.trunk_s + self.suffix_s) / (self.read_s + self.suffix_s)
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search would do."""
+
+    start: SearchStart
+    suggestions: tuple[Params, ...]
+    """The first ones; later ones depend on results."""
+    epochs: int
+    """Expected over all trials."""
+    full_epochs: int
+    """Were none ended early."""
+    hours: float
+    checkpoint_bytes: int
+    """Of a trial that keeps its last and its best."""
+    kept: int
+    """Trials that keep their checkpoints at the end."""
+    costs: Mapping[int, TrunkCost]
+    """By number of frozen stages."""
+    shares: Mapping[int, float]
+    """Share of suggestions by number of stages frozen at the start."""
+    feature_bytes: int
+    """Of all features that these would store, each once."""
+    room_bytes: int
+    """What shared features may have."""
+
+
+def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPlan:
+    """Check the search as its start would, and estimate. Stores nothing. Raises as `run_tune` does."""
+    directory = SearchDirectory.named(job.storage.root, run_name(job))
+    start = prepare_search(job, config, space, directory)
+    base = start.facts.job
+    with TemporaryDirectory(prefix="rd-plan-") as scratch:
+        study = StudySearch(config, space, base.seed, Path(scratch) / "journal", [], [space.default(base)])
+        drawn = [params_of(study.suggest(str(number))) for number in range(_DRAWN)]
+    jobs = [job_with(base, params) for params in drawn]
+    depths = [policies_at(each.freezing, 0).count("frozen") for each in jobs]
+    torch.set_num_threads(base.cluster.cpus_per_worker or 1)
+    kept = torch.float32 if config.reuse_dtype == "fp32" else torch.bfloat16
+    costs = {depth: _cost(base, start, depth, kept) for depth in sorted(set(depths))}
+    shares = {depth: depths.count(depth) / len(depths) for depth in costs}
+    batches, microbatches = _batches(base, start)
+    epochs = _expected_epochs(config, base.training.epochs)
+    seconds = sum(
+        shares[depth] * microbatches * (cost.images_s + cost.trunk_s + cost.suffix_s) for depth, cost in costs.items()
+    )
+    room = room_for(Path(config.reuse_folder or default_folder()))
+    return SearchPlan(
+        start=start,
+        suggestions=tuple(drawn[:_SHOWN]),
+        epochs=epochs,
+        full_epochs=config.trials * base.training.epochs,
+        hours=epochs * seconds / start.slots / 3600.0,
+        checkpoint_bytes=_checkpoint_bytes(base, start),
+        kept=config.trials if base.checkpoint.keep_losers else min(2, config.trials),
+        costs={depth: cost for depth, cost in costs.items() if depth},
+        shares=shares,
+        feature_bytes=sum(
+            cost.entry_bytes * (microbatches * base.training.epochs + batches) for depth, cost in costs.items() if depth
+        ),
+        room_bytes=room if config.reuse_gib is None else int(config.reuse_gib * 2**30),
+    )
+
+
+def _expected_epochs(config: SearchConfig, epochs: int) -> int:
+    """Of successive halving where each rung lets one of `reduction_factor` go on; at most what the budget says."""
+    each = float(epochs)
+    if config.ends_early == "asha" and config.grace_epochs < epochs:
+        factor, rung, reached, each = config.reduction_factor, float(config.grace_epochs), 1.0, 0.0
+        before = 0.0
+        for _ in range(int(log(epochs / config.grace_epochs) / log(factor)) + 1):
+            each += reached * (rung - before)
+            reached, before, rung = reached / factor, rung, rung * factor
+        each += reached * (epochs - before)
+    total = ceil(each * config.trials)
+    return total if config.total_epochs is None else min(total, config.total_epochs)
+
+
+def _batches(job: JobConfig, start: SearchStart) -> tuple[int, int]:
+    """Validation batches, as large as microbatches, and training microbatches of an epoch."""
+    size = job.training.microbatch_size
+    return ceil(start.facts.val / size), ceil(start.facts.train / size)
+
+
+def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> TrunkCost:
+    device, size = torch.device("cpu"), job.training.microbatch_size
+    model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    trunk, suffix = split(model, depth)
+    suffix.train()
+    source = training_source(
+        job.data, job.augmentation, job.seed, start.data.split("train"), job.training.global_batch_size, size, 0, 1,
+        device, job.cluster.cpus_per_worker or 1, decoder(job),
+    )  # fmt: skip
+    images_s, trunk_s, suffix_s, read_s = list[float](), list[float](), list[float](), list[float]()
+    entry = 0
+    with source:
+        began = perf_counter()
+        for step in source.epoch(0):
+            for microbatch in step.microbatches:
+                images_s.append(perf_counter() - began)
+                began = perf_counter()
+                features = microbatch.images if trunk is None else trunk(microbatch.images)
+                trunk_s.append(perf_counter() - began)
+                began = perf_counter()
+                suffix(features).sum().backward()
+                suffix_s.append(perf_counter() - began)
+                header, body = pack(features, kept)
+                entry = max(entry, len(header) + len(body))
+                data = memoryview(bytearray(header + bytes(body)))
+                began = perf_counter()
+                unpack(data)
+                read_s.append(perf_counter() - began)
+                began = perf_counter()
+            if len(images_s) > _MEASURED:
+                break
+    return TrunkCost(*(median(each[1:] or each) for each in (images_s, trunk_s, suffix_s, read_s)), entry_bytes=entry)
+
+
+def _checkpoint_bytes(job: JobConfig, start: SearchStart) -> int:
+    """Weights, their raw copy and one or two moments of each, for every checkpoint that stays."""
+    model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    copies = 2 + (1 if job.optimizer.kind == "sgd" else 2)
+    return 4 * weights * copies * (job.checkpoint.keep_last + 1)

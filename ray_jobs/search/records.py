@@ -1,0 +1,173 @@
+"""What a search stores: who it is, and a record of each trial, from which all else is made again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self, cast, get_args
+
+from cluster.storage import Store
+from ray_jobs.errors import ConfigError
+from ray_jobs.identity import difference
+from ray_jobs.search.space import Params, Plain
+from resnet_dist.errors import RunError
+from resnet_dist.plain_json import plain_numbers
+
+SEARCHES = "searches"
+TRIALS = "trials"
+SCHEMA = 1
+_IDENTITY = "identity.json"
+
+TrialState = Literal["running", "finished", "stopped", "diverged", "failed"]
+"""running: begun, and to be gone on with; stopped: ended early by the scheduler."""
+Epoch = dict[str, float]
+"""Validation metrics of an epoch, "epoch" among them."""
+
+
+def digest_of(params: Mapping[str, Plain]) -> str:
+    """What names a trial: its parameters alone, so that equal ones are one trial."""
+    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """trial.json: one sample of the search."""
+
+    number: int
+    """In the order in which they began."""
+    params: Params
+    is_default: bool = False
+    state: TrialState = "running"
+    values: tuple[float | None, ...] = ()
+    """Of each objective, of the best epoch by the first; empty without one."""
+    history: tuple[Epoch, ...] = ()
+    slot: int | None = None
+    """The worker group that trained it."""
+    queued_s: float | None = None
+    """Seconds since the search first began; the next two as well."""
+    started_s: float | None = None
+    ended_s: float | None = None
+    error: str = ""
+    reuse: dict[str, float] | None = None
+    """Counts of shared features."""
+    repeats: int = 0
+    """Later suggestions of the same parameters, answered by this record."""
+
+    @property
+    def digest(self) -> str:
+        """The trial's name."""
+        return digest_of(self.params)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state != "running"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "schema": SCHEMA,
+            **asdict(self),
+            "values": [None if value is None else plain_numbers({"": value})[""] for value in self.values],
+            "history": [plain_numbers(epoch) for epoch in self.history],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From what `to_json` made; raises ValueError, KeyError or TypeError for anything else."""
+        fields = dict(value)
+        if fields.pop("schema") != SCHEMA or fields["state"] not in get_args(TrialState):
+            raise ValueError("it is of another version")
+        if not isinstance(fields["number"], int):
+            raise TypeError(f"number={fields['number']!r} is none")
+        fields["params"] = {name: _tuples(each) for name, each in fields["params"].items()}
+        fields["values"] = tuple(None if each is None else float(each) for each in fields["values"])
+        fields["history"] = tuple({name: float(each) for name, each in epoch.items()} for epoch in fields["history"])
+        return cls(**fields)
+
+
+class SearchDirectory:
+    """The files of one search under `storage.root`: searches/<name>/."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def named(cls, storage_root: str, name: str) -> "SearchDirectory":
+        """The search of that name."""
+        return cls(Store.open(storage_root).child(f"{SEARCHES}/{name}"))
+
+    @property
+    def uri(self) -> str:
+        """Where the search is."""
+        return self.store.uri
+
+    def trial(self, digest: str) -> Store:
+        """A trial's folder, in the layout of a run."""
+        return self.store.child(f"{TRIALS}/{digest}")
+
+    def claim(self, identity: dict[str, Any], now: float) -> float:
+        """Make the search this one, or find that it is; when it first began, seconds since 1970.
+
+        Raises ConfigError with the difference when the name belongs to another search.
+        """
+        if self.store.exists(_IDENTITY):
+            stored = self._json(_IDENTITY)
+            known, began = stored.get("identity"), stored.get("began")
+            if not isinstance(known, dict) or not isinstance(began, int | float):
+                raise RunError(f"{self.uri}/{_IDENTITY} is damaged; restore it, or choose another --name")
+            changes = difference(
+                cast("dict[str, Any]", known), cast("dict[str, Any]", json.loads(json.dumps(identity)))
+            )
+            if changes:
+                raise ConfigError(
+                    f"{self.uri} is another search; choose another --name or go back:\n" + "\n".join(changes)
+                )
+            return float(began)
+        self.write_json(_IDENTITY, {"schema": SCHEMA, "began": now, "identity": identity})
+        return now
+
+    def read_trials(self) -> list[TrialRecord]:
+        """Every trial's record, in the order in which they began. Raises RunError for a damaged one."""
+        found: list[TrialRecord] = []
+        for digest in self.store.list(TRIALS):
+            path = f"{TRIALS}/{digest}/trial.json"
+            if not self.store.exists(path):
+                continue
+            try:
+                found.append(TrialRecord.from_json(self._json(path)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RunError(
+                    f"{self.uri}/{path} is damaged ({error}); delete {TRIALS}/{digest} to train it anew"
+                ) from error
+        return sorted(found, key=lambda record: record.number)
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Create or replace a trial's record."""
+        self.write_json(f"{TRIALS}/{record.digest}/trial.json", record.to_json())
+
+    def drop_checkpoints(self, digest: str) -> None:
+        """Remove what a losing trial has stored besides its records."""
+        self.store.delete(f"{TRIALS}/{digest}/checkpoints")
+
+    def write_json(self, path: str, value: dict[str, Any]) -> None:
+        """Create or replace a JSON file."""
+        self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def _json(self, path: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self.store.read(path))
+        except ValueError as error:
+            raise RunError(f"{self.uri}/{path} is not JSON ({error}); restore or delete it") from error
+        if not isinstance(value, dict):
+            raise RunError(f"{self.uri}/{path} holds no object; restore or delete it")
+        return cast("dict[str, Any]", value)
+
+
+def repeated(record: TrialRecord) -> TrialRecord:
+    """The record once its parameters were suggested again."""
+    return replace(record, repeats=record.repeats + 1)
+
+
+def _tuples(value: Any) -> Plain:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

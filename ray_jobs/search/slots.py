@@ -1,0 +1,89 @@
+"""Slots: how many trials fit at a time, and a supervisor for each that keeps a worker group alive."""
+
+# Ray's tasks and nodes carry no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import tempfile
+from dataclasses import replace
+
+import ray
+
+from cluster.config import ClusterConfig
+from cluster.errors import ResourceError
+from cluster.resources import WorkerPlan
+from ray_jobs.attempt import causes_of, first_line
+from ray_jobs.errors import CERTAIN
+from ray_jobs.search.actors import ask
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.desk import Note
+from ray_jobs.search.serving import Slot, serve_trials
+from ray_jobs.worker_group import fit_worker_group
+from resnet_dist.training.microbatch_size import MicrobatchTooLargeError
+
+Node = tuple[int, float]
+"""CPUs and GPUs of a machine."""
+
+
+def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[Node]) -> tuple[WorkerPlan, int]:
+    """What each worker of a trial gets, and how many trials fit at a time. Raises ResourceError where none fits."""
+    workers = search.workers_per_trial or cluster.num_workers
+    gpus = sum(node[1] for node in nodes)
+    use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
+    share = search.gpus_per_worker
+    if use_gpu and share < 1.0 and workers > 1:
+        raise ResourceError(
+            f"search.gpus_per_worker={share} with {workers} workers for each trial: workers of one trial cannot share "
+            "a GPU (NCCL refuses it); use search.workers_per_trial=1, or whole GPUs"
+        )
+    if use_gpu and not gpus:
+        raise ResourceError("cluster.use_gpu=true, and there is no GPU; use cluster.use_gpu=false")
+    per_gpu = int(1.0 / share + 1e-9)  # a worker's share lies on one GPU
+    places = [int(node[1]) * per_gpu if use_gpu else node[0] for node in nodes]
+    shared = [node[0] // place for node, place in zip(nodes, places, strict=True) if place] if use_gpu else []
+    each = cluster.cpus_per_worker or max(min(shared, default=1), 1)
+    fits = sum(min(node[0] // each, place) for node, place in zip(nodes, places, strict=True))
+    if fits < workers:
+        asked = f"{each} CPUs" + (f" and {share:g} GPU" if use_gpu else "")
+        raise ResourceError(
+            f"a trial of {workers} workers with {asked} each never fits: there is room for {fits} such workers; use "
+            "fewer (search.workers_per_trial, cluster.num_workers), smaller ones (cluster.cpus_per_worker), "
+            + (
+                f"or let the embedded Ray offer more logical CPUs than cores (cluster.local_cpus={workers * each})"
+                if cluster.address is None
+                else "or add nodes to the cluster"
+            )
+        )
+    slots = min(fits // workers, search.max_concurrent_trials or fits, search.trials)
+    return WorkerPlan(workers, use_gpu, each, share), max(slots, 1)
+
+
+def ray_nodes() -> list[Node]:
+    """The machines of the Ray that this process is connected to."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
+
+
+def keep_serving(slot: Slot, number: int) -> None:
+    """Start the slot's worker groups, one after the other, until one ends because the desk is closed."""
+    slot = replace(slot, number=number)
+    while True:
+        slot = replace(slot, group=slot.group + 1)
+        ask(slot.desk.open_slot.remote(slot.number))
+        try:
+            with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
+                failure = fit_worker_group(serve_trials, {"slot": ray.put(slot)}, slot.plan, scratch)
+        except OSError as error:  # such as a full disk: its trial must hear of it
+            failure = error
+        if failure is None or not ask(slot.desk.lost.remote(slot.number, slot.group, _note(failure))):
+            return
+
+
+def _note(failure: Exception) -> Note:
+    causes = causes_of(failure)
+    too_large = next((cause for cause in causes if isinstance(cause, MicrobatchTooLargeError)), None)
+    if too_large is not None:
+        return Note("too_large", error=str(too_large), results={"microbatch": too_large.microbatch_size})
+    certain = next((cause for cause in causes if isinstance(cause, CERTAIN)), None)
+    if certain is not None:
+        return Note("failed", error=str(certain))
+    return Note("lost", error=first_line(causes[0]))

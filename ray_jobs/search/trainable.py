@@ -1,0 +1,168 @@
+"""What Ray Tune runs for a trial: it orders the training at the desk and reports each epoch. No torch here.
+
+Its process takes no CPU of the pool: it only waits. Only what a worker group holds is reserved, so that trials and
+their workers can never wait for each other.
+"""
+
+# Ray Tune carries no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUntypedBaseClass=false
+
+import json
+from typing import Any
+
+from ray import tune
+from ray.tune.result import DONE
+
+from ray_jobs.config import JobConfig
+from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.config import best_value
+from ray_jobs.search.desk import Note, Order
+from ray_jobs.search.records import Epoch, TrialRecord, digest_of
+from ray_jobs.search.space import Params, job_with
+
+PARAMS = "params"
+"""Of a trial's Tune config: its parameters as JSON. Tune would unpack a dict."""
+
+
+class TrialError(Exception):
+    """A trial failed; the search goes on without it."""
+
+
+class Trial(tune.Trainable):
+    """One trial after the other."""
+
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune hands in what `with_parameters` was given
+        self,
+        config: dict[str, Any],
+        desk: Actor,
+        job: JobConfig,
+        objectives: tuple[str, ...],
+        known: Actor,
+    ) -> None:
+        """`job` is the default configuration, resolved; `known` has the records of trials that are over."""
+        self._desk, self._job, self._objectives, self._known = desk, job, objectives, known
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Serve another trial in the same process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The trial's next epoch, or its end. A failure is a result too: Tune would lose its words."""
+        if self._replayed is not None:
+            return self._replay(self._replayed)
+        if self._reported:
+            ask(self._desk.go_on.remote(self._digest, self._reported))
+        try:
+            return self._next()
+        except TrialError as error:
+            return {**self._result("failed", Note("failed", error=str(error))), DONE: True}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._params: Params = params_of(config)
+        self._digest = digest_of(self._params)
+        self._reported = 0.0
+        self._epochs: list[Epoch] = []
+        self._failures = 0
+        self._steps_before = -1.0
+        # Waits for the same parameters that are being trained right now.
+        self._replayed: TrialRecord | None = ask(self._known.get.remote(self._digest))
+        if self._replayed is None:
+            self._order = Order(self._digest, job_with(self._job, self._params))
+            ask(self._desk.submit.remote(self._order))
+
+    def _next(self) -> dict[str, Any]:
+        while True:
+            note: Note = ask(self._desk.next_note.remote(self._digest))
+            match note.kind:
+                case "epoch":
+                    epoch = note.epoch
+                    if epoch["epoch"] <= self._reported:
+                        continue  # trained before its worker group was lost
+                    self._reported = epoch["epoch"]
+                    self._epochs.append(epoch)
+                    if not self._is_last(epoch):
+                        return self._result("running")
+                case "finished" | "stopped" | "diverged":
+                    return {**self._result(note.kind, note), DONE: True}
+                case "closed":
+                    return {**self._result("running"), DONE: True}
+                case "lost" | "too_large":
+                    self._again(note)
+                case "failed":
+                    raise TrialError(note.error)
+
+    def _again(self, note: Note) -> None:
+        """Go on where the last checkpoint is, unless that was tried too often."""
+        if note.kind == "too_large":
+            self._order = Order(self._order.digest, self._order.job, self._half_of(int(note.results["microbatch"])))
+        else:
+            self._failures = self._failures + 1 if self._reported <= self._steps_before else 1
+            self._steps_before = self._reported
+            if self._failures > self._job.cluster.max_failures:
+                raise TrialError(
+                    f"workers failed {self._failures} times without a new epoch "
+                    f"(cluster.max_failures={self._job.cluster.max_failures}); the last failure: {note.error}"
+                )
+        ask(self._desk.submit.remote(self._order))
+
+    def _half_of(self, microbatch: int) -> int:
+        whole = self._order.job.training.global_batch_size
+        smaller = [size for size in range(2, microbatch // 2 + 1, 2) if whole % size == 0]
+        if not smaller:
+            raise TrialError(
+                f"out of memory with microbatches of {microbatch}, and training.global_batch_size={whole} has no "
+                "smaller even divisor"
+            )
+        return max(smaller)
+
+    def _is_last(self, epoch: Epoch) -> bool:
+        return epoch["epoch"] >= self._job.training.epochs or bool(epoch.get("stops_early"))
+
+    def _result(self, state: str, note: Note | None = None) -> dict[str, Any]:
+        first = self._objectives[0]
+        values = [epoch[first] for epoch in self._epochs]
+        objective = best_value(first, values) if values and state != "diverged" else float("nan")
+        result = {"epoch": self._reported, "objective": objective, "state": state}
+        result |= {key: value for key, value in (self._epochs[-1] if self._epochs else {}).items() if "/" in key}
+        if note is not None:
+            result |= {"error": note.error, "results": json.dumps(note.results)}
+            result |= objective_keys(self._objectives, values_of(self._objectives, self._epochs, note.results))
+        return result
+
+    def _replay(self, record: TrialRecord) -> dict[str, Any]:
+        if len(self._epochs) < len(record.history):
+            self._epochs.append(record.history[len(self._epochs)])
+            self._reported = self._epochs[-1]["epoch"]
+        if len(self._epochs) < len(record.history):
+            return self._result("running")
+        result = {**self._result(record.state), DONE: True}
+        return result | objective_keys(self._objectives, record.values)
+
+
+def params_of(config: dict[str, Any]) -> Params:
+    """A trial's parameters from its Tune config."""
+    return {
+        field: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
+        for field, value in json.loads(config[PARAMS]).items()
+    }
+
+
+def values_of(
+    objectives: tuple[str, ...], history: "list[Epoch] | tuple[Epoch, ...]", results: dict[str, float]
+) -> tuple[float | None, ...]:
+    """Each objective of the best epoch by the first one; empty without an epoch."""
+    if not history:
+        return ()
+    first = objectives[0]
+    target = best_value(first, [epoch[first] for epoch in history])
+    best = next((epoch for epoch in history if epoch[first] == target), history[-1])
+    return tuple(best.get(name, results.get(name)) for name in objectives)
+
+
+def objective_keys(objectives: tuple[str, ...], values: tuple[float | None, ...]) -> dict[str, float]:
+    """Values under the names that the study asks for."""
+    found = dict(zip((f"objective_{place}" for place in range(len(objectives))), values, strict=False))
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,239 @@
+"""A search on real workers: it ends whatever its sizes are, survives what happens meanwhile, and its best repeats."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyarrow import parquet
+
+from cluster.lease import read_history
+from cluster.storage import Store
+from ray_jobs.config import JobConfig
+from ray_jobs.errors import ConfigError
+from ray_jobs.job_file import print_config, read_job
+from ray_jobs.run_directory import RunDirectory
+from ray_jobs.search.records import SearchDirectory, TrialRecord
+from ray_jobs.search.search_file import read_search_text
+from ray_jobs.train import run_train
+from ray_jobs.tune import SearchOutcome, run_tune
+from resnet_dist.checkpoint import load
+
+pytestmark = pytest.mark.timeout(600)
+
+MakeJob = Callable[..., JobConfig]
+ROOT = Path(__file__).parents[2]
+EASY = """
+[space]
+"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }
+"""
+
+
+def search(job: JobConfig, text: str) -> SearchOutcome:
+    return run_tune(job, *read_search_text(text, "a test"))
+
+
+def command(tmp_path: Path, job: JobConfig, text: str, *flags: str) -> subprocess.Popen[bytes]:
+    """`resnet-dist tune` in a process and a session of its own."""
+    (tmp_path / "job.toml").write_text(print_config(job))
+    (tmp_path / "search.toml").write_text(text)
+    files = ["--config", str(tmp_path / "job.toml"), "--search", str(tmp_path / "search.toml")]
+    log = (tmp_path / "log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray_jobs.cli", "tune", *files, *flags],
+        cwd=ROOT,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+
+
+def trials_of(job: JobConfig) -> list[TrialRecord]:
+    return SearchDirectory.named(job.storage.root, job.name or "").read_trials()
+
+
+def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not holds():
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "at_a_time"),
+    [
+        pytest.param(1, 1, 1, marks=pytest.mark.slow),
+        pytest.param(2, 1, 2, marks=pytest.mark.slow),
+        pytest.param(3, 1, 3, marks=pytest.mark.slow),
+        (2, 2, 1),
+        pytest.param(3, 2, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_no_size_deadlocks(make_job: MakeJob, tmp_path: Path, cpus: int, workers: int, at_a_time: int) -> None:
+    overrides = {"cluster": {"local_cpus": cpus}, "training": {"epochs": 1}}
+    job = make_job("sizes", workers, overrides)
+    process = command(tmp_path, job, f"trials = 3\n{EASY}")
+    assert process.wait(timeout=400) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert [record.state for record in trials_of(job)] == ["finished"] * 3
+    assert trials_of(job)[0].is_default
+    record = json.loads((tmp_path / "storage/searches/sizes/search.json").read_text())
+    assert record["pool"]["slots"] == at_a_time
+
+
+def test_a_killed_driver_loses_nothing(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("killed", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
+    text = f'trials = 5\nscheduler = "none"\n{EASY}'
+    process = command(tmp_path, job, text)
+    log = tmp_path / "log"
+    wait_for(lambda: any(record.is_over for record in trials_of(job)), process, log)
+    delay = random.random() * 2.0
+    print(f"kill {delay:.3f} s after the first trial")
+    time.sleep(delay)  # at a random time, not for luck: whatever it meets must hold
+    process.kill()
+    process.wait()
+    before = {record.digest: record for record in trials_of(job)}
+    over = {digest for digest, record in before.items() if record.is_over}
+    claims = {digest: claims_of(job, digest) for digest in over}
+    again = command(tmp_path, job, text)
+    assert again.wait(timeout=400) == 0, log.read_text()[-3000:]
+    after = {record.digest: record for record in trials_of(job)}
+    assert len(after) == 5
+    assert {record.state for record in after.values()} == {"finished"}
+    assert before.keys() <= after.keys()  # what was begun was gone on with
+    for digest in over:  # and what was over, left alone
+        assert after[digest] == before[digest]
+        assert claims_of(job, digest) == claims[digest]
+    table = parquet.read_table(tmp_path / "storage/searches/killed/trials.parquet")
+    assert table.num_rows == 5
+
+
+def claims_of(job: JobConfig, digest: str) -> frozenset[tuple[int, str]]:
+    return read_history(SearchDirectory.named(job.storage.root, job.name or "").trial(digest))
+
+
+def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("interrupted", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
+    text = f"trials = 4\n{EASY}"
+    process = command(tmp_path, job, text)
+    log = tmp_path / "log"
+    wait_for(lambda: any(record.state == "finished" for record in trials_of(job)), process, log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130, log.read_text()[-3000:]
+    place = tmp_path / "storage/searches/interrupted"
+    assert read_job(place / "best.toml", {}).model.arch == "resnet18"
+    assert json.loads((place / "search.json").read_text())["best"] is not None
+    assert "<html" in (place / "report/index.html").read_text()
+    assert command(tmp_path, job, text).wait(timeout=400) == 0, log.read_text()[-3000:]
+    assert len(trials_of(job)) == 4
+    assert all(record.is_over for record in trials_of(job))
+    finished = command(tmp_path, job, text)
+    assert finished.wait(timeout=100) == 0
+    assert "was finished before, nothing to do" in log.read_text()
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_the_best_trains_again_to_the_bit_and_features_are_shared(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("best", 1, {"augmentation": {"brightness": 0.1}, "freezing": {"freeze_depth": 5}})
+    text = f"""
+        trials = 4
+        sampler = "random"
+        scheduler = "none"
+        reuse = "on"
+        reuse_folder = "{tmp_path / "features"}"
+        max_concurrent_trials = 1
+        [space]
+        "optimizer.learning_rate" = {{ log_uniform = [0.001, 0.1] }}
+        "freezing.freeze_depth" = {{ categorical = [5] }}
+    """
+    outcome = search(job, text)
+    assert [record.state for record in outcome.records] == ["finished"] * 4
+    assert outcome.best is not None
+    first, *others = (record.reuse or {} for record in outcome.records)
+    assert first["misses"] > 0
+    assert all(each["misses"] == 0 and each["hits"] > 0 for each in others)
+
+    best = read_job(Path(outcome.best_file), {})
+    again = run_train(best)
+    metric = max(epoch["val/macro_f1"] for epoch in outcome.best.history)
+    assert again.metrics["val/macro_f1"] == metric == outcome.best.values[0]
+    trial = RunDirectory(SearchDirectory.named(job.storage.root, "best").trial(outcome.best.digest))
+    run = RunDirectory.named(job.storage.root, best.name or "")
+    one, other = (load(each.store, "last", read_history(each.store)).weights() for each in (trial, run))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    # Losing trials keep metrics and lose checkpoints.
+    kept = {record.digest for record in outcome.records if trial_has_checkpoints(job, record)}
+    assert kept == {outcome.best.digest, outcome.records[0].digest}
+
+
+def trial_has_checkpoints(job: JobConfig, record: TrialRecord) -> bool:
+    return bool(SearchDirectory.named(job.storage.root, job.name or "").trial(record.digest).list("checkpoints"))
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_trials_that_diverge_or_fail_do_not_stop_it(make_job: MakeJob) -> None:
+    overrides: dict[str, Any] = {"training": {"epochs": 1, "max_skipped_steps": 0}, "data": {"drop_last": True}}
+    job = make_job("states", 1, overrides)
+    text = """
+        trials = 9
+        sampler = "random"
+        [space]
+        "optimizer.learning_rate" = { categorical = [0.02, 1e30] }
+        "training.global_batch_size" = { categorical = [16, 64] }
+    """  # 47 images make no batch of 64
+    outcome = search(job, text)
+    states = {tuple(record.params.values()): record.state for record in outcome.records}
+    print(states)
+    assert states[(0.02, 16)] == "finished"
+    assert {state for params, state in states.items() if params[1] == 64} == {"failed"}
+    assert {state for params, state in states.items() if params[0] == 1e30 and params[1] == 16} <= {"diverged"}
+    assert sum(1 + record.repeats for record in outcome.records) == 9  # equal parameters are trained once
+    failed = next(record for record in outcome.records if record.state == "failed")
+    assert "no global batch of 64" in failed.error
+    assert outcome.best is not None
+    assert outcome.best.params["training.global_batch_size"] == 16
+
+    # Another space under the name is refused with the difference.
+    with pytest.raises(ConfigError, match=r"space optimizer.learning_rate.*0.03"):
+        search(job, text.replace("0.02", "0.03"))
+    # An earlier search seeds a new one: its best is tried second.
+    warm = job.model_copy(update={"name": "warm"})
+    config, space = read_search_text(text.replace("trials = 9", "trials = 2"), "a test")
+    seeded = run_tune(warm, config, space, warm_start="states")
+    assert [record.state for record in seeded.records] == ["finished"]  # the default was the best: an equal trial
+    with pytest.raises(ConfigError, match="no trial that is over"):
+        run_tune(job.model_copy(update={"name": "cold"}), config, space, warm_start="nothing")
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_several_objectives_make_a_front(make_job: MakeJob) -> None:
+    text = """
+        objectives = ["val/macro_f1", "latency_ms", "parameters"]
+        trials = 3
+        max_concurrent_trials = 1
+        [space]
+        "model.arch" = { categorical = ["resnet18", "resnet34"] }
+        "model.dropout" = { uniform = [0.0, 0.5] }
+    """
+    job = make_job("front", 1, {"training": {"epochs": 1}})
+    outcome = search(job, text)
+    assert [record.state for record in outcome.records] == ["finished"] * 3
+    for record in outcome.records:
+        _, latency, parameters = record.values
+        assert latency is not None
+        assert latency > 0
+        assert parameters is not None
+        assert (parameters > 15e6) == (record.params["model.arch"] == "resnet34")
+    found = json.loads(Store.open(outcome.uri).read("search.json"))
+    assert found["front"]
+    assert "eager" in found["latency"]["how"]

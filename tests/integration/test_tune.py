@@ -1,0 +1,89 @@
+"""What `tune` refuses before anything starts, in a process of its own; and its dry run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COMMAND = Path(sys.executable).with_name("resnet-dist")
+LEARNING_RATE = '[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
+
+
+def tune(cwd: Path, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    (cwd / "search.toml").write_text(text)
+    base = ["--search", "search.toml", "--data.root", "data", "--model.weights", "none", "--model.arch", "resnet18"]
+    small = ["--data.image-size", "32", "--training.global-batch-size", "4", "--training.microbatch-size", "2"]
+    return subprocess.run(
+        [sys.executable, "-m", "ray_jobs.cli", "tune", *base, *small, *flags],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=200,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with data/: two classes of twelve images."""
+    for label in ("good", "bad"):
+        place = tmp_path / "data" / label
+        place.mkdir(parents=True)
+        for number in range(12):
+            level = np.random.default_rng([number, len(label)]).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(level).save(place / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "said"),
+    [
+        ('[space]\n"optimizer.learning_rat" = { uniform = [0, 1] }\n', (), 2, "did you mean optimizer.learning_rate?"),
+        ('[space]\n"model.dropout" = { uniform = [0.0, 1.5] }\n', (), 2, "model.dropout: 1.5: input should be less"),
+        (
+            '[space]\n"model.dropout" = { uniform = [0, 0.5], when = { "schedule.kind" = "cosine" } }\n',
+            (),
+            2,
+            "its condition names schedule.kind, which is not in the space",
+        ),
+        ("", (), 2, "the space is empty"),
+        (f'objectives = ["val/auc"]\n{LEARNING_RATE}', (), 2, "search.objectives='val/auc'"),
+        (LEARNING_RATE, ("--workers-per-trial", "64"), 2, "64 workers with 1 CPUs each never fits"),
+        (LEARNING_RATE, ("--total-epochs", "3"), 2, "ends before the default configuration has trained its"),
+        (LEARNING_RATE, ("--storage.root", "data/good/0.png"), 3, "a file stands where a folder must be"),
+        (LEARNING_RATE, ("--warm-start", "nothing"), 2, "has no trial that is over; name an earlier search"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    folder: Path, text: str, flags: tuple[str, ...], code: int, said: str
+) -> None:
+    done = tune(folder, text, *flags)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert not (folder / "outputs").exists()
+
+
+def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path) -> None:
+    text = f'trials = 7\n{LEARNING_RATE}"freezing.freeze_depth" = {{ int = [0, 5] }}\n'
+    done = tune(folder, text, "--dry-run", "--training.epochs", "9", "--workers-per-trial", "1")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "7 trials of at most 9 epochs by tpe",
+        "at a time, each with 1 workers of 1 CPUs",
+        "log_uniform 0.001 .. 0.1",
+        "0: optimizer.learning_rate=0.01, freezing.freeze_depth=0",
+        "of 63 if no trial were ended early",
+        "features of 5 frozen stages",
+        "shared features:",
+    ):
+        assert said in done.stdout
+    assert not (folder / "outputs").exists()
+
+
+def test_the_search_that_ships_is_printed_and_read_back(folder: Path) -> None:
+    printed = tune(folder, LEARNING_RATE, "--print-search", "--trials", "9")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert "trials = 9" in printed.stdout
+    again = tune(folder, printed.stdout, "--print-search")
+    assert again.stdout == printed.stdout
