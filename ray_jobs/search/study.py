@@ -125,7 +125,7 @@ class StudySearch(Unsaved, OptunaSearch):
         values = [said.get(name) for name in (self.metric if several else [self.metric])]
         whole = all(value is not None and math.isfinite(value) for value in values)
         finished = not error and said.get("state") == "finished" and whole
-        # Of several objectives Optuna reads all values of a pruned trial, which it has not.
+        # Of several objectives what did not finish has failed, as `_frozen` says of it after a restart.
         super().on_trial_complete(trial_id, result if finished else None, error or (several and not finished))
 
 
