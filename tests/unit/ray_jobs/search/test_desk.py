@@ -126,6 +126,7 @@ def test_the_last_epoch_waits_for_nobody():
         await desk.ended("a", Note("finished", results={"parameters": 7.0}))
         assert (await desk.next_note("a")).epoch == {"epoch": 10.0}
         assert await desk.next_note("a") == Note("finished", results={"parameters": 7.0})
+        assert await desk.results() == {"a": {"parameters": 7.0}}
 
     on_a_desk(play)
 

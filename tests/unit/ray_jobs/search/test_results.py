@@ -225,6 +225,17 @@ def test_a_name_of_any_length_becomes_the_best_jobs(name: str):
     assert best.name != name or name.endswith("-best")
 
 
+def test_what_the_best_came_to_on_test_images_is_reported(directory: SearchDirectory, facts: SearchFacts):
+    judged = {
+        "metric": "macro_f1", "best": 0.9, "best_interval": [0.8, 0.95], "default": 0.7, "default_interval": [0.6, 0.8],
+        "difference": 0.2, "difference_interval": [0.1, 0.3], "samples": 321,
+    }  # fmt: skip
+    write_results(directory, facts, some(1), POOL, None, judged)
+    search = json.loads(directory.store.read("search.json"))
+    assert search["test"] == judged
+    assert "321 test images" in render_search(search)
+
+
 def test_reuse_is_absent_where_nothing_was_shared(
     directory: SearchDirectory, facts: SearchFacts, make_trial: Callable[..., Any]
 ):

@@ -91,6 +91,7 @@ def test_a_fraction_of_a_gpu_is_shared():
     assert plan([(16, 2.0)], gpus_per_worker=0.5) == (1, 4, 4)
     assert plan([(16, 2.0)], gpus_per_worker=0.25) == (1, 2, 8)
     assert plan([(30, 1.0)], gpus_per_worker=0.1) == (1, 3, 10)
+    assert plan([(49, 1.0)], gpus_per_worker=1 / 49) == (1, 1, 49)
     # Three shares of 0.3 fit a GPU, and none lies on two.
     assert plan([(18, 3.0)], gpus_per_worker=0.3) == (1, 2, 9)
     assert plan([(8, 2.0)], gpus_per_worker=0.6) == (1, 4, 2)

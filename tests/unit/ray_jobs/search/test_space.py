@@ -142,6 +142,20 @@ def test_a_single_value_is_a_condition_too():
     assert Space.of(KIND | when("one_cycle")) == Space.of(KIND | when(["one_cycle"]))
 
 
+def test_a_condition_on_unset_does_not_hold_where_its_field_does_not_count():
+    space = Space.of(
+        {
+            "freezing.freeze_depth": {"int": [0, 5]},
+            "optimizer.clip_norm": {"categorical": ["none", 1.0], "when": {"freezing.freeze_depth": 0}},
+            "model.dropout": {"uniform": [0.0, 0.5], "when": {"optimizer.clip_norm": "none"}},
+        }
+    )
+    assert space.contains({"freezing.freeze_depth": 3})
+    assert space.contains({"freezing.freeze_depth": 0, "optimizer.clip_norm": None, "model.dropout": 0.1})
+    assert not space.contains({"freezing.freeze_depth": 3, "model.dropout": 0.1})
+    assert not space.contains({"freezing.freeze_depth": 0, "optimizer.clip_norm": 1.0, "model.dropout": 0.1})
+
+
 def test_parents_come_first(space: Space):
     placed: set[str] = set()
     for parameter in space.parameters:

@@ -75,7 +75,10 @@ def tell(search: StudySearch, known: TrialRecord) -> None:
         search.on_trial_result(name, {**epoch, "state": "running"})
     if known.state == "failed":
         search.on_trial_result(name, {**last, "state": "running"})
-        search.on_trial_complete(name, None, error=True)
+        if known.history:
+            search.on_trial_complete(name, {**last, "state": "failed"})
+        else:
+            search.on_trial_complete(name, None, error=True)
         return
     # One that the scheduler ends is still running by its own account.
     state = "running" if known.state == "stopped" else known.state
@@ -141,7 +144,7 @@ def test_an_epoch_that_is_told_twice_is_no_trouble(start: Start, recwarn: pytest
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("state", ["finished", "running", "diverged", "stopped"])
+@pytest.mark.parametrize("state", ["finished", "running", "diverged", "stopped", "failed"])
 @pytest.mark.parametrize("settings", [{}, SEVERAL, {"objectives": ("val/loss",)}])
 def test_no_odd_number_leaves_a_trial_running(start: Start, value: float, state: str, settings: dict[str, Any]):
     search = start(**settings)
@@ -186,6 +189,14 @@ def test_first_comes_what_was_asked_for_and_what_lies_outside_is_run_and_not_tol
     search.on_trial_complete("c", {"epoch": 2.0, "objective": 0.7, "state": "finished"})
     assert search.study.best_value == 0.7
     assert space.contains(params_of(search.suggest("d")))
+
+
+def test_each_configuration_is_heard_of_in_the_order_in_which_it_is_tried(start: Start):
+    search, heard = start(first=[params(1), {**params(0), "optimizer.learning_rate": 7.0}, params(4)]), list[Params]()
+    search.suggested = heard.append
+    tried = [params_of(search.suggest(name)) for name in "abcd"]
+    assert heard == tried
+    assert len(search.study.trials) == 3
 
 
 def test_a_record_outside_the_space_is_not_told(start: Start):
@@ -249,12 +260,15 @@ def test_several_objectives_of_which_most_came_to_nothing_are_no_trouble(start: 
         result = {"epoch": 1.0, "objective": 0.5, "objective_0": 0.5, "objective_1": 2.0}
         state = "finished" if number == 6 else "diverged"
         search.on_trial_complete(f"trial {number}", {**result, "state": state})
+    states = [trial.state for trial in search.study.trials]
+    assert states == [TrialState.COMPLETE if number == 6 else TrialState.FAIL for number in range(12)]
     assert space.contains(params_of(search.suggest("next")))
     both = [
         replace(known, values=(*known.values, 3.0) if known.values else ()) for known in [*RECORDS[:4], *RECORDS[5:]]
     ]
     again = start(both, sampler=sampler, startup_trials=1, **SEVERAL)
     assert [trial.values for trial in again.study.best_trials] == [[0.6, 3.0]]
+    assert {trial.state for trial in again.study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
     assert space.contains(params_of(again.suggest("next")))
 
 
