@@ -1,12 +1,11 @@
 """`resnet-dist report`: renders a search's search.json to one HTML file beside it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from cluster.storage import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run_directory import RunDirectory
+from ray_jobs.run_directory import RunDirectory, names_a_place
 from ray_jobs.search.records import SEARCHES
 from resnet_dist.errors import ReportError, RunError
 from resnet_dist.report.search_page import render_search
@@ -32,7 +31,7 @@ def run_report(target: str, storage_root: str) -> str:
 
 
 def _find(target: str, storage_root: str) -> Store:
-    is_place = "://" in target or "/" in target or Path(target).is_dir()
+    is_place = names_a_place(target)
     store = Store.open(target) if is_place else Store.open(storage_root).child(f"{SEARCHES}/{target}")
     if store.exists(_RECORD):
         return store

@@ -15,6 +15,11 @@ from resnet_dist.runtime.preprocess import Preprocess
 RUNS = "runs"
 
 
+def names_a_place(argument: str) -> bool:
+    """Whether a RUN or SEARCH argument is a path or a URI, and not a bare name under the storage root."""
+    return "://" in argument or "/" in argument or Path(argument).is_dir()
+
+
 class RunDirectory:
     """Reads and writes the records of one run. Checkpoints and metric parts are `resnet_dist`'s own."""
 
@@ -29,7 +34,7 @@ class RunDirectory:
     @classmethod
     def find(cls, run: str, storage_root: str) -> "RunDirectory":
         """A RUN argument: a path, a URI, or a bare name under the storage root. Raises RunError where there is none."""
-        is_place = "://" in run or "/" in run or Path(run).is_dir()
+        is_place = names_a_place(run)
         found = cls(Store.open(run)) if is_place else cls.named(storage_root, run)
         if not found.exists():
             names = [] if is_place else Store.open(storage_root).list(RUNS)

@@ -24,7 +24,8 @@ from ray_jobs.run_directory import RunDirectory
 from ray_jobs.run_lifecycle import is_done, newest_checkpoint, outcome_of, write_end, write_records
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
-from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, halved
+from resnet_dist.training.halving import halved
+from resnet_dist.training.microbatch_size import MicrobatchTooLargeError
 
 
 def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:

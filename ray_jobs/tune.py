@@ -26,6 +26,7 @@ from data_pipeline.errors import DataError
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError, JobFailedError
 from ray_jobs.report import run_report
+from ray_jobs.run_directory import names_a_place
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.book import SearchBook
 from ray_jobs.search.config import SearchConfig
@@ -234,10 +235,8 @@ def _warm(name: str | None, facts: SearchFacts) -> list[TrialRecord]:
     """Finished trials of an earlier search, of those that lie in this one's space."""
     if name is None:
         return []
-    is_place = "://" in name or "/" in name
-    place = SearchDirectory.named(facts.job.storage.root, name)
-    if is_place:
-        place = SearchDirectory(Store.open(name))
+    root = facts.job.storage.root
+    place = SearchDirectory(Store.open(name)) if names_a_place(name) else SearchDirectory.named(root, name)
     objectives = facts.config.objectives
     found = [
         replace(

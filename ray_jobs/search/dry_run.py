@@ -15,6 +15,7 @@ from ray_jobs.config import JobConfig, run_name
 from ray_jobs.feature_sharing import default_folder, room_for
 from ray_jobs.prepared_data import decoder
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.latency import parameter_count
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.space import Params, Space, job_with
 from ray_jobs.search.start import SearchStart, prepare_search
@@ -168,7 +169,6 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
 
 def _checkpoint_bytes(job: JobConfig, start: SearchStart) -> int:
     """Weights, their raw copy and one or two moments of each, for every checkpoint that stays."""
-    model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    weights = parameter_count(job, start.facts.classes)
     copies = 2 + (1 if job.optimizer.kind == "sgd" else 2)
     return 4 * weights * copies * (job.checkpoint.keep_last + 1)

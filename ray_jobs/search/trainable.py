@@ -20,6 +20,8 @@ from ray_jobs.search.config import best_value
 from ray_jobs.search.desk import Note, Order
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
 from ray_jobs.search.space import Params, job_with
+from resnet_dist.errors import RunError
+from resnet_dist.training.halving import halved
 
 PARAMS = "params"
 """Of a trial's Tune config: its parameters as JSON. Tune would unpack a dict."""
@@ -57,7 +59,7 @@ class Trial(tune.Trainable):
             ask(self._desk.go_on.remote(self._digest, self._reported))
         try:
             return self._next()
-        except TrialError as error:
+        except (TrialError, RunError) as error:
             return {**self._result("failed", Note("failed", error=str(error))), DONE: True}
 
     def _begin(self, config: dict[str, Any]) -> None:
@@ -97,7 +99,9 @@ class Trial(tune.Trainable):
     def _again(self, note: Note) -> None:
         """Go on where the last checkpoint is, unless that was tried too often."""
         if note.kind == "too_large":
-            self._order = Order(self._order.digest, self._order.job, self._half_of(int(note.results["microbatch"])))
+            job = self._order.job
+            size = halved(int(note.results["microbatch"]), job.training.global_batch_size)
+            self._order = Order(self._order.digest, job, size)
         else:
             self._failures = self._failures + 1 if self._reported <= self._steps_before else 1
             self._steps_before = self._reported
@@ -107,16 +111,6 @@ class Trial(tune.Trainable):
                     f"(cluster.max_failures={self._job.cluster.max_failures}); the last failure: {note.error}"
                 )
         ask(self._desk.submit.remote(self._order))
-
-    def _half_of(self, microbatch: int) -> int:
-        whole = self._order.job.training.global_batch_size
-        smaller = [size for size in range(2, microbatch // 2 + 1, 2) if whole % size == 0]
-        if not smaller:
-            raise TrialError(
-                f"out of memory with microbatches of {microbatch}, and training.global_batch_size={whole} has no "
-                "smaller even divisor"
-            )
-        return max(smaller)
 
     def _is_last(self, epoch: Epoch) -> bool:
         return epoch["epoch"] >= self._job.training.epochs or bool(epoch.get("stops_early"))

@@ -4,11 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from resnet_dist.errors import RunError
 from resnet_dist.training.group import Group
-
-SMALLEST = 2
-"""BatchNorm has no statistics of one sample."""
+from resnet_dist.training.halving import halved
 
 
 class MicrobatchTooLargeError(Exception):
@@ -30,21 +27,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(saying in str(error) for saying in _SAYINGS)
-    )
-
-
-def halved(microbatch_size: int, global_batch_size: int) -> int:
-    """The largest even divisor of the global batch that is at most half of the size.
-
-    Raises RunError where there is none.
-    """
-    for size in range(microbatch_size // 2 // 2 * 2, SMALLEST - 1, -2):
-        if global_batch_size % size == 0:
-            return size
-    raise RunError(
-        f"out of memory with microbatches of {microbatch_size}, and training.global_batch_size={global_batch_size} has "
-        f"no smaller even divisor; use a smaller data.image_size or model.arch, freeze more stages, or set "
-        "training.activation_checkpointing"
     )
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COMMAND = Path(sys.executable).with_name("resnet-dist")
 LEARNING_RATE = '[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
 
 
