@@ -40,7 +40,13 @@ BOUND_TOGETHER = {
     "erase_area": (0.1, 0.1),
     "erase_ratio": (1.0, 3.0),
 }
-"""Fields that validators tie to others, with values that go with anything."""
+"""Fields that validators tie to others of their section, with values that go with anything."""
+
+BOUND_ACROSS = {
+    "data": {"resize": "whole", "sampling": "all", "image_width": None},
+    "freezing": {"preset": None},
+}
+"""The same for fields that the job's own validators tie to another section's."""
 
 
 def values(kind: Any, limits: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
@@ -100,11 +106,12 @@ def jobs(draw: st.DrawFn) -> JobConfig:
         except ValidationError:
             tied = {inner: value for inner, value in BOUND_TOGETHER.items() if inner in drawn}
             tree[name] = section.model_validate({**drawn, **tied})
-    if tree["data"].source == "synthetic":
-        tree["data"] = tree["data"].model_copy(update={"resize": "whole"})
-    if tree["data"].input_size[0] != tree["data"].input_size[1]:
-        tree["augmentation"] = tree["augmentation"].model_copy(update={"quarter_turns": False})
-    return JobConfig.model_validate(tree)
+    try:
+        return JobConfig.model_validate(tree)
+    except ValidationError:
+        for name, tied in BOUND_ACROSS.items():
+            tree[name] = type(tree[name]).model_validate({**tree[name].model_dump(), **tied})
+        return JobConfig.model_validate(tree)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
