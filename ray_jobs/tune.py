@@ -170,7 +170,9 @@ def _tune(
         tune.with_resources(trainable, _NEXT_TO_NOTHING),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=build_scheduler(config, facts.job.training.epochs, over),
+            scheduler=build_scheduler(
+                config, facts.job.training.epochs, over, digest_of(facts.space.default(facts.job))
+            ),
             num_samples=samples,
             max_concurrent_trials=slots,
             reuse_actors=True,

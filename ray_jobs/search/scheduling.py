@@ -9,17 +9,22 @@ from typing import Any, cast
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from ray_jobs.search.config import SearchConfig, best_value, is_maximized
-from ray_jobs.search.records import TrialRecord
+from ray_jobs.search.records import TrialRecord, digest_of
+from ray_jobs.search.trainable import params_of
 
 
-def build_scheduler(config: SearchConfig, epochs: int, over: list[TrialRecord]) -> TrialScheduler:
-    """By the best value of the first objective so far; `over` are trials that earlier starts have brought to an end."""
+def build_scheduler(config: SearchConfig, epochs: int, over: list[TrialRecord], spared: str) -> TrialScheduler:
+    """By the best value of the first objective so far; `over` are trials that earlier starts have brought to an end.
+
+    The trial whose digest is `spared` counts like any other and is never ended early.
+    """
     mode = "max" if is_maximized(config.objectives[0]) else "min"
     match config.ends_early:
         case "none":
             return FIFOScheduler()
         case "asha":
-            scheduler: TrialScheduler = ASHAScheduler(
+            scheduler: TrialScheduler = _SparingAsha(
+                spared,
                 time_attr="epoch",
                 metric="objective",
                 mode=mode,
@@ -29,7 +34,8 @@ def build_scheduler(config: SearchConfig, epochs: int, over: list[TrialRecord]) 
                 stop_last_trials=False,  # the last epoch is an end of its own
             )
         case "median":
-            scheduler = MedianStoppingRule(
+            scheduler = _SparingMedian(
+                spared,
                 time_attr="epoch",
                 metric="objective",
                 mode=mode,
@@ -42,15 +48,48 @@ def build_scheduler(config: SearchConfig, epochs: int, over: list[TrialRecord]) 
     return scheduler
 
 
+class _Sparing:
+    """A scheduler that lets one trial go on whatever comes of it: what others are compared with."""
+
+    def __init__(self, spared: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._spared = spared
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge the trial, so that its value counts, and keep to it unless the trial is spared."""
+        decision = cast("Any", super()).on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if _digest(trial) == self._spared else decision
+
+
+class _SparingAsha(_Sparing, ASHAScheduler):
+    """Successive halving."""
+
+
+class _SparingMedian(_Sparing, MedianStoppingRule):
+    """Median stopping."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """As the rule says, which otherwise fails on a result of a trial that it meant to end: one that is spared, or
+        one of an earlier start that came further then.
+        """
+        self._stopped_trials.discard(trial)
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+def _digest(trial: Any) -> str:
+    return trial.digest if isinstance(trial, _Before) else digest_of(params_of(trial.config))
+
+
 @dataclass(frozen=True)
 class _Before:
     """A trial of an earlier start, as far as schedulers look at one: they hash it, and ask for its name."""
 
     trial_id: str
+    digest: str
 
 
 def _tell(scheduler: TrialScheduler, record: TrialRecord, objective: str) -> None:
-    trial: Any = _Before(f"before-{record.digest}")
+    trial: Any = _Before(f"before-{record.digest}", record.digest)
     nobody: Any = None
     values: list[float] = []
     scheduler.on_trial_add(nobody, trial)
