@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     MIXING = 4
     SPLIT = 5
     SYNTHETIC = 6
+    CALIBRATION = 7
 
 
 def draw(

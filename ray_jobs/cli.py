@@ -12,7 +12,7 @@ from ray_jobs import job_file
 from ray_jobs.errors import ConfigError, ExitCode, explain
 from ray_jobs.flags import job_flags
 from ray_jobs.identity import belongs
-from ray_jobs.job_file import dotted_fields, nearest, read_job
+from ray_jobs.job_file import dotted_fields, merged, nearest, read_job
 
 _COMMAND = Group.create_ordered("command")
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     EvaluateFlags = dict[str, Any]
     DoctorFlags = dict[str, Any]
     ReportFlags = dict[str, Any]
+    ExportFlags = dict[str, Any]
 else:
     _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
     JobFlags = job_flags()
@@ -28,6 +29,12 @@ else:
         lambda name: name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
     )
     ReportFlags = job_flags(lambda name: name == "storage.root")
+    ExportFlags = job_flags(
+        lambda name: (
+            name.startswith(("export.", "storage."))
+            or name in {"data.root", "data.labels", "data.max_pixels", "data.cache_dir", "checkpoint.monitor"}
+        )
+    )
     DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
 
 Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
@@ -218,6 +225,41 @@ def evaluate(
     from ray_jobs.show import show_evaluation
 
     show_evaluation(run_evaluate(run, split, checkpoint, overrides))
+
+
+@app.command
+def export(
+    run: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
+    output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    job: Annotated[ExportFlags, Parameter("*")] | None = None,
+) -> None:
+    """Turn a run into a bundle: formats for production, each compared with the trained model.
+
+    A format that answers otherwise than its precision allows is left out of the bundle, and the exit code is 4.
+
+    Parameters
+    ----------
+    run
+        A path, a URI, or the name of a run under storage.root.
+    formats
+        Names with commas between them; by default all that this machine can build. Wins over export.formats.
+    checkpoint
+        best, last, or the number of a step.
+    output
+        A folder of its own for the bundle; by default bundle/ in the run.
+    """
+    overrides = job or {}
+    if formats is not None:
+        overrides = merged(overrides, {"export": {"formats": [name.strip() for name in formats.split(",")]}})
+    read_job(None, overrides)
+    from ray_jobs.export import run_export
+    from ray_jobs.show import show_export, show_line
+
+    show_export(run_export(run, checkpoint, overrides, output, show_line))
 
 
 @data.command

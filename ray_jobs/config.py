@@ -18,6 +18,7 @@ from resnet_dist.config import (
     ScheduleConfig,
     TrainingConfig,
 )
+from resnet_dist.export.config import ExportConfig
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 
@@ -51,6 +52,8 @@ class JobConfig(BaseModel):
     """When state is stored and how long it is kept."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How a model is judged."""
+    export: ExportConfig = ExportConfig()
+    """What a trained run is turned into."""
     tracker: TrackerConfig = TrackerConfig()
     """Where metrics are shown besides the run directory."""
     storage: StorageConfig = StorageConfig()

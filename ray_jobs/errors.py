@@ -7,6 +7,7 @@ from enum import IntEnum
 from cluster.errors import ResourceError, StorageError
 from data_pipeline.errors import DataError
 from resnet_dist.errors import DivergedError, RunError
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 
 
 class ExitCode(IntEnum):
@@ -35,16 +36,19 @@ class JobFailedError(Exception):
     """Workers failed again and again: the last failure and what was tried."""
 
 
-CERTAIN = (ConfigError, ResourceError, DataError, RunError, StorageError, DivergedError)
+CERTAIN = (
+    *(ConfigError, ResourceError, RuntimeMissingError),
+    *(DataError, RunError, StorageError, BundleError, DivergedError),
+)
 """Errors that another attempt would meet again."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code that stands for an error."""
     match error:
-        case ConfigError() | ResourceError():
+        case ConfigError() | ResourceError() | RuntimeMissingError():
             return ExitCode.USAGE
-        case DataError() | RunError() | StorageError():
+        case DataError() | RunError() | StorageError() | BundleError():
             return ExitCode.UNUSABLE
         case GateError():
             return ExitCode.GATE

@@ -1,7 +1,6 @@
 """`resnet-dist evaluate`: judges a run's checkpoint on a split, through Pillow and the unfolded network."""
 
 import io
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,17 +19,15 @@ from cluster.lease import read_history
 from cluster.ray_session import cluster_resources, ray_session
 from cluster.resources import WorkerPlan, local_resources, plan_workers
 from data_pipeline.batches import EvaluationBatch
-from data_pipeline.errors import DataError
-from data_pipeline.reference_source import read_file
 from data_pipeline.samples import Samples
 from data_pipeline.splits import read_split_csv
 from ray_jobs.config import JobConfig
-from ray_jobs.errors import ConfigError
-from ray_jobs.job_file import Tree, check, merged, print_config
-from ray_jobs.judged_data import JudgedData, other_data, run_data
+from ray_jobs.job_file import Tree
+from ray_jobs.judged_data import JudgedData, other_data, read_sample, run_data
 from ray_jobs.prepared_data import index_data
 from ray_jobs.run_directory import RunDirectory
-from resnet_dist.checkpoint import Which, load
+from ray_jobs.stored_run import job_of_run, which_checkpoint
+from resnet_dist.checkpoint import load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess
@@ -60,10 +57,10 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     """
     storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
     directory = RunDirectory.find(run, storage_root)
-    job = _job(directory, overrides)
+    job = job_of_run(directory, overrides)
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))
-    found = load(directory.store, _which(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
     judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
     samples = judged.samples
     work = _Work(
@@ -121,39 +118,11 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
         with ThreadPoolExecutor(plan.threads) as pool:
             for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
                 rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
-                images = np.stack(list(pool.map(partial(_read, work), rows.tolist())))
+                images = np.stack(list(pool.map(partial(read_sample, work.preprocess, work.samples), rows.tolist())))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
                 yield EvaluationBatch(rows, normalised, torch.from_numpy(work.samples.labels[rows]))
 
     return predict(model, batches(), device)
-
-
-def _read(work: _Work, row: int) -> NDArray[np.uint8]:
-    """uint8 [height, width, 3] of a sample. Raises DataError when its file was changed since it was indexed."""
-    try:
-        return work.preprocess.read(read_file(work.samples, row))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{work.samples.sample_ids[row]!r} was readable when the folder was indexed and is not now ({error}); "
-            "restore it and start again"
-        ) from error
-
-
-def _job(directory: RunDirectory, overrides: Tree) -> JobConfig:
-    stored: dict[str, Any] = tomllib.loads(print_config(directory.read_config()))
-    # Where the run was trained says nothing of where it is judged.
-    stored.pop("cluster", None)
-    return check(merged(stored, overrides))
-
-
-def _which(checkpoint: str) -> Which:
-    match checkpoint:
-        case "best" | "last":
-            return checkpoint
-        case _ if checkpoint.isdecimal():
-            return int(checkpoint)
-        case _:
-            raise ConfigError(f"--checkpoint {checkpoint} is neither best, last nor the number of a step")
 
 
 def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:

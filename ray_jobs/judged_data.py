@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset
+from data_pipeline.reference_source import read_file
 from data_pipeline.samples import Samples
 from data_pipeline.splits import SplitRow
+from resnet_dist.runtime.preprocess import Preprocess
 
 WHOLE = "all"
 """The name of what is judged where another folder has no splits of its own."""
@@ -64,6 +67,17 @@ def other_data(dataset: Dataset, classes: tuple[str, ...], asked: str | None) ->
         dataset = replace(dataset, splits=(WHOLE,) * len(dataset))
         asked = WHOLE
     return _of(dataset, asked, re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(root).name).strip(".-") or "data", ())
+
+
+def read_sample(preprocess: Preprocess, samples: Samples, row: int) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] of a sample. Raises DataError when its file was changed since it was indexed."""
+    try:
+        return preprocess.read(read_file(samples, row))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{samples.sample_ids[row]!r} was readable when the folder was indexed and is not now ({error}); "
+            "restore it and start again"
+        ) from error
 
 
 def _relabelled(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:

@@ -8,16 +8,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.preflight import Check
+from ray_jobs.errors import GateError
 from ray_jobs.outcome import TrainOutcome
 
 if TYPE_CHECKING:
     # At run time they would bring torch to `doctor`.
     from ray_jobs.evaluate import EvaluationOutcome
+    from ray_jobs.export import ExportOutcome
     from ray_jobs.folds import FoldsOutcome
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
-_TEXTS = {"", "found", "parameters", "values", "when"}
+_TEXTS = {"", "found", "parameters", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -78,6 +80,44 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     )
     for count, truth, said in confused[:_MAX_CONFUSIONS]:
         show_line(f"{-count} of {truth} taken for {said}")
+
+
+def show_export(outcome: "ExportOutcome") -> None:
+    """A bundle: differences of its formats, and what the operating point comes to. Raises GateError for a refusal."""
+    for note in outcome.notes:
+        show_line(note)
+    table = table_of("format", "verdict", "top-1 lost", "agrees", "logits", "MB", "ms")
+    for name, each in outcome.parities.items():
+        table.add_row(
+            name,
+            each.verdict,
+            f"{100 * each.top1_difference:+.2f}",
+            f"{100 * each.agreement:.2f} %",
+            f"{each.relative_logit_difference:.0e}",
+            f"{each.megabytes:.1f}",
+            f"{each.milliseconds:.1f}",
+        )
+    console().print(table)
+    for name, reason in outcome.skipped.items():
+        show_line(f"{name} is left out: {reason}")
+    point = outcome.operating_point
+    show_line(f"temperature {point['temperature']:.3f}, reject below {point['reject_below']}")
+    for split, judged in outcome.judged.items():
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in judged["metrics"].items())
+        show_line(f"{split}: {judged['samples']} images, {100 * judged['rejected']:.1f} % rejected, {metrics}")
+        for name in point["thresholds"]:
+            of = judged["classes"][name]
+            show_line(
+                f"  {name} above {point['thresholds'][name]:.4f}: recall {of['recall']:.4f}, precision "
+                f"{of['precision']:.4f}"
+            )
+    if outcome.refused:
+        raise GateError(
+            "\n".join(f"{name} is not published: {reason}" for name, reason in outcome.refused.items())
+            + f"\nthe others are in {outcome.uri}; parity.json there has all numbers"
+        )
+    show_line(f"{outcome.uri} from {outcome.checkpoint}")
+    show_line(f"next: resnet-dist predict {outcome.uri} IMAGE...")
 
 
 def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:

@@ -3,7 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resnet_dist.model.freezing import Freezing, frozen_norms, frozen_stages, stage_of, trainable_parameters
 from resnet_dist.model.resnet import ResNetClassifier, classify, pool
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Trunk(nn.Module):
@@ -21,7 +23,7 @@ class Trunk(nn.Module):
 
     def __init__(self, stages: list[nn.Module], pooled: bool) -> None:
         super().__init__()
-        self.stages = _folded(nn.Sequential(*stages)).requires_grad_(False)
+        self.stages = fold_batch_norm(nn.Sequential(*stages)).requires_grad_(False)
         self.pooled = pooled
         """Whether it ends with pooling."""
         self.eval()
@@ -94,13 +96,13 @@ def split(model: ResNetClassifier, freezing: Freezing) -> tuple[Trunk | None, Su
     return trunk, Suffix(trained, model.fc, norms)
 
 
-def _folded(stages: nn.Sequential) -> nn.Sequential:
+def fold_batch_norm(network: Network) -> Network:
     """A channels_last copy in evaluation mode with each BatchNorm folded into the convolution before it.
 
     In every torchvision ResNet a BatchNorm is the child right after its convolution: conv1, bn1, conv2, bn2, ...,
     downsample.0, downsample.1.
     """
-    copied = copy.deepcopy(stages).eval()
+    copied = copy.deepcopy(network).eval()
     for parent in list(copied.modules()):
         for (conv_name, conv), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

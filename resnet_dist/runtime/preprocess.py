@@ -156,7 +156,11 @@ class Preprocess:
 
     def read(self, data: bytes) -> NDArray[np.uint8]:
         """An image file's bytes -> uint8 [input height, input width, 3] RGB. Raises UnreadableImageError."""
-        return self.apply(decode_rgb(data, bit_depth=self.bit_depth, max_pixels=self.max_pixels))
+        return self.apply(self.decode(data))
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """An image file's bytes -> uint8 [height, width, 3] upright RGB. Raises UnreadableImageError."""
+        return decode_rgb(data, bit_depth=self.bit_depth, max_pixels=self.max_pixels)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Uint8 [height, width, 3] upright RGB -> uint8 [input height, input width, 3].

@@ -29,7 +29,7 @@ WHERE_AND_HOW = {
 @pytest.mark.parametrize(("name", "section", "field"), FIELDS, ids=[name for name, _, _ in FIELDS])
 def test_every_field_says_whether_it_belongs(name: str, section: Any, field: Any):
     outside = name in WHERE_AND_HOW or name.startswith(
-        ("checkpoint.", "evaluation.", "storage.", "cluster.", "tracker.")
+        ("checkpoint.", "evaluation.", "export.", "storage.", "cluster.", "tracker.")
     )
     assert belongs(section, field) is not outside
 

@@ -39,6 +39,9 @@ BOUND_TOGETHER = {
     "crop_ratio": (0.5, 2.0),
     "erase_area": (0.1, 0.1),
     "erase_ratio": (1.0, 3.0),
+    "formats": ("onnx", "openvino"),
+    "recall": ("good=0.9",),
+    "costs": ("old=2:1.5",),
 }
 """Fields that validators tie to others of their section, with values that go with anything."""
 

@@ -1,0 +1,182 @@
+"""`resnet-dist export`: a trained run becomes a bundle, each format of which answers as the trained model does."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.lease import read_history
+from cluster.storage import Store
+from ray_jobs.config import JobConfig
+from ray_jobs.errors import ConfigError
+from ray_jobs.export_data import BATCH, ExportImages, RunData, batches
+from ray_jobs.job_file import Tree
+from ray_jobs.provenance import provenance_of
+from ray_jobs.run_directory import BUNDLE, RunDirectory
+from ray_jobs.stored_run import job_of_run, which_checkpoint
+from resnet_dist.checkpoint import Checkpoint, load
+from resnet_dist.evaluation.calibration import fit_temperature
+from resnet_dist.evaluation.operating_points import choose, judge_answers
+from resnet_dist.export.bundle_writer import BundleContent, write_bundle
+from resnet_dist.export.config import Format
+from resnet_dist.export.engines import engine_of
+from resnet_dist.export.formats import BuiltFormat, Calibration, build, needs_calibration, wanted_formats, write_graph
+from resnet_dist.export.parity import Answered, Parity, check_parity
+from resnet_dist.model.model_json import rebuild
+from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, read_manifest
+from resnet_dist.runtime.engines import usable_cores
+from resnet_dist.runtime.errors import BundleError
+from resnet_dist.runtime.operating_point import OperatingPoint
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """An exported run."""
+
+    uri: str
+    """Of the bundle."""
+    checkpoint: str
+    parities: dict[str, Parity]
+    """Of each format that was built."""
+    skipped: dict[Format, str]
+    """Formats that this machine cannot build, and why."""
+    judged: dict[str, dict[str, Any]]
+    """What the operating point comes to, by split."""
+    operating_point: dict[str, Any]
+    notes: tuple[str, ...]
+    """What a person should know of the data."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Formats that are not in the bundle, and why."""
+        return {name: each.reason for name, each in self.parities.items() if each.verdict == "refused"}
+
+
+def run_export(
+    run: str,
+    checkpoint: str,
+    overrides: Tree,
+    output: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> ExportOutcome:
+    """Turn `checkpoint` (best, last or a step) of a run into its bundle, or into one in the folder `output`.
+
+    `overrides` change what is exported and where it runs; all else is the run's own. Each format is loaded from its
+    files by the runtime that ships and compared with the trained model on the val split and on noise; one that differs
+    by more than its precision allows is left out, and is in the outcome's `refused`. `say` is told what is being done.
+    Raises RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format
+    that was asked for and cannot be built here.
+    """
+    storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
+    directory = RunDirectory.find(run, storage_root)
+    job = job_of_run(directory, overrides)
+    formats, skipped = wanted_formats(job.export)
+    key = _signing_key(job)
+    target = Store.open(str(output)) if output is not None else directory.store.child(BUNDLE)
+    _claim(target)
+    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    torch.set_num_threads(usable_cores())
+    model = _model(found)
+    with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
+        images, data = ExportImages(directory.read_preprocess(), Path(scratch)), RunData.of(directory, job)
+        say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
+        val, noise = images.answered("val", data.val, model), images.noise(job, model)
+        point = _operating_point(job, val, data.classes)
+        judged = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
+        if data.test is not None:
+            test = images.answered("test", data.test, model)
+            judged["test"] = judge_answers(point, test.logits, test.labels, data.classes)
+        ranges = images.ranges(job, data) if needs_calibration(formats) else ()
+
+        folder = Path(scratch) / BUNDLE
+        write_graph(model, images.preprocess, folder, job.export.opset)
+        built, parities = list[BuiltFormat](), dict[str, Parity]()
+        for name in formats:
+            say(f"{name}: building")
+            calibration = Calibration(ranges, batches(val.images), val.labels)
+            made = _built(name, model, images, folder, job, calibration)
+            engine = engine_of(made, folder, images.preprocess, usable_cores())
+            size = sum((folder / file).stat().st_size for file in made.files)
+            limit = job.export.int8_max_loss
+            parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
+            say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
+            built.append(made)
+            parities[name] = parity
+        name = directory.uri.rstrip("/").rpartition("/")[2]
+        provenance = provenance_of(directory, job, found, data.fingerprint)
+        content = BundleContent(name, data.classes, images.preprocess, point, provenance, judged)
+        try:
+            write_bundle(folder, content, built, parities, key)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        publish(folder, target)
+    operating = point.to_json(data.classes)
+    return ExportOutcome(target.uri, found.name, parities, skipped, judged, operating, data.notes)
+
+
+def publish(folder: Path, target: Store) -> None:
+    """Put a bundle's files where it is read: from the first change to the last file there is no bundle.
+
+    Only files that the bundle before it names are removed. Raises StorageError.
+    """
+    before = _files_of(target)
+    target.delete(MANIFEST)
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    for name in before.difference(names):
+        target.delete(name)
+    for name in sorted(names, key=lambda name: name == MANIFEST):
+        target.write(name, (folder / name).read_bytes())
+
+
+def _files_of(target: Store) -> set[str]:
+    if not target.exists(MANIFEST):
+        return set()
+    try:
+        return {*read_manifest(target.read(MANIFEST), target.uri).files, SIGNATURE}
+    except BundleError:
+        return set()
+
+
+def _claim(target: Store) -> None:
+    """Know before minutes of work that the bundle can be written, and that nothing else is there."""
+    if (names := target.list("")) and MANIFEST not in names:
+        raise ConfigError(f"{target.uri} holds {names[0]!r} and no bundle; export to a folder of its own")
+    target.write(".probe", b"")
+    target.delete(".probe")
+
+
+def _signing_key(job: JobConfig) -> Path | None:
+    if not job.export.signing_key:
+        return None
+    key = Path(job.export.signing_key).expanduser()
+    if not key.is_file():
+        raise ConfigError(f"export.signing_key={job.export.signing_key} is no file; give a private key in PEM form")
+    return key
+
+
+def _model(found: Checkpoint) -> ResNetClassifier:
+    model = rebuild(found.model_json())
+    model.load_state_dict(found.weights())
+    return model.eval()
+
+
+def _operating_point(job: JobConfig, val: Answered, classes: tuple[str, ...]) -> OperatingPoint:
+    export = job.export
+    temperature = fit_temperature(val.logits, val.labels)
+    probabilities = OperatingPoint(temperature).probabilities(val.logits)
+    return choose(
+        probabilities, val.labels, classes, temperature, export.recalls, export.cost_pairs, export.reject_below
+    )
+
+
+def _built(
+    name: Format, model: ResNetClassifier, images: ExportImages, folder: Path, job: JobConfig, calibration: Calibration
+) -> BuiltFormat:
+    try:
+        return build(name, model, images.preprocess, folder, job.export, calibration)
+    except ValueError as error:
+        raise ConfigError(f"export.formats={name}: {error}") from error

@@ -1,0 +1,92 @@
+"""Thresholds of classes that matter more than others, chosen on a split, and what answers with them come to."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_dist.errors import RunError
+from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
+from resnet_dist.runtime.operating_point import REJECTED, OperatingPoint
+
+
+def threshold_for_recall(probabilities: NDArray[np.float64], is_class: NDArray[np.bool_], recall: float) -> float:
+    """The largest threshold that at least this share of the class's samples reach.
+
+    Of probabilities [N] of the class; `is_class` [N] says which samples are of it, at least one.
+    """
+    own = np.sort(probabilities[is_class])[::-1]
+    return float(own[max(int(np.ceil(recall * len(own) - 1e-9)), 1) - 1])
+
+
+def threshold_for_costs(
+    probabilities: NDArray[np.float64], is_class: NDArray[np.bool_], miss: float, alarm: float
+) -> float:
+    """The threshold of least cost: `miss` for each sample of the class below it, `alarm` for each other above.
+
+    Half-way between two probabilities where it can be, so that it is not one sample's very own.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ordered, own = probabilities[order], is_class[order]
+    # After the first k samples are called: the class's others are missed, and the others among them are alarms.
+    missed = own.sum() - np.concatenate([[0], np.cumsum(own)])
+    alarms = np.concatenate([[0], np.cumsum(~own)])
+    costs = missed * miss + alarms * alarm
+    # Samples of equal probability are called together.
+    possible = np.concatenate([[True], ordered[1:] < ordered[:-1], [True]])
+    called = int(np.flatnonzero(possible)[np.argmin(costs[possible])])
+    edges = np.concatenate([[1.0], ordered, [0.0]])
+    return float((edges[called] + edges[called + 1]) / 2)
+
+
+def choose(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    temperature: float,
+    recalls: dict[str, float],
+    costs: dict[str, tuple[float, float]],
+    reject_below: float,
+) -> OperatingPoint:
+    """The operating point that was asked for, from calibrated probabilities [N, C] and labels [N].
+
+    Raises RunError for a class that is not there or has no sample.
+    """
+    thresholds: dict[int, float] = {}
+    for name in (*recalls, *costs):
+        if name not in classes:
+            raise RunError(f"a threshold is asked for class {name!r}; the run learnt {', '.join(classes)}")
+        number = classes.index(name)
+        is_class = labels == number
+        if not is_class.any():
+            raise RunError(f"class {name!r} has no image in val to choose a threshold on; add some, or leave it out")
+        own = probabilities[:, number]
+        if name in recalls:
+            thresholds[number] = threshold_for_recall(own, is_class, recalls[name])
+        else:
+            thresholds[number] = threshold_for_costs(own, is_class, *costs[name])
+    return OperatingPoint(temperature, thresholds, reject_below)
+
+
+def judge_answers(
+    point: OperatingPoint, logits: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the operating point comes to on a split, of logits [N, C] and labels [N]: plain values, ratios in 0..1.
+
+    Metrics are of the samples that are not rejected; a class's recall counts rejected samples as not found.
+    """
+    answers = point.answers(point.probabilities(logits))
+    kept = answers != REJECTED
+    confusion = confusion_matrix(labels[kept], answers[kept], len(classes))
+    _, precision, _ = per_class(confusion)
+    support = np.bincount(labels, minlength=len(classes))
+    found = np.diagonal(confusion) / np.maximum(support, 1)
+    return {
+        "samples": len(labels),
+        "rejected": float(1.0 - kept.mean()),
+        "metrics": confusion_metrics(confusion) if kept.any() else {},
+        "classes": {
+            name: {"recall": float(found[place]), "precision": float(precision[place]), "support": int(support[place])}
+            for place, name in enumerate(classes)
+        },
+    }

@@ -1,0 +1,136 @@
+"""TensorRT engines from an ONNX graph. An engine is for one kind of GPU and one version of TensorRT.
+
+TensorRT's wheels cannot be had everywhere: the code below has to be run where they are. What can be checked anywhere is
+that the graph has no operator that TensorRT's parser does not know.
+"""
+
+# tensorrt carries no types.
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false, reportMissingTypeStubs=false
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnet_dist.runtime.engines import INPUT, OUTPUT, Engine
+from resnet_dist.runtime.errors import RuntimeMissingError
+
+IMAGE = "nvcr.io/nvidia/tensorrt:25.10-py3"
+"""NVIDIA's container with TensorRT 10."""
+
+_BATCHES = {"min": 1, "opt": 8, "max": 64}
+"""Images that an engine is built for."""
+
+OPERATORS = frozenset(
+    {
+        *("Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear"),
+        *("Div", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "HardSigmoid", "Identity", "MatMul", "MaxPool"),
+        *("Mul", "Pad", "QuantizeLinear", "ReduceMean", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Slice"),
+        *("Softmax", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators of ONNX that TensorRT 10 takes as they are, as far as a ResNet could have them; from onnx-tensorrt,
+docs/operators.md. Resize is left out: TensorRT ignores its antialiasing."""
+
+
+def require_tensorrt(folder: Path, height: int, width: int) -> None:
+    """Raise RuntimeMissingError, with a command for elsewhere, where TensorRT or a GPU is missing."""
+    has_gpu = torch.cuda.is_available()
+    if find_spec("tensorrt") is not None and has_gpu:
+        return
+    missing = "a GPU" if find_spec("tensorrt") is not None else "the package tensorrt"
+    shapes = " ".join(f"--{kind}Shapes={INPUT}:{count}x{height}x{width}x3" for kind, count in _BATCHES.items())
+    raise RuntimeMissingError(
+        f"a TensorRT engine needs {missing}, which is not here. On a machine with a GPU run the export in the "
+        f"container {IMAGE}, or build from the ONNX format alone: docker run --rm --gpus all -v {folder}:/bundle "
+        f"{IMAGE} trtexec --onnx=/bundle/onnx/model.onnx --fp16 {shapes} "
+        "--saveEngine=/bundle/tensorrt/model.engine"
+    )
+
+
+def write_tensorrt(
+    plain: Path, path: Path, height: int, width: int, images: Sequence[NDArray[np.uint8]] | None = None
+) -> None:
+    """Build an engine for batches of 1..64 on this machine's GPU: fp16, or int8 by the ranges of batches of images.
+
+    Raises RuntimeMissingError as `require_tensorrt` does, RuntimeError with TensorRT's words where it fails.
+    """
+    require_tensorrt(plain.parent.parent, height, width)
+    import tensorrt as trt  # noqa: PLC0415
+
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(plain.read_bytes()):
+        raise RuntimeError("; ".join(str(parser.get_error(place)) for place in range(parser.num_errors)))
+    config = builder.create_builder_config()
+    config.set_flag(trt.BuilderFlag.FP16)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, *((count, height, width, 3) for count in _BATCHES.values()))
+    config.add_optimization_profile(profile)
+    if images is not None:
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.int8_calibrator = _calibrator(trt, images)
+        config.set_calibration_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise RuntimeError("TensorRT built no engine; its log above says why")
+    path.write_bytes(bytes(engine))
+
+
+def load_tensorrt_engine(path: Path) -> Engine:
+    """The engine of a file, on this machine's GPU. Raises RuntimeError where it is for another GPU or version."""
+    import tensorrt as trt  # noqa: PLC0415
+
+    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        raise RuntimeError(f"{path} is for another kind of GPU or another TensorRT; export the run on this machine")
+    context = engine.create_execution_context()
+
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        given = torch.from_numpy(images).cuda()
+        context.set_input_shape(INPUT, given.shape)
+        logits = torch.empty(tuple(context.get_tensor_shape(OUTPUT)), device="cuda")
+        context.set_tensor_address(INPUT, given.data_ptr())
+        context.set_tensor_address(OUTPUT, logits.data_ptr())
+        stream = torch.cuda.current_stream()
+        if not context.execute_async_v3(stream.cuda_stream):
+            raise RuntimeError(f"{path} failed; TensorRT's log above says why")
+        stream.synchronize()
+        return logits.cpu().numpy()
+
+    return answer
+
+
+def _calibrator(trt: Any, images: Sequence[NDArray[np.uint8]]) -> Any:
+    class Ranges(trt.IInt8MinMaxCalibrator):
+        """Batches of images on the GPU, one after the other."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._batches = iter(images)
+            self._on_gpu = torch.empty(0)
+
+        def get_batch_size(self) -> int:
+            return len(images[0])
+
+        def get_batch(self, names: list[str]) -> list[int] | None:  # noqa: ARG002 - TensorRT's signature
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            self._on_gpu = torch.from_numpy(batch).cuda()
+            return [self._on_gpu.data_ptr()]
+
+        def read_calibration_cache(self) -> None:
+            return None
+
+        def write_calibration_cache(self, cache: bytes) -> None:
+            """Ranges are never kept: they belong to these weights."""
+
+    return Ranges()

@@ -1,0 +1,141 @@
+"""What a production line calls: images in, classes with probabilities out."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_dist.runtime.bundle import Bundle
+from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
+from resnet_dist.runtime.operating_point import REJECTED
+from resnet_dist.runtime.preprocess import UnreadableImageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Image = str | Path | bytes | NDArray[np.uint8]
+"""A path, a file's bytes, or uint8 [height, width, 3] upright RGB."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one image."""
+
+    label: str | None
+    """A class; None where no class is probable enough, or the image could not be read."""
+    confidence: float
+    """The answer's calibrated probability in 0..1; of a rejected image that of the class it would have had; 0 where it
+    could not be read."""
+    probabilities: tuple[float, ...]
+    """Of each class, in the bundle's order; empty where the image could not be read."""
+    error: str | None = None
+    """Why the image could not be read."""
+
+
+class Predictor:
+    """Answers images by one format of a bundle."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, threads: int, any_size: bool = False) -> None:
+        self.bundle = bundle
+        self.classes = bundle.classes
+        self._engine = engine
+        self._threads = threads
+        self._any_size = any_size  # the engine resizes by itself, and takes images of one size at a time
+
+    @classmethod
+    def from_bundle(
+        cls,
+        place: str | Path,
+        format_name: str | None = None,
+        threads: int | None = None,
+        public_key: str | Path | None = None,
+    ) -> "Predictor":
+        """Load a format, by default ONNX, of the bundle in a folder, on `threads` threads, by default all cores.
+
+        Raises BundleError and RuntimeMissingError as `Bundle.open` and `load_engine` do.
+        """
+        bundle = Bundle.open(place, public_key)
+        name, chosen = bundle.format(format_name)
+        return cls(bundle, load_engine(bundle, name, threads), threads or usable_cores(), chosen.any_size)
+
+    def predict(self, images: Sequence[Image], batch_size: int = 8) -> list[Prediction]:
+        """The answer to each image, in order. An image that cannot be read is an answer too, with its `error`."""
+        return list(self.stream(images, batch_size))
+
+    def stream(self, images: Iterable[Image], batch_size: int = 8) -> Iterator[Prediction]:
+        """As `predict`, one by one, with at most three batches of images in memory.
+
+        Decoding goes on beside the model. Raises ValueError for an array that is no image.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}; a batch holds at least one image")
+        with ThreadPoolExecutor(self._threads) as decoders, ThreadPoolExecutor(1) as model:
+            read = _ahead(decoders, self._read, images, 2 * batch_size)
+            answered = _ahead(model, self._answer, _batches(read, batch_size), 1)
+            for batch in answered:
+                yield from batch
+
+    def _read(self, image: Image) -> NDArray[np.uint8] | str:
+        """An image as the engine takes it, or why it cannot be read."""
+        preprocess = self.bundle.preprocess
+        try:
+            match image:
+                case np.ndarray():
+                    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                        raise ValueError(
+                            f"an image is {image.dtype} {list(image.shape)}; it must be uint8 [height, width, 3] RGB"
+                        )
+                    pixels = image
+                case bytes():
+                    pixels = preprocess.decode(image)
+                case _:
+                    pixels = preprocess.decode(Path(image).read_bytes())
+            return pixels if self._any_size else preprocess.apply(pixels)
+        except UnreadableImageError as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
+
+    def _answer(self, batch: list[NDArray[np.uint8] | str]) -> list[Prediction]:
+        good = [image for image in batch if not isinstance(image, str)]
+        stacks = [image[None] for image in good] if self._any_size else [np.stack(good)] if good else []
+        rows = iter([answer for stack in stacks for answer in self._predictions(stack)])
+        return [Prediction(None, 0.0, (), each) if isinstance(each, str) else next(rows) for each in batch]
+
+    def _predictions(self, images: NDArray[np.uint8]) -> list[Prediction]:
+        point = self.bundle.operating_point
+        probabilities = point.probabilities(self._engine(images))
+        answers = point.answers(probabilities)
+        found: list[Prediction] = []
+        for place in range(len(answers)):
+            answer, row = int(answers[place]), probabilities[place]
+            sure = answer != REJECTED
+            confidence = float(row[answer] if sure else row.max())
+            found.append(Prediction(self.classes[answer] if sure else None, confidence, tuple(row.tolist())))
+        return found
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
+    """work(item) of each, in order, with `count` of them begun ahead of the one that is asked for."""
+    waiting = deque[Future[R]]()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
