@@ -31,6 +31,7 @@ from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint
+from resnet_dist.runtime.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def run_export(
     storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
     directory = RunDirectory.find(run, storage_root)
     job = job_of_run(directory, overrides)
-    formats, skipped = wanted_formats(job.export)
+    preprocess = directory.read_preprocess()
+    formats, skipped = wanted_formats(job.export, preprocess)
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.child(BUNDLE)
     _claim(target)
@@ -82,7 +84,7 @@ def run_export(
     torch.set_num_threads(usable_cores())
     model = _model(found)
     with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
-        images, data = ExportImages(directory.read_preprocess(), Path(scratch)), RunData.of(directory, job)
+        images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
         val, noise = images.answered("val", data.val, model), images.noise(job, model)
         point = _operating_point(job, val, data.classes)
@@ -93,13 +95,13 @@ def run_export(
         ranges = images.ranges(job, data) if needs_calibration(formats) else ()
 
         folder = Path(scratch) / BUNDLE
-        write_graph(model, images.preprocess, folder, job.export.opset)
+        write_graph(model, preprocess, folder, job.export.opset)
         built, parities = list[BuiltFormat](), dict[str, Parity]()
         for name in formats:
             say(f"{name}: building")
             calibration = Calibration(ranges, batches(val.images), val.labels)
-            made = _built(name, model, images, folder, job, calibration)
-            engine = engine_of(made, folder, images.preprocess, usable_cores())
+            made = _built(name, model, preprocess, folder, job, calibration)
+            engine = engine_of(made, folder, preprocess, usable_cores())
             size = sum((folder / file).stat().st_size for file in made.files)
             limit = job.export.int8_max_loss
             parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
@@ -108,7 +110,7 @@ def run_export(
             parities[name] = parity
         name = directory.uri.rstrip("/").rpartition("/")[2]
         provenance = provenance_of(directory, job, found, data.fingerprint)
-        content = BundleContent(name, data.classes, images.preprocess, point, provenance, judged)
+        content = BundleContent(name, data.classes, preprocess, point, provenance, judged)
         try:
             write_bundle(folder, content, built, parities, key)
         except ValueError as error:
@@ -174,9 +176,14 @@ def _operating_point(job: JobConfig, val: Answered, classes: tuple[str, ...]) ->
 
 
 def _built(
-    name: Format, model: ResNetClassifier, images: ExportImages, folder: Path, job: JobConfig, calibration: Calibration
+    name: Format,
+    model: ResNetClassifier,
+    preprocess: Preprocess,
+    folder: Path,
+    job: JobConfig,
+    calibration: Calibration,
 ) -> BuiltFormat:
     try:
-        return build(name, model, images.preprocess, folder, job.export, calibration)
+        return build(name, model, preprocess, folder, job.export, calibration)
     except ValueError as error:
         raise ConfigError(f"export.formats={name}: {error}") from error

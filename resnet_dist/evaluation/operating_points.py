@@ -32,10 +32,10 @@ def threshold_for_costs(
     missed = own.sum() - np.concatenate([[0], np.cumsum(own)])
     alarms = np.concatenate([[0], np.cumsum(~own)])
     costs = missed * miss + alarms * alarm
-    # Samples of equal probability are called together.
-    possible = np.concatenate([[True], ordered[1:] < ordered[:-1], [True]])
-    called = int(np.flatnonzero(possible)[np.argmin(costs[possible])])
+    # Samples of equal probability are called together, and no threshold keeps one of probability 1 from being called.
     edges = np.concatenate([[1.0], ordered, [0.0]])
+    possible = np.concatenate([ordered[:1] < 1.0, ordered[1:] < ordered[:-1], [True]])
+    called = int(np.flatnonzero(possible)[np.argmin(costs[possible])])
     return float((edges[called] + edges[called + 1]) / 2)
 
 

@@ -137,8 +137,7 @@ def _sign(folder: Path, key: Path) -> None:
     if not key.is_file():
         raise ValueError(f"export.signing_key={key} is no file; give the PEM file of an elliptic-curve private key")
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=key)
-        config.sign(folder, folder / SIGNATURE)
+        signing.Config().use_elliptic_key_signer(private_key=key).sign(folder, folder / SIGNATURE)
     except Exception as error:  # the library raises whatever its own libraries do
         raise ValueError(
             f"export.signing_key={key} cannot sign ({error}); it must be an elliptic-curve key such as `openssl "

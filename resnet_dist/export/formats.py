@@ -41,12 +41,12 @@ class Calibration:
     labels: NDArray[np.int64]
 
 
-def wanted_formats(config: ExportConfig) -> tuple[list[Format], dict[Format, str]]:
+def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[Format], dict[Format, str]]:
     """The formats to build, in order, and why others are not. Raises RuntimeMissingError for one that was asked for."""
     chosen: list[Format] = []
     skipped: dict[Format, str] = {}
     for name in config.formats or tuple(name for name in FORMATS if name not in _ON_REQUEST):
-        reason = missing(name)
+        reason = missing(name, preprocess)
         if reason is None:
             chosen.append(name)
         elif config.formats:
@@ -56,10 +56,14 @@ def wanted_formats(config: ExportConfig) -> tuple[list[Format], dict[Format, str
     return chosen, skipped
 
 
-def missing(name: Format) -> str | None:
-    """Why a format cannot be built on this machine; TensorRT says so itself, at greater length."""
-    if name in ("torchscript", "torch_export") or name.startswith("tensorrt"):
+def missing(name: Format, preprocess: Preprocess) -> str | None:
+    """Why a format cannot be built on this machine; None where it can."""
+    if name in ("torchscript", "torch_export"):
         return None
+    if name.startswith("tensorrt"):
+        from resnet_dist.export.tensorrt_engine import missing_tensorrt  # noqa: PLC0415 - it imports torch
+
+        return missing_tensorrt(*preprocess.input_size)
     for package in ("onnx", "onnxscript", *(("openvino",) if name.startswith("openvino") else ())):
         if find_spec(package) is None:
             return f"the package {package} is not installed; pip install 'resnet-dist[export]'"
@@ -103,7 +107,6 @@ def build(
     Raises RuntimeMissingError, and ValueError for a format that the model's preprocessing does not allow.
     """
     plain = graph_folder(folder) / "model.onnx"
-    height, width = preprocess.input_size
     place = folder / name
     if name not in ("onnx", "openvino_bf16"):
         place.mkdir(parents=True, exist_ok=True)
@@ -136,7 +139,7 @@ def build(
             from resnet_dist.export.tensorrt_engine import write_tensorrt  # noqa: PLC0415
 
             ranges = calibration.ranges if name == "tensorrt_int8" else None
-            write_tensorrt(plain, place / "model.engine", height, width, ranges)
+            write_tensorrt(plain, place / "model.engine", *preprocess.input_size, ranges)
             precision: Precision = "fp16" if ranges is None else "int8"
             return BuiltFormat(name, "tensorrt", precision, (f"{name}/model.engine",))
         case _:

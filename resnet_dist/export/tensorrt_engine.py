@@ -38,18 +38,17 @@ OPERATORS = frozenset(
 docs/operators.md. Resize is left out: TensorRT ignores its antialiasing."""
 
 
-def require_tensorrt(folder: Path, height: int, width: int) -> None:
-    """Raise RuntimeMissingError, with a command for elsewhere, where TensorRT or a GPU is missing."""
-    has_gpu = torch.cuda.is_available()
-    if find_spec("tensorrt") is not None and has_gpu:
-        return
-    missing = "a GPU" if find_spec("tensorrt") is not None else "the package tensorrt"
+def missing_tensorrt(height: int, width: int) -> str | None:
+    """What TensorRT lacks here, with a command that builds the engine elsewhere; None where it lacks nothing."""
+    has_package = find_spec("tensorrt") is not None
+    if has_package and torch.cuda.is_available():
+        return None
     shapes = " ".join(f"--{kind}Shapes={INPUT}:{count}x{height}x{width}x3" for kind, count in _BATCHES.items())
-    raise RuntimeMissingError(
-        f"a TensorRT engine needs {missing}, which is not here. On a machine with a GPU run the export in the "
-        f"container {IMAGE}, or build from the ONNX format alone: docker run --rm --gpus all -v {folder}:/bundle "
-        f"{IMAGE} trtexec --onnx=/bundle/onnx/model.onnx --fp16 {shapes} "
-        "--saveEngine=/bundle/tensorrt/model.engine"
+    return (
+        f"a TensorRT engine needs {'a GPU' if has_package else 'the package tensorrt'}, which is not here. On one "
+        f"with a GPU export in the container {IMAGE}, or build from a bundle's ONNX format alone: docker run "
+        f"--rm --gpus all -v BUNDLE:/bundle {IMAGE} trtexec --onnx=/bundle/onnx/model.onnx --fp16 {shapes} "
+        "--saveEngine=/bundle/model.engine"
     )
 
 
@@ -58,9 +57,10 @@ def write_tensorrt(
 ) -> None:
     """Build an engine for batches of 1..64 on this machine's GPU: fp16, or int8 by the ranges of batches of images.
 
-    Raises RuntimeMissingError as `require_tensorrt` does, RuntimeError with TensorRT's words where it fails.
+    Raises RuntimeMissingError where TensorRT or a GPU is missing, RuntimeError with TensorRT's words where it fails.
     """
-    require_tensorrt(plain.parent.parent, height, width)
+    if reason := missing_tensorrt(height, width):
+        raise RuntimeMissingError(reason)
     import tensorrt as trt  # noqa: PLC0415
 
     logger = trt.Logger(trt.Logger.ERROR)

@@ -203,7 +203,7 @@ def _read(folder: Path, path: str, most: int = _MOST_BYTES) -> bytes:
 
 def _check_signature(folder: Path, public_key: Path) -> None:
     try:
-        from model_signing import verifying  # noqa: PLC0415 - only who checks signatures needs it
+        from model_signing import hashing, verifying  # noqa: PLC0415 - only who checks signatures needs it
     except ImportError as error:
         raise RuntimeMissingError(
             "signatures are checked by model-signing, which is not installed; pip install 'resnet-dist[signing]'"
@@ -213,8 +213,10 @@ def _check_signature(folder: Path, public_key: Path) -> None:
     if not (folder / SIGNATURE).is_file():
         raise BundleError(f"{folder} is not signed: it has no {SIGNATURE}; use a signed bundle, or give no key")
     try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-        config.verify(folder, folder / SIGNATURE)
+        signature = folder / SIGNATURE
+        hashed = hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(hashed)
+        config.verify(folder, signature)
     except Exception as error:  # the library raises whatever its own libraries do
         raise BundleError(
             f"{folder} is not what the owner of {public_key} signed ({error}); get the bundle from its source"
