@@ -10,13 +10,13 @@ each class of Fashion-MNIST with 50 to validate and 200 to test.
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from data_pipeline.example_data import write_digits, write_fashion_mnist
+from benchmarks.garments import write_garments
+from data_pipeline.example_data import write_digits
 from ray_jobs.job_file import check
 from ray_jobs.search.search_file import read_search
 from ray_jobs.show_search import show_search
@@ -38,17 +38,6 @@ GARMENTS = {"train": 150, "val": 50, "test": 200}
 """Of each class of Fashion-MNIST."""
 
 
-def write_garments(folder: Path, scratch: Path) -> None:
-    """A small part of Fashion-MNIST as an ImageFolder: the first images of each class in each split."""
-    whole = scratch / "fashion-mnist"
-    write_fashion_mnist(whole)
-    for split, count in GARMENTS.items():
-        for source in sorted((whole / split).iterdir()):
-            (folder / split / source.name).mkdir(parents=True)
-            for image in sorted(source.iterdir())[:count]:
-                os.link(image, folder / split / source.name / image.name)
-
-
 def main() -> None:
     """Search, print, write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,7 +55,7 @@ def main() -> None:
         if args.data == "digits":
             write_digits(images)
         else:
-            write_garments(images, scratch / "all")
+            write_garments(images, GARMENTS)
         file = scratch / "search.toml"
         file.write_text(SPACE)
         job = check(
