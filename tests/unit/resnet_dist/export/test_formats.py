@@ -205,5 +205,5 @@ def test_nothing_said_builds_all_but_what_is_on_request():
 def test_a_format_that_was_asked_for_and_cannot_be_built_is_an_error():
     if missing("tensorrt", PREPROCESS) is None:
         pytest.skip("TensorRT is here")
-    with pytest.raises(RuntimeMissingError, match=r"export\.formats=tensorrt: .*  the container .*tensorrt:"):
+    with pytest.raises(RuntimeMissingError, match=r"export\.formats=tensorrt: .* the container .*tensorrt:"):
         wanted_formats(ExportConfig(formats=("onnx", "tensorrt")), PREPROCESS)
