@@ -1,5 +1,6 @@
 """Each format against the network it is made of, as the runtime that ships loads it."""
 
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -207,3 +208,28 @@ def test_a_format_that_was_asked_for_and_cannot_be_built_is_an_error():
         pytest.skip("TensorRT is here")
     with pytest.raises(RuntimeMissingError, match=r"export\.formats=tensorrt: .* the container .*tensorrt:"):
         wanted_formats(ExportConfig(formats=("onnx", "tensorrt")), PREPROCESS)
+
+
+@pytest.mark.slow
+def test_an_accuracy_drop_puts_layers_back_until_it_holds(tmp_path: Path):
+    if reason := missing("openvino_int8", PREPROCESS):
+        pytest.skip(reason)
+    model, val = network("resnet18"), [images(16, seed) for seed in range(50, 56)]
+    with torch.no_grad():  # all classes are answered, rather than the one whose bias is largest
+        model.fc.bias -= torch.from_numpy(np.concatenate([expected(model, batch) for batch in val]).mean(axis=0))
+    labels = np.concatenate([expected(model, batch).argmax(axis=1) for batch in val])
+    assert len(np.unique(labels)) > 2
+    # Ranges from black images would break the network; the labels are what it answers itself.
+    black = [np.zeros((16, *SIZE, 3), dtype=np.uint8)] * 4
+    write_graph(model, PREPROCESS, tmp_path, 20)
+
+    def top1(drop: float | None) -> float:
+        config, folder = ExportConfig(int8_accuracy_drop=drop), tmp_path / f"drop {drop}"
+        shutil.copytree(tmp_path / "onnx", folder / "onnx")
+        made = build("openvino_int8", model, PREPROCESS, folder, config, Calibration(black, val, labels))
+        engine = engine_of(made, folder, PREPROCESS, threads=2)
+        return float(np.mean(np.concatenate([engine(batch) for batch in val]).argmax(axis=1) == labels))
+
+    broken, held = top1(None), top1(0.05)
+    assert broken < 0.9
+    assert held >= 0.95
