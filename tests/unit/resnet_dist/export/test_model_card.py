@@ -45,7 +45,7 @@ def test_the_card_begins_with_what_hugging_face_reads():
 
 def test_class_names_cannot_break_the_tables():
     text = card({"val": JUDGED})
-    rows = [line for line in text.splitlines() if line.startswith("| go") or "crack" in line and line.startswith("|")]
+    rows = [line for line in text.splitlines() if line.startswith("| go") or ("crack" in line and line.startswith("|"))]
     assert len(rows) == 2
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
     assert "<b>" not in re.sub(r"\\.", "", text)
