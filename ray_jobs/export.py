@@ -31,7 +31,6 @@ from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint
-from resnet_dist.runtime.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class ExportOutcome:
     checkpoint: str
     parities: dict[str, Parity]
     """Of each format that was built."""
+    failed: dict[str, str]
+    """Formats that this machine should be able to build and did not, and why."""
     skipped: dict[Format, str]
     """Formats that this machine cannot build, and why."""
     judged: dict[str, dict[str, Any]]
@@ -54,7 +55,7 @@ class ExportOutcome:
     @property
     def refused(self) -> dict[str, str]:
         """Formats that are not in the bundle, and why."""
-        return {name: each.reason for name, each in self.parities.items() if each.verdict == "refused"}
+        return self.failed | {name: each.reason for name, each in self.parities.items() if each.verdict == "refused"}
 
 
 def run_export(
@@ -96,15 +97,22 @@ def run_export(
 
         folder = Path(scratch) / BUNDLE
         write_graph(model, preprocess, folder, job.export.opset)
-        built, parities = list[BuiltFormat](), dict[str, Parity]()
+        built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
         for name in formats:
             say(f"{name}: building")
             calibration = Calibration(ranges, batches(val.images), val.labels)
-            made = _built(name, model, preprocess, folder, job, calibration)
-            engine = engine_of(made, folder, preprocess, usable_cores())
-            size = sum((folder / file).stat().st_size for file in made.files)
-            limit = job.export.int8_max_loss
-            parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
+            try:
+                made = build(name, model, preprocess, folder, job.export, calibration)
+                engine = engine_of(made, folder, preprocess, usable_cores())
+                size = sum((folder / file).stat().st_size for file in made.files)
+                limit = job.export.int8_max_loss
+                parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
+            except ValueError as error:
+                raise ConfigError(f"export.formats={name}: {error}") from error
+            except Exception as error:  # whatever a converter raises, the other formats are as good as before
+                failed[name] = f"it could not be built ({type(error).__name__}: {error})"
+                say(f"{name}: {failed[name]}")
+                continue
             say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
             built.append(made)
             parities[name] = parity
@@ -112,12 +120,12 @@ def run_export(
         provenance = provenance_of(directory, job, found, data.fingerprint)
         content = BundleContent(name, data.classes, preprocess, point, provenance, judged)
         try:
-            write_bundle(folder, content, built, parities, key)
+            write_bundle(folder, content, built, parities, failed, key)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         publish(folder, target)
     operating = point.to_json(data.classes)
-    return ExportOutcome(target.uri, found.name, parities, skipped, judged, operating, data.notes)
+    return ExportOutcome(target.uri, found.name, parities, failed, skipped, judged, operating, data.notes)
 
 
 def publish(folder: Path, target: Store) -> None:
@@ -173,17 +181,3 @@ def _operating_point(job: JobConfig, val: Answered, classes: tuple[str, ...]) ->
     return choose(
         probabilities, val.labels, classes, temperature, export.recalls, export.cost_pairs, export.reject_below
     )
-
-
-def _built(
-    name: Format,
-    model: ResNetClassifier,
-    preprocess: Preprocess,
-    folder: Path,
-    job: JobConfig,
-    calibration: Calibration,
-) -> BuiltFormat:
-    try:
-        return build(name, model, preprocess, folder, job.export, calibration)
-    except ValueError as error:
-        raise ConfigError(f"export.formats={name}: {error}") from error

@@ -36,11 +36,17 @@ class BundleContent:
 
 
 def write_bundle(
-    folder: Path, content: BundleContent, built: list[BuiltFormat], parities: dict[str, Parity], key: Path | None
+    folder: Path,
+    content: BundleContent,
+    built: list[BuiltFormat],
+    parities: dict[str, Parity],
+    failed: dict[str, str],
+    key: Path | None,
 ) -> None:
     """Describe and seal the formats in `folder` that passed their gate, with `key` signed; other files there go.
 
-    `parities` has one for each that was built. Raises ValueError where a key cannot sign.
+    `parities` has one for each that was built, `failed` a reason for each that could not be. Raises ValueError where a
+    key cannot sign.
     """
     published = {each.name: each for each in built if parities[each.name].verdict != "refused"}
     write_description(folder, content, parities)
@@ -65,7 +71,7 @@ def write_bundle(
             }
             for name, each in published.items()
         },
-        "refused": {name: parity.reason for name, parity in parities.items() if parity.verdict == "refused"},
+        "refused": failed | {name: parity.reason for name, parity in parities.items() if parity.verdict == "refused"},
         "provenance": content.provenance,
         "files": files,
     }
