@@ -34,6 +34,21 @@ class SyntheticRenderer:
         """Nothing is held."""
 
 
+def synthetic_samples(count: int, classes: int = 3, side: int = 32) -> Samples:
+    """Rows for the synthetic source: labels take turns, and there are no files."""
+    ids = tuple(f"{row}.png" for row in range(count))
+    return Samples(
+        root="/nowhere",
+        classes=tuple(f"class {label}" for label in range(classes)),
+        sample_ids=ids,
+        keys=np.array([key_of(name) for name in ids], dtype=np.uint64),
+        labels=np.arange(count, dtype=np.int64) % classes,
+        sizes=np.full((count, 2), side, dtype=np.int32),
+        plain=np.ones(count, dtype=np.bool_),
+        content=ids,
+    )
+
+
 def synthetic_images(keys: NDArray[np.uint64], labels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
     """float32 [N, *size, 3] in about -2..2: a coarse pattern of the label plus a coarse one of the key."""
     label_keys = np.array([key_of(f"class {label}") for label in labels.tolist()], dtype=np.uint64)

@@ -1,9 +1,12 @@
 """What all tests share: how hypothesis runs, and image files of every kind."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +134,37 @@ class ImageFiles:
 def image_files() -> ImageFiles:
     """Makes the bytes of image files."""
     return ImageFiles()
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., list[dict[str, Any]]]:
+    """Runs a script as so many processes, one a rank, and reads what each has saved.
+
+    The script's arguments are rank, world size, folder and whatever else is given; it saves to folder/<rank>.pt.
+    """
+
+    def run(script: str, world_size: int, folder: Path, *arguments: str) -> list[dict[str, Any]]:
+        folder.mkdir()
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(rank), str(world_size), str(folder), *arguments],
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[1],
+            )
+            for rank in range(world_size)
+        ]
+        try:
+            for rank in started:
+                _, said = rank.communicate(timeout=200)
+                assert rank.returncode == 0, said
+        finally:
+            for rank in started:
+                rank.kill()
+                rank.wait()
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
+
+    return run
 
 
 @pytest.fixture(scope="session")

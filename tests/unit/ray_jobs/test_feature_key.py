@@ -8,28 +8,14 @@ import pytest
 import torch
 
 from data_pipeline.config import AugmentationConfig
-from data_pipeline.samples import Samples, key_of
+from data_pipeline.synthetic_source import synthetic_samples
 from ray_jobs.feature_key import views_digest
 from ray_jobs.job_file import check, merged
 
 CPU = torch.device("cpu")
 
 
-def samples(count: int) -> Samples:
-    ids = tuple(f"{row}.png" for row in range(count))
-    return Samples(
-        root="/somewhere",
-        classes=("a", "b", "c"),
-        sample_ids=ids,
-        keys=np.array([key_of(name) for name in ids], dtype=np.uint64),
-        labels=np.arange(count) % 3,
-        sizes=np.full((count, 2), 32, dtype=np.int32),
-        plain=np.ones(count, dtype=np.bool_),
-        content=ids,
-    )
-
-
-TRAIN, VAL = samples(9), samples(4)
+TRAIN, VAL = synthetic_samples(9), synthetic_samples(4)
 BASE: dict[str, Any] = {"training": {"global_batch_size": 32, "microbatch_size": 16}}
 
 

@@ -1,8 +1,6 @@
 """The real loop with features from a store: to the bit what it is without, and nothing rendered twice."""
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,8 +14,8 @@ from numpy.typing import NDArray
 
 from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.samples import Samples, key_of
 from data_pipeline.sources import Renderer, Request
+from data_pipeline.synthetic_source import synthetic_samples
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
 from resnet_dist.model.trunk import Trunk, split
@@ -37,20 +35,6 @@ MakeSetup = Callable[..., Setup]
 
 def decode(_: bytes) -> NDArray[np.uint8]:
     raise AssertionError("synthetic images need no file")
-
-
-def samples(count: int) -> Samples:
-    ids = tuple(f"{row}.png" for row in range(count))
-    return Samples(
-        root="/nowhere",
-        classes=("a", "b", "c"),
-        sample_ids=ids,
-        keys=np.array([key_of(name) for name in ids], dtype=np.uint64),
-        labels=np.arange(count) % 3,
-        sizes=np.full((count, 2), 32, dtype=np.int32),
-        plain=np.ones(count, dtype=np.bool_),
-        content=ids,
-    )
 
 
 @dataclass
@@ -121,7 +105,7 @@ def train(
         DATA,
         AugmentationConfig(),
         0,
-        samples(31),
+        synthetic_samples(31),
         16,
         4,
         0,
@@ -132,7 +116,7 @@ def train(
         None if reuse is None else reuse.known_microbatch,
     )
     known = None if reuse is None else reuse.known_batch
-    validation = evaluation_source(DATA, samples(9), 4, 0, 1, CPU, 1, decode, known)
+    validation = evaluation_source(DATA, synthetic_samples(9), 4, 0, 1, CPU, 1, decode, known)
     counting = Counting(training.renderer), Counting(validation.renderer)
     training, validation = replace(training, renderer=counting[0]), replace(validation, renderer=counting[1])
     state = setup.state_at(at[1])
@@ -334,7 +318,7 @@ import torch.distributed as dist
 from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.randomness import SeededDraw
-from data_pipeline.samples import Samples, key_of
+from data_pipeline.synthetic_source import synthetic_samples
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
@@ -348,13 +332,6 @@ torch.set_num_threads(1)
 if world_size > 1:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size)
 cpu, group = torch.device("cpu"), Group(rank, world_size)
-
-
-def samples(count):
-    ids = tuple(f"{row}.png" for row in range(count))
-    keys = np.array([key_of(name) for name in ids], dtype=np.uint64)
-    sizes, plain = np.full((count, 2), 32, dtype=np.int32), np.ones(count, dtype=np.bool_)
-    return Samples("/nowhere", ("a", "b", "c"), ids, keys, np.arange(count) % 3, sizes, plain, ids)
 
 
 class Watcher:
@@ -389,9 +366,9 @@ setup = Setup(
 state, data = setup.state_at(0), DataConfig(source="synthetic", image_size=32)
 microbatch, batch = (None, None) if reuse is None else (reuse.known_microbatch, reuse.known_batch)
 training = training_source(
-    data, AugmentationConfig(), 0, samples(31), 16, 4, rank, world_size, cpu, 1, None, microbatch
+    data, AugmentationConfig(), 0, synthetic_samples(31), 16, 4, rank, world_size, cpu, 1, None, microbatch
 )
-validation = evaluation_source(data, samples(9), 4, rank, world_size, cpu, 1, None, batch)
+validation = evaluation_source(data, synthetic_samples(9), 4, rank, world_size, cpu, 1, None, batch)
 with training, validation:
     fit(state, setup.begin_epoch, training, validation, 2, lambda _: 0.02, 10, Watcher())
 counts = [0, 0] if reuse is None else [reuse.counts.hits, reuse.counts.misses]
@@ -401,30 +378,14 @@ if world_size > 1:
 """
 
 
-def ranks(world_size: int, folder: Path, stored: Path | str) -> list[dict[str, Any]]:
-    """What each of some real processes has trained together."""
-    folder.mkdir()
-    commands = [
-        [sys.executable, "-c", RANK, str(rank), str(world_size), str(folder), str(stored)] for rank in range(world_size)
-    ]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    try:
-        for rank in started:
-            _, said = rank.communicate(timeout=200)
-            assert rank.returncode == 0, said
-    finally:
-        for rank in started:
-            rank.kill()
-            rank.wait()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
-
-
-def test_any_number_of_ranks_shares_features_and_learns_the_same(tmp_path: Path) -> None:
-    stored = tmp_path / "stored"
-    (without,) = ranks(1, tmp_path / "without", "")
-    filling = ranks(2, tmp_path / "filling", stored)
-    knowing = ranks(2, tmp_path / "knowing", stored)
-    (alone,) = ranks(1, tmp_path / "alone", stored)
+def test_any_number_of_ranks_shares_features_and_learns_the_same(
+    tmp_path: Path, run_ranks: Callable[..., list[dict[str, Any]]]
+) -> None:
+    stored = str(tmp_path / "stored")
+    (without,) = run_ranks(RANK, 1, tmp_path / "without", "")
+    filling = run_ranks(RANK, 2, tmp_path / "filling", stored)
+    knowing = run_ranks(RANK, 2, tmp_path / "knowing", stored)
+    (alone,) = run_ranks(RANK, 1, tmp_path / "alone", stored)
     entries = 2 * MICROBATCHES + VALIDATION_BATCHES
     assert sum(found["counts"][1] for found in filling) == entries
     assert [found["counts"][1] for found in (*knowing, alone)] == [0, 0, 0]

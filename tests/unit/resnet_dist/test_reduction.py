@@ -1,8 +1,6 @@
 """Gradients of microbatches become one: in one process by hand, and between real ones over gloo."""
 
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -184,27 +182,13 @@ if world_size > 1:
 PARAMETERS = 10
 
 
-def gradients_of(world_size: int, folder: Path) -> list[dict[str, Any]]:
-    """What each rank holds after its steps."""
-    folder.mkdir()
-    commands = [[sys.executable, "-c", RANK, str(rank), str(world_size), str(folder)] for rank in range(world_size)]
-    ranks = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    try:
-        for rank in ranks:
-            _, said = rank.communicate(timeout=200)
-            assert rank.returncode == 0, said
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
-
-
 @pytest.fixture(scope="module")
-def by_world_size(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+def by_world_size(
+    tmp_path_factory: pytest.TempPathFactory, run_ranks: Callable[..., list[dict[str, Any]]]
+) -> dict[int, list[dict[str, Any]]]:
     """What each of one and of three processes gets from steps of 5, 2 and (overlapped) the same 5 microbatches."""
     folder = tmp_path_factory.mktemp("ranks")
-    return {world_size: gradients_of(world_size, folder / str(world_size)) for world_size in (1, 3)}
+    return {world_size: run_ranks(RANK, world_size, folder / str(world_size)) for world_size in (1, 3)}
 
 
 def gradients(found: dict[str, Any], start: str) -> dict[str, torch.Tensor]:

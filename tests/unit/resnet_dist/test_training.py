@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from data_pipeline.batches import Microbatch, Step
 from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.samples import Samples, key_of
 from data_pipeline.sources import TrainingSource
+from data_pipeline.synthetic_source import synthetic_samples
 from resnet_dist.config import FreezingConfig, OptimizerConfig
 from resnet_dist.errors import DivergedError
 from resnet_dist.model.resnet import build_model
@@ -30,24 +30,10 @@ def decode(_: bytes) -> NDArray[np.uint8]:
     raise AssertionError("synthetic images need no file")
 
 
-def samples(count: int) -> Samples:
-    ids = tuple(f"{row}.png" for row in range(count))
-    return Samples(
-        root="/nowhere",
-        classes=("a", "b", "c"),
-        sample_ids=ids,
-        keys=np.array([key_of(name) for name in ids], dtype=np.uint64),
-        labels=np.arange(count) % 3,
-        sizes=np.full((count, 2), 32, dtype=np.int32),
-        plain=np.ones(count, dtype=np.bool_),
-        content=ids,
-    )
-
-
 def source(global_batch: int = 16, microbatch: int = 4, count: int = 32) -> TrainingSource:
     cpu = torch.device("cpu")
     return training_source(
-        DATA, AugmentationConfig(), 0, samples(count), global_batch, microbatch, 0, 1, cpu, 1, decode
+        DATA, AugmentationConfig(), 0, synthetic_samples(count), global_batch, microbatch, 0, 1, cpu, 1, decode
     )
 
 
@@ -160,7 +146,7 @@ class Watcher:
 
 def run(state: TrainState, recipe: Recipe, epochs: int, most: int = 10) -> Watcher:
     watcher = Watcher()
-    validation = evaluation_source(DATA, samples(9), 4, 0, 1, torch.device("cpu"), 1, decode)
+    validation = evaluation_source(DATA, synthetic_samples(9), 4, 0, 1, torch.device("cpu"), 1, decode)
     fit(state, lambda _: recipe, source(), validation, epochs, lambda _: 0.02, most, watcher)
     return watcher
 
