@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def write_description(folder: Path, content: BundleContent, parities: dict[str, 
     operating = content.operating_point.to_json(content.classes)
     card = model_card(content.name, content.classes, content.provenance, operating, content.judged, parities)
     (folder / CARD).write_text(card)
-    _write_components(folder / SBOM)
+    (folder / SBOM).write_bytes(components())
 
 
 def _hashed(folder: Path, kept: set[str]) -> dict[str, dict[str, Any]]:
@@ -128,13 +129,14 @@ def _hashed(folder: Path, kept: set[str]) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def _write_components(path: Path) -> None:
-    """A CycloneDX list of the packages that this was made with."""
-    subprocess.run(  # noqa: S603 - a fixed command
-        [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--of", "JSON", "-o", str(path)],
+@cache
+def components() -> bytes:
+    """A CycloneDX list of the packages in this environment, the same for the same environment."""
+    return subprocess.run(  # noqa: S603 - a fixed command
+        [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--of", "JSON"],
         check=True,
         capture_output=True,
-    )
+    ).stdout
 
 
 def _sign(folder: Path, key: Path) -> None:
