@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from resnet_dist.export.formats import BuiltFormat
 from resnet_dist.export.model_card import model_card
 from resnet_dist.export.parity import Parity
+from resnet_dist.export.sbom import components
 from resnet_dist.runtime.bundle import MANIFEST, PREPROCESS, SCHEMA, SIGNATURE, seal
 from resnet_dist.runtime.engines import INPUT, MOST_IMAGES, OUTPUT
 from resnet_dist.runtime.operating_point import OperatingPoint
@@ -127,16 +125,6 @@ def _hashed(folder: Path, kept: set[str]) -> dict[str, dict[str, Any]]:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         found[name] = {"sha256": digest, "bytes": path.stat().st_size}
     return dict(sorted(found.items()))
-
-
-@cache
-def components() -> bytes:
-    """A CycloneDX list of the packages in this environment, the same for the same environment."""
-    return subprocess.run(  # noqa: S603 - a fixed command
-        [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--of", "JSON"],
-        check=True,
-        capture_output=True,
-    ).stdout
 
 
 def _sign(folder: Path, key: Path) -> None:
