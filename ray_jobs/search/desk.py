@@ -78,6 +78,7 @@ class Desk:
         self._trials: dict[str, _Trial] = {}
         self._taken: dict[tuple[int, int, int], _Trial] = {}
         self._groups_served: set[tuple[int, int]] = set()
+        self._groups_lost: set[tuple[int, int]] = set()
         self._lost_in_a_row: dict[int, int] = {}
         self._slots_alive: set[int] = set()
         self._first_take: dict[int, float] = {}
@@ -97,6 +98,7 @@ class Desk:
             trial = _Trial(order)
             if before is not None:
                 trial.queued, trial.started = before.queued, before.started
+                trial.allowed = before.allowed  # said once, though epochs are trained again from the last checkpoint
             self._trials[order.digest] = trial
             self._waiting.append(trial)
             if not self._slots_alive and self._began:
@@ -147,17 +149,24 @@ class Desk:
             self._changed.notify_all()
 
     async def take(self, slot: int, group: int, turn: int) -> Order | None:
-        """The trial that a worker group serves as its `turn`-th: the same on every rank. None: there are no more."""
-        key = (slot, group, turn)
+        """The trial that a worker group serves as its `turn`-th: the same on every rank. None: there are no more.
+
+        Whoever asked may be gone when a trial comes: a group that is lost is given none.
+        """
+        key, whose = (slot, group, turn), (slot, group)
         self._first_take.setdefault(slot, time.time())
-        await self._until(lambda: key in self._taken or self._closed or bool(self._waiting))
+        await self._until(
+            lambda: key in self._taken or self._closed or bool(self._waiting) or whose in self._groups_lost
+        )
+        if whose in self._groups_lost:
+            return None
         if key not in self._taken:
             if self._closed:
                 return None
             trial = self._waiting.popleft()
             self._taken[key] = trial
-            self._groups_served.add((slot, group))
-            trial.group, trial.started = (slot, group), trial.started or time.time()
+            self._groups_served.add(whose)
+            trial.group, trial.started = whose, trial.started or time.time()
         return self._taken[key].order
 
     async def epoch_done(self, digest: str, epoch: Epoch, *, is_last: bool) -> bool:
@@ -185,12 +194,14 @@ class Desk:
 
     async def lost(self, slot: int, group: int, note: Note) -> bool:
         """A worker group has ended with an error; whether its slot should start another one."""
+        self._groups_lost.add((slot, group))
         for (owner, number, _), trial in list(self._taken.items()):
             if (owner, number) == (slot, group) and not trial.is_over:
                 await self._end(trial, note)
         async with self._changed:
             served = (slot, group) in self._groups_served
             self._lost_in_a_row[slot] = 0 if served else self._lost_in_a_row.get(slot, 0) + 1
+            self._changed.notify_all()
             if self._lost_in_a_row[slot] < MOST_LOST and not self._closed:
                 return True
             self._slots_alive.discard(slot)
@@ -198,7 +209,6 @@ class Desk:
                 for trial in self._waiting:
                     trial.add(Note("failed", error=f"no worker group starts: {note.error}"))
                 self._waiting.clear()
-            self._changed.notify_all()
         return False
 
     async def _end(self, trial: _Trial, note: Note) -> None:

@@ -195,6 +195,37 @@ def test_a_lost_trial_is_served_again_with_the_time_at_which_it_first_began():
     on_a_desk(play)
 
 
+def test_an_epoch_that_is_trained_again_waits_for_nobody():
+    """The search has said already that the trial goes on after it, and will not say so again."""
+
+    async def play(desk: Desk) -> None:
+        await submit(desk, "a")
+        await taken(desk, 0, 1, 0)
+        await desk.go_on("a", 2.0)
+        await desk.lost(0, 1, Note("lost"))
+        await submit(desk, "a")
+        assert await taken(desk, 0, 2, 0) == "a"
+        assert await desk.epoch_done("a", {"epoch": 2.0}, is_last=False) is True
+        third = asyncio.ensure_future(desk.epoch_done("a", {"epoch": 3.0}, is_last=False))
+        assert await pending(third)
+
+    on_a_desk(play)
+
+
+def test_a_lost_group_takes_no_trial_though_one_of_its_calls_still_waits():
+    async def play(desk: Desk) -> None:
+        await desk.open_slot(0)
+        dead = asyncio.ensure_future(desk.take(0, 1, 0))
+        assert await pending(dead)
+        assert await desk.lost(0, 1, Note("lost")) is True
+        assert await dead is None
+        await submit(desk, "a")
+        assert await desk.take(0, 1, 1) is None
+        assert await taken(desk, 0, 2, 0) == "a"
+
+    on_a_desk(play)
+
+
 @pytest.mark.parametrize("turns_before_the_loss", range(8))
 def test_a_group_may_be_lost_while_another_one_takes(turns_before_the_loss: int):
     """Whatever runs between: two groups wait for the desk's lock when a third one's loss is told."""
