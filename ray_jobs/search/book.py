@@ -103,9 +103,9 @@ class SearchBook(Unsaved, tune.Callback):
         self._over(record, state, result.get("error", ""), json.loads(result.get("results", "{}")))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """A trial failed. Its error is recorded, and the search goes on."""
+        """A trial's process ended: its error is recorded, unless it waited for another one. The search goes on."""
         record = self.records[digest_of(params_of(trial.config))]
-        if record.is_over:
+        if record.is_over or not ask(self._known.is_trained_by.remote(record.digest, trial.trial_id)):
             self._write(repeated(record))
             return
         # What went wrong is not known here yet, and it was not training: that reports its failures as results.

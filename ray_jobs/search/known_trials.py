@@ -10,21 +10,29 @@ class KnownTrials:
 
     def __init__(self, records: list[TrialRecord]) -> None:
         self._over = {record.digest: record for record in records if record.is_over}
-        self._training: set[str] = set()
+        self._trained_by: dict[str, str] = {}
         self._changed = asyncio.Condition()
 
-    async def get(self, digest: str) -> TrialRecord | None:
-        """The record of equal parameters, once they are no longer being trained; None: the asker trains them."""
+    async def get(self, digest: str, asker: str) -> TrialRecord | None:
+        """The record of equal parameters, once they are no longer being trained; None: the asker trains them.
+
+        `asker` is the name that Ray Tune gave it: two of its trials may have equal parameters.
+        """
         async with self._changed:
-            await self._changed.wait_for(lambda: digest not in self._training)
+            await self._changed.wait_for(lambda: digest not in self._trained_by)
             if digest not in self._over:
-                self._training.add(digest)
+                self._trained_by[digest] = asker
             return self._over.get(digest)
+
+    async def is_trained_by(self, digest: str, asker: str) -> bool:
+        """Whether it is for the asker to say how they ended; where nobody trains them it is, and others wait."""
+        async with self._changed:
+            return self._trained_by.setdefault(digest, asker) == asker
 
     async def over(self, record: TrialRecord) -> None:
         """A trial is over, or, when its record says that it is to be gone on with, nobody trains it now."""
         async with self._changed:
-            self._training.discard(record.digest)
+            self._trained_by.pop(record.digest, None)
             if record.is_over:
                 self._over[record.digest] = record
             self._changed.notify_all()

@@ -70,7 +70,7 @@ class Trial(tune.Trainable):
         self._failures = 0
         self._steps_before = -1.0
         # Waits for the same parameters that are being trained right now.
-        self._replayed: TrialRecord | None = ask(self._known.get.remote(self._digest))
+        self._replayed: TrialRecord | None = ask(self._known.get.remote(self._digest, self.trial_id))
         if self._replayed is None:
             self._order = Order(self._digest, job_with(self._job, self._params))
             ask(self._desk.submit.remote(self._order))

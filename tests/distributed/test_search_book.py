@@ -1,0 +1,103 @@
+"""The search's book beside real actors, told of what Ray Tune's trials come to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.tune.experiment import Trial as TuneTrial
+
+from ray_jobs.config import JobConfig
+from ray_jobs.job_file import check
+from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.book import SearchBook
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.desk import Desk, Order
+from ray_jobs.search.known_trials import KnownTrials
+from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
+from ray_jobs.search.results import SearchFacts
+from ray_jobs.search.space import Params, Space
+from ray_jobs.search.view import SearchView
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
+PARAMS: Params = {"optimizer.learning_rate": 0.02}
+DIGEST = digest_of(PARAMS)
+
+
+@pytest.fixture
+def desk() -> Iterator[Actor]:
+    """A desk of its own."""
+    yield from actor(Desk)
+
+
+@pytest.fixture
+def known() -> Iterator[Actor]:
+    """Nothing is over yet."""
+    yield from actor(KnownTrials, [])
+
+
+def actor(kind: type, *arguments: Any) -> Iterator[Actor]:
+    made: Any = ray.remote(kind)
+    handle = made.options(num_cpus=0, max_concurrency=100).remote(*arguments)
+    yield handle
+    ray.kill(handle)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> SearchDirectory:
+    """Where the records are."""
+    return SearchDirectory.named(str(tmp_path), "casting")
+
+
+@pytest.fixture
+def book(tmp_path: Path, directory: SearchDirectory, desk: Actor, known: Actor) -> SearchBook:
+    """The book of a search in which one trial has begun."""
+    config, space = SearchConfig(), Space.of({"optimizer.learning_rate": {"uniform": [0.001, 0.1]}})
+    job: JobConfig = check({"name": "casting", "data": {"root": "x"}, "training": {"epochs": 3}})
+    facts = SearchFacts("casting", job, config, space, classes=2, train=10, val=4)
+    view = SearchView(config, job.training.epochs)
+    found = SearchBook(directory, facts, [], 0.0, desk, known, tmp_path / "journal", view)
+    found.suggested(PARAMS)
+    return found
+
+
+def trial(name: str) -> TuneTrial:
+    return TuneTrial("trial", stub=True, trial_id=name, config={"params": json.dumps(PARAMS)})
+
+
+def stored(directory: SearchDirectory) -> TrialRecord:
+    (record,) = directory.read_trials()
+    return record
+
+
+def dies(book: SearchBook, name: str) -> None:
+    book.on_trial_error(0, [], trial(name))
+
+
+def test_a_process_that_waits_for_equal_parameters_dies_without_failing_them(
+    book: SearchBook, directory: SearchDirectory, desk: Actor, known: Actor
+) -> None:
+    assert ask(known.get.remote(DIGEST, "live")) is None
+    ask(desk.submit.remote(Order(DIGEST, JobConfig())))
+    waiting = known.get.remote(DIGEST, "waits")
+    dies(book, "waits")
+    record = stored(directory)
+    assert (record.state, record.repeats) == ("running", 1)
+    assert not ray.wait([waiting], timeout=0)[0]
+    assert ask(desk.take.remote(0, 1, 0)).digest == DIGEST  # it still is to be trained
+
+    dies(book, "live")
+    record = stored(directory)
+    assert (record.state, record.repeats) == ("failed", 1)
+    assert ask(waiting).state == "failed"
+
+
+def test_a_process_that_dies_before_it_asks_fails_what_nobody_trains(
+    book: SearchBook, directory: SearchDirectory, known: Actor
+) -> None:
+    dies(book, "live")
+    assert stored(directory).state == "failed"
+    assert ask(known.get.remote(DIGEST, "another")).state == "failed"
