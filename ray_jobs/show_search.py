@@ -1,5 +1,7 @@
 """What `tune` prints at its end, and `tune --dry-run` instead of a search."""
 
+from collections import Counter
+
 from rich.markup import escape
 
 from ray_jobs.search.dry_run import SearchPlan
@@ -16,9 +18,8 @@ def show_search(outcome: SearchOutcome) -> None:
     """A search that is done: the best trials, the default, what it took, and what to type next."""
     records, config = outcome.records, outcome.config
     done = "was finished before, nothing to do" if outcome.already_finished else "finished"
-    states = {state: sum(record.state == state for record in records) for state in ("finished", "stopped", "diverged",
-              "failed", "running")}  # fmt: skip
-    counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    counts = Counter(record.standing for record in records)
+    counted = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
     epochs = sum(len(record.history) for record in records)
     show_line(f"{outcome.uri} {done}: {len(records)} trials ({counted}), {epochs} epochs")
     best = ranked(config, records)

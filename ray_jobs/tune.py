@@ -30,11 +30,11 @@ from ray_jobs.run_directory import names_a_place
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.book import SearchBook
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.desk import Desk
+from ray_jobs.search.desk import MOST_LOST, Desk
 from ray_jobs.search.ending import Ending
 from ray_jobs.search.judged_best import judge_best
 from ray_jobs.search.known_trials import KnownTrials
-from ray_jobs.search.pool import end_pool, start_pool
+from ray_jobs.search.pool import start_pool
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
 from ray_jobs.search.results import BEST, Pool, SearchFacts, ranked, write_results
 from ray_jobs.search.scheduling import build_scheduler
@@ -131,24 +131,34 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
                     f"{directory.uri}: {config.trials} trials, {tried} of them over; {start.slots} at a time with "
                     f"{facts.job.cluster.num_workers} workers each"
                 )
-                stopper = Ending(book, desk, config, began_here)
-                supervisors = start_pool(start, directory, desk, submission, me)
+                supervisors = start_pool(start, directory, desk, submission, me, view.say)
+                stopper = Ending(book, desk, config, began_here, supervisors)
                 try:
                     with stopper.hears_interrupts():
                         _tune(
                             search, facts, config.trials - tried, start.slots, over, stopper, book, desk, known, scratch
                         )
                 finally:
-                    book.is_closing = True
+                    book.close()
                     try:
                         startup = sum(ask(desk.startup_s.remote()))
                     finally:
-                        end_pool(supervisors, desk)
+                        supervisors.end()
                 pool = Pool(start.slots, time.time() - began_here, startup)
-                book.finish(pool, lambda best, default: _judged(directory, start, stopper, view, best, default))
+                nobody_waits = stopper.interrupted or supervisors.failure
+                book.finish(
+                    pool,
+                    lambda best, default: None if nobody_waits else _judged(directory, start, view, best, default),
+                )
                 _report(directory, view)
         if stopper.interrupted:
             raise KeyboardInterrupt
+        if supervisors.failure:
+            raise JobFailedError(
+                f"no worker group is left, after {MOST_LOST} in a row of each slot ended without a trial served; the "
+                f"last one: {supervisors.failure}\n{sum(record.is_over for record in book.ordered)} of {config.trials} "
+                "trials are over; once that is mended, the same command goes on with the others"
+            )
         return _outcome(directory, facts, book.ordered, pool, already_finished=False)
 
 
@@ -194,14 +204,13 @@ def _tune(
 def _judged(
     directory: SearchDirectory,
     start: SearchStart,
-    stopper: Ending,
     view: SearchView,
     best: TrialRecord,
     default: TrialRecord,
 ) -> dict[str, Any] | None:
-    """The best trial and the default on the test split; None where there is none, or nobody would wait for it."""
+    """The best trial and the default on the test split; None where there is none."""
     metric = start.facts.config.objectives[0].removeprefix("val/")
-    if stopper.interrupted or not start.data.counts.get("test"):
+    if not start.data.counts.get("test"):
         return None
     one, other = (directory.trial(each.digest).uri for each in (best, default))
     try:

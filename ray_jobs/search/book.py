@@ -15,7 +15,7 @@ from ray import tune
 
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.desk import Times
-from ray_jobs.search.records import Epoch, SearchDirectory, TrialRecord, TrialState, digest_of, repeated
+from ray_jobs.search.records import EndedBy, Epoch, SearchDirectory, TrialRecord, TrialState, digest_of, repeated
 from ray_jobs.search.results import Pool, SearchFacts, kept_trials, ranked, write_results
 from ray_jobs.search.space import Params
 from ray_jobs.search.trainable import params_of, values_of
@@ -42,6 +42,7 @@ class SearchBook(Unsaved, tune.Callback):
         self.records = {record.digest: record for record in records}
         self.is_closing = False
         """Trials that end now are unfinished, not ended early."""
+        self.closed_by: EndedBy | None = None
         self._directory = directory
         self._facts = facts
         self._began = began
@@ -69,7 +70,13 @@ class SearchBook(Unsaved, tune.Callback):
         if digest not in self.records:
             number = 1 + max((record.number for record in self.records.values()), default=-1)
             self._write(TrialRecord(number, params, is_default=digest == self._default))
+        elif self.records[digest].state == "running" and self.records[digest].ended_by is not None:
+            self._write(replace(self.records[digest], ended_by=None))
         self._view.refresh(self.ordered)
+
+    def close(self, by: EndedBy | None = None) -> None:
+        """From now on trials end with the search, and not for what they came to."""
+        self.is_closing, self.closed_by = True, self.closed_by or by
 
     def on_trial_result(
         self,
@@ -99,7 +106,11 @@ class SearchBook(Unsaved, tune.Callback):
             self._write(repeated(record))
             return
         said = result.get("state", "running")
-        state: TrialState = said if said != "running" else "running" if self.is_closing else "stopped"
+        state: TrialState = said
+        if said == "closed" or (said == "running" and self.is_closing):
+            state = "running"
+        elif said == "running":  # by its own account: the scheduler has ended it
+            state = "stopped"
         self._over(record, state, result.get("error", ""), json.loads(result.get("results", "{}")))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
@@ -118,6 +129,9 @@ class SearchBook(Unsaved, tune.Callback):
             record = self.records[digest]
             if record.reuse is None and (reuse := _reuse(results)):
                 self._write(replace(record, reuse=reuse))
+        for record in self.ordered:
+            if not record.is_over:
+                self._leave(record)
         self._drop_losers(wait=True)
         self._upload_journal()
         write_results(self._directory, self._facts, self.ordered, pool, None)  # before what may be interrupted
@@ -127,18 +141,12 @@ class SearchBook(Unsaved, tune.Callback):
         write_results(self._directory, self._facts, self.ordered, pool, self.importance(), test)
 
     def _over(self, record: TrialRecord, state: TrialState, error: str, results: dict[str, float]) -> None:
-        ask(self._desk.release.remote(record.digest))
+        by: EndedBy | None = "scheduler" if state == "stopped" else self.closed_by if state == "running" else None
+        ask(self._desk.release.remote(record.digest, by))
         times: Times = ask(self._desk.times.remote(record.digest)) or Times(None, time.time(), None, None)
-        record = replace(
-            record,
-            state=state,
-            error=error[:2000],
-            slot=times.slot,
-            queued_s=times.queued - self._began,
-            started_s=None if times.started is None else times.started - self._began,
-            ended_s=(times.ended or time.time()) - self._began,
-            reuse=_reuse(results) or record.reuse,
-        )
+        reuse = _reuse(results) or record.reuse
+        record = replace(record, state=state, ended_by=by, error=error[:2000], reuse=reuse)
+        record = self._timed(record, times)
         self._write(record)
         ask(self._known.over.remote(record))
         if record.is_over:
@@ -150,6 +158,24 @@ class SearchBook(Unsaved, tune.Callback):
             self._results_at = time.monotonic()
             slots = len({each.slot for each in self.records.values() if each.slot is not None})
             write_results(self._directory, self._facts, self.ordered, Pool(slots, time.time() - self._began, 0.0), None)
+
+    def _leave(self, record: TrialRecord) -> None:
+        """The search ends before one of its trials is over, of which Ray Tune says nothing."""
+        times: Times | None = ask(self._desk.times.remote(record.digest))
+        if self.closed_by is None or (times is None and record.ended_by is not None):
+            return  # not begun again since it was left
+        record = replace(record, ended_by=self.closed_by)
+        self._write(record if times is None else self._timed(record, times))
+        self._view.ended(record, self.ordered)
+
+    def _timed(self, record: TrialRecord, times: Times) -> TrialRecord:
+        return replace(
+            record,
+            slot=times.slot,
+            queued_s=times.queued - self._began,
+            started_s=None if times.started is None else times.started - self._began,
+            ended_s=(times.ended or time.time()) - self._began,
+        )
 
     def _write(self, record: TrialRecord) -> None:
         self.records[record.digest] = record

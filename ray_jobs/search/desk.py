@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ray_jobs.config import JobConfig
-from ray_jobs.search.records import Epoch
+from ray_jobs.search.records import EndedBy, Epoch
 
 MOST_LOST = 3
-"""Worker groups in a row that may end without a trial served before their slot is given up."""
+"""Worker groups in a row, or supervisors of one, that may end without a trial served before their slot is given up."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class _Trial:
     allowed: float = 0
     """The last epoch after which it may go on."""
     released: bool = False
+    released_by: EndedBy | None = None
     is_over: bool = False
     results: dict[str, float] = field(default_factory=dict[str, float])
     queued: float = field(default_factory=time.time)
@@ -80,16 +81,17 @@ class Desk:
         self._groups_served: set[tuple[int, int]] = set()
         self._groups_lost: set[tuple[int, int]] = set()
         self._lost_in_a_row: dict[int, int] = {}
-        self._slots_alive: set[int] = set()
+        self._groups: dict[int, int] = {}
         self._first_take: dict[int, float] = {}
         self._began: dict[int, float] = {}
         self._closed = False
+        self._closed_by: EndedBy | None = None
 
-    async def open_slot(self, slot: int) -> None:
-        """A slot is about to start its worker group."""
-        async with self._changed:
-            self._slots_alive.add(slot)
-            self._began.setdefault(slot, time.time())
+    async def open_slot(self, slot: int) -> int:
+        """A slot is about to start a worker group: its number, from 1 on, whoever supervises the slot."""
+        self._began.setdefault(slot, time.time())
+        self._groups[slot] = self._groups.get(slot, 0) + 1
+        return self._groups[slot]
 
     async def submit(self, order: Order) -> None:
         """Queue a trial, also one that was lost before."""
@@ -101,8 +103,6 @@ class Desk:
                 trial.allowed = before.allowed  # said once, though epochs are trained again from the last checkpoint
             self._trials[order.digest] = trial
             self._waiting.append(trial)
-            if not self._slots_alive and self._began:
-                trial.add(Note("failed", error="no worker group is left to train it"))
             self._changed.notify_all()
 
     async def next_note(self, digest: str) -> Note:
@@ -117,15 +117,20 @@ class Desk:
             self._trials[digest].allowed = epoch
             self._changed.notify_all()
 
-    async def release(self, digest: str) -> None:
-        """The search has no more use for the trial, whether it is known here or not."""
+    async def release(self, digest: str, by: EndedBy | None) -> None:
+        """The search has no more use for the trial, whether it is known here or not; `by` where something ended it."""
         async with self._changed:
             trial = self._trials.get(digest)
             if trial is not None:
-                trial.released = True
+                trial.released, trial.released_by = True, by
                 if trial in self._waiting:
                     self._waiting.remove(trial)
             self._changed.notify_all()
+
+    async def ended_by(self, digest: str) -> EndedBy | None:
+        """What ended a trial that may not go on; None for what nothing but itself has ended."""
+        trial = self._trials[digest]
+        return trial.released_by if trial.released else self._closed_by
 
     async def times(self, digest: str) -> Times | None:
         """When the trial was queued, begun and ended, and where; None for one that never came here."""
@@ -142,10 +147,10 @@ class Desk:
         """How long each slot's first worker group took to start, of those that did."""
         return [took - self._began[slot] for slot, took in self._first_take.items()]
 
-    async def close(self) -> None:
-        """End: nothing is handed out any more, and whoever waits hears so."""
+    async def close(self, by: EndedBy | None = None) -> None:
+        """End: nothing is handed out any more, and whoever waits hears so; `by` where trials end before their time."""
         async with self._changed:
-            self._closed = True
+            self._closed, self._closed_by = True, self._closed_by or by
             self._changed.notify_all()
 
     async def take(self, slot: int, group: int, turn: int) -> Order | None:
@@ -194,22 +199,20 @@ class Desk:
 
     async def lost(self, slot: int, group: int, note: Note) -> bool:
         """A worker group has ended with an error; whether its slot should start another one."""
-        self._groups_lost.add((slot, group))
+        whose = (slot, group)
+        served = whose in self._groups_served and whose not in self._groups_lost
+        self._groups_lost.add(whose)
         for (owner, number, _), trial in list(self._taken.items()):
-            if (owner, number) == (slot, group) and not trial.is_over:
+            if (owner, number) == whose and not trial.is_over:
                 await self._end(trial, note)
         async with self._changed:
-            served = (slot, group) in self._groups_served
             self._lost_in_a_row[slot] = 0 if served else self._lost_in_a_row.get(slot, 0) + 1
             self._changed.notify_all()
-            if self._lost_in_a_row[slot] < MOST_LOST and not self._closed:
-                return True
-            self._slots_alive.discard(slot)
-            if not self._slots_alive:
-                for trial in self._waiting:
-                    trial.add(Note("failed", error=f"no worker group starts: {note.error}"))
-                self._waiting.clear()
-        return False
+            return self._lost_in_a_row[slot] < MOST_LOST and not self._closed
+
+    async def abandoned(self, slot: int, note: Note) -> bool:
+        """A slot's supervisor has ended, and its worker group with it; whether the slot should get another one."""
+        return await self.lost(slot, self._groups.get(slot, 0), note)
 
     async def _end(self, trial: _Trial, note: Note) -> None:
         async with self._changed:

@@ -1,4 +1,4 @@
-"""When a search ends before its trials are used up: its budget is spent, or a person asks for it."""
+"""When a search ends before its trials are used up: its budget is spent, a person asks for it, or no slot is left."""
 
 # Ray Tune carries no types.
 # pyright: reportUntypedBaseClass=false
@@ -15,15 +15,19 @@ from ray import tune
 from ray_jobs.search.actors import Actor
 from ray_jobs.search.book import SearchBook
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.records import EndedBy
+from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.unsaved import Unsaved
 
 
 class Ending(Unsaved, tune.Stopper):
-    """Ends the search when its budget is spent, or when a person asks for it."""
+    """Ends the search when its budget is spent, when a person asks for it, or when there is no slot to go on with."""
 
-    def __init__(self, book: SearchBook, desk: Actor, config: SearchConfig, began: float) -> None:
+    def __init__(
+        self, book: SearchBook, desk: Actor, config: SearchConfig, began: float, supervisors: Supervisors
+    ) -> None:
         self.interrupted = False
-        self._book, self._desk = book, desk
+        self._book, self._desk, self._supervisors = book, desk, supervisors
         self._most_epochs = config.total_epochs
         self._until = None if config.hours is None else began + 3600.0 * config.hours
 
@@ -32,15 +36,25 @@ class Ending(Unsaved, tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether the search ends now."""
-        spent = self._most_epochs is not None and self._book.epochs >= self._most_epochs
-        late = self._until is not None and time.time() >= self._until
-        if not (self.interrupted or spent or late):
+        """Whether the search ends now. Ray Tune asks many times a second, so slots are looked after here, too."""
+        if self._book.is_closing:
+            return True
+        self._supervisors.look()
+        reason = self._reason()
+        if reason is None:
             return False
-        if not self._book.is_closing:
-            self._book.is_closing = True
-            self._desk.close.remote()  # trials that wait for their workers hear it, and end
+        self._book.close(reason)
+        self._desk.close.remote(reason)  # trials that wait for their workers hear it, and end
         return True
+
+    def _reason(self) -> EndedBy | None:
+        if self.interrupted:
+            return "interrupt"
+        if self._supervisors.failure:
+            return "workers"
+        if self._most_epochs is not None and self._book.epochs >= self._most_epochs:
+            return "total_epochs"
+        return "hours" if self._until is not None and time.time() >= self._until else None
 
     @contextmanager
     def hears_interrupts(self) -> Generator[None]:

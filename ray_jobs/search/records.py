@@ -20,6 +20,9 @@ _IDENTITY = "identity.json"
 
 TrialState = Literal["running", "finished", "stopped", "diverged", "failed"]
 """running: begun, and to be gone on with; stopped: ended early by the scheduler."""
+EndedBy = Literal["scheduler", "total_epochs", "hours", "interrupt", "workers"]
+"""What ended a trial before its training did: the scheduler, since others did better, or, for the whole search at once,
+a budget, Ctrl-C, or that no worker group was left. Only the first says anything of the trial."""
 Epoch = dict[str, float]
 """Validation metrics of an epoch, "epoch" among them."""
 
@@ -52,6 +55,8 @@ class TrialRecord:
     """Counts of shared features."""
     repeats: int = 0
     """Later suggestions of the same parameters, answered by this record."""
+    ended_by: EndedBy | None = None
+    """Of a stopped trial the scheduler; of a running one what ended the search before it, absent while it trains."""
 
     @property
     def digest(self) -> str:
@@ -62,6 +67,13 @@ class TrialRecord:
     def is_over(self) -> bool:
         """Whether there is nothing left to do."""
         return self.state != "running"
+
+    @property
+    def standing(self) -> str:
+        """The state for people, with what ended the trial."""
+        if self.ended_by is None:
+            return self.state
+        return f"{'unfinished' if self.state == 'running' else self.state} ({self.ended_by})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -78,6 +90,8 @@ class TrialRecord:
         fields = dict(value)
         if fields.pop("schema") != SCHEMA or fields["state"] not in get_args(TrialState):
             raise ValueError("it is of another version")
+        if fields.get("ended_by") not in (None, *get_args(EndedBy)):
+            raise ValueError(f"ended_by={fields['ended_by']!r} is none of {', '.join(get_args(EndedBy))}")
         if not isinstance(fields["number"], int):
             raise TypeError(f"number={fields['number']!r} is none")
         fields["params"] = {name: _tuples(each) for name, each in fields["params"].items()}

@@ -152,6 +152,7 @@ def _trial_json(record: TrialRecord, objectives: int) -> dict[str, Any]:
         "number": record.number,
         "digest": record.digest,
         "state": record.state,
+        "ended_by": record.ended_by,
         "is_default": record.is_default,
         "params": {name: list(value) if isinstance(value, tuple) else value for name, value in record.params.items()},
         "values": [None if value is None else plain_number(value) for value in record.values]
@@ -172,6 +173,7 @@ def _parquet(facts: SearchFacts, records: Sequence[TrialRecord]) -> bytes:
         "number": [record.number for record in records],
         "digest": [record.digest for record in records],
         "state": [record.state for record in records],
+        "ended_by": [record.ended_by for record in records],
         "is_default": [record.is_default for record in records],
         "epochs": [len(record.history) for record in records],
         "slot": [record.slot for record in records],

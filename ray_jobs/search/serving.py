@@ -156,7 +156,9 @@ def _end(order: Order, slot: Slot, run: RunDirectory, device: torch.device, meet
     if not meet.goes_on:
         status = run.read_status()
         if status is not None:
-            run.write_status(replace(status, state="stopped", message="ended by the search", eta_s=None))
+            by: str | None = ask(slot.desk.ended_by.remote(order.digest))
+            message = "ended by the search" + (f" ({by})" if by else "")
+            run.write_status(replace(status, state="stopped", message=message, eta_s=None))
         return Note("stopped", results=meet.results | _measured(order, slot, device))
     newest = newest_checkpoint(run)
     if newest is not None:

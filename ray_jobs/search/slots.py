@@ -63,19 +63,23 @@ def ray_nodes() -> list[Node]:
     return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
 
 
-def keep_serving(slot: Slot, number: int) -> None:
-    """Start the slot's worker groups, one after the other, until one ends because the desk is closed."""
-    slot = replace(slot, number=number)
+def keep_serving(slot: Slot, number: int) -> str:
+    """Start the slot's worker groups, one after the other, until one ends because the desk is closed.
+
+    Returns why the slot is given up, "" where it is not.
+    """
     while True:
-        slot = replace(slot, group=slot.group + 1)
-        ask(slot.desk.open_slot.remote(slot.number))
+        slot = replace(slot, number=number, group=ask(slot.desk.open_slot.remote(number)))
         try:
             with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
                 failure = fit_worker_group(serve_trials, {"slot": ray.put(slot)}, slot.plan, scratch)
         except OSError as error:  # such as a full disk: its trial must hear of it
             failure = error
-        if failure is None or not ask(slot.desk.lost.remote(slot.number, slot.group, _note(failure))):
-            return
+        if failure is None:
+            return ""
+        note = _note(failure)
+        if not ask(slot.desk.lost.remote(slot.number, slot.group, note)):
+            return note.error
 
 
 def _note(failure: Exception) -> Note:

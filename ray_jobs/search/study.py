@@ -111,10 +111,12 @@ class StudySearch(Unsaved, OptunaSearch):
             self._epochs.setdefault(trial_id, {})[int(result["epoch"])] = result["objective"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The end of a trial, however it came."""
+        """The end of a trial, however it came. One that ended with the search is told like a failed one, of which
+        samplers learn nothing: that the budget was spent is no word about its parameters.
+        """
         if trial_id in self._outside:
             return
-        error = error or (result is not None and result.get("state") == "failed")
+        error = error or (result is not None and result.get("state") in ("failed", "closed"))
         if result is not None and not error:
             self.on_trial_result(trial_id, result)
         epochs, said = self._epochs.pop(trial_id, {}), result or {}

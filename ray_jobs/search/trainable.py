@@ -87,10 +87,12 @@ class Trial(tune.Trainable):
                     self._epochs.append(epoch)
                     if not self._is_last(epoch):
                         return self._result("running")
-                case "finished" | "stopped" | "diverged":
+                case "finished" | "diverged":
                     return {**self._result(note.kind, note), DONE: True}
-                case "closed":
-                    return {**self._result("running"), DONE: True}
+                case (
+                    "closed" | "stopped"
+                ):  # whoever hears of a stop was not ended by the scheduler, but with the search
+                    return {**self._result("closed"), DONE: True}
                 case "lost" | "too_large":
                     self._again(note)
                 case "failed":

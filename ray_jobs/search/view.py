@@ -50,7 +50,7 @@ class SearchView:
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def ended(self, record: TrialRecord, records: Sequence[TrialRecord]) -> None:
-        """A trial is over."""
+        """A trial is over, or the search ends before it is."""
         best = ranked(self._config, records)[:1]
         mark = "  best so far" if best and best[0].digest == record.digest else ""
         self.say(f"{one_line(record, self._config, self._epochs)}{mark}")
@@ -77,7 +77,7 @@ class SearchView:
             values += [""] * (len(self._config.objectives) - len(values))
             table.add_row(
                 str(record.number),
-                Text(record.state, style=_STYLES[record.state]),
+                Text(record.standing, style=_STYLES[record.state]),
                 f"{len(record.history)}/{self._epochs}",
                 *values,
                 Text(short_params(record)),
@@ -91,7 +91,7 @@ def one_line(record: TrialRecord, config: SearchConfig, epochs: int) -> str:
     values = [f"{name} {value:.4f}" for name, value in named if value is not None]
     what = record.error.splitlines()[0][:200] if record.error else "  ".join(values)
     name = "default" if record.is_default else short_params(record)
-    return f"trial {record.number}  {record.state} after {len(record.history)}/{epochs} epochs  {what}  ({name})"
+    return f"trial {record.number}  {record.standing} after {len(record.history)}/{epochs} epochs  {what}  ({name})"
 
 
 def short_params(record: TrialRecord) -> str:

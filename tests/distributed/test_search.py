@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from pyarrow import parquet
@@ -133,6 +135,7 @@ def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(make_job: MakeJob,
     assert read_job(place / "best.toml", {}).model.arch == "resnet18"
     assert json.loads((place / "search.json").read_text())["best"] is not None
     assert "<html" in (place / "report/index.html").read_text()
+    assert {record.ended_by for record in trials_of(job) if not record.is_over} <= {"interrupt"}
     assert command(tmp_path, job, text).wait(timeout=400) == 0, log.read_text()[-3000:]
     assert len(trials_of(job)) == 4
     assert all(record.is_over for record in trials_of(job))
@@ -237,3 +240,95 @@ def test_several_objectives_make_a_front(make_job: MakeJob) -> None:
     found = json.loads(Store.open(outcome.uri).read("search.json"))
     assert found["front"]
     assert "eager" in found["latency"]["how"]
+
+
+def supervisors_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Processes that keep a slot's workers alive: Ray titles a process by the task that it runs."""
+    found: list[psutil.Process] = []
+    for each in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if "ray::keep_serving" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def test_a_supervisor_that_is_killed_is_replaced_and_its_trial_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("supervised", 1, {"training": {"epochs": 3}, "cluster": {"local_cpus": 1}})
+    process = command(tmp_path, job, f'trials = 2\nscheduler = "none"\n{EASY}')
+    log = tmp_path / "log"
+    wait_for(lambda: any(claims_of(job, record.digest) for record in trials_of(job)), process, log)
+    (supervisor,) = supervisors_of(process)
+    supervisor.kill()
+    assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert [record.state for record in trials_of(job)] == ["finished"] * 2
+    assert "slot 0: its supervisor ended" in log.read_text()
+
+
+def test_a_search_whose_supervisors_are_killed_again_and_again_says_so_and_goes_on_later(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job("hopeless", 1, {"training": {"epochs": 1}, "cluster": {"local_cpus": 1}})
+    text = f"trials = 2\n{EASY}"
+    process = command(tmp_path, job, text)
+    log = tmp_path / "log"
+    deadline = time.monotonic() + 240
+    while process.poll() is None:
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        for supervisor in supervisors_of(process):
+            with suppress(psutil.Error):
+                supervisor.kill()
+        time.sleep(0.05)
+    assert process.returncode == 1, log.read_text()[-3000:]
+    said = log.read_text()
+    assert "no worker group is left" in said
+    assert "the same command goes on" in said
+    assert [(record.state, record.ended_by) for record in trials_of(job)] == [("running", "workers")]
+    assert command(tmp_path, job, text).wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert [(record.state, record.ended_by) for record in trials_of(job)] == [("finished", None)] * 2
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
+    job = make_job("endings", 1, {"training": {"epochs": 3}, "optimizer": {"learning_rate": 0.02}})
+    text = """
+        trials = 4
+        total_epochs = 4
+        sampler = "random"
+        reduction_factor = 2
+        max_concurrent_trials = 1
+        [space]
+        "optimizer.learning_rate" = { categorical = [1e-9, 2e-9, 3e-9] }
+    """
+    outcome = search(job, text)
+    assert outcome.best is not None
+    assert [(record.state, record.ended_by) for record in outcome.records] == [
+        ("finished", None),
+        ("stopped", "scheduler"),
+    ]
+    assert said_by(job, outcome.records[1]) == "ended by the search (scheduler)"
+
+    # Two at a time, a budget of one training ends both of them.
+    both = job.model_copy(update={"name": "budget"})
+    text = text.replace("total_epochs = 4", "total_epochs = 3").replace("trials = 1", "trials = 2")
+    text = text.replace("reduction_factor = 2", 'scheduler = "none"')
+    outcome = search(both, text)
+    left = [record for record in outcome.records if not record.is_over]
+    assert left
+    assert {record.ended_by for record in left} == {"total_epochs"}
+    assert all(record.started_s is not None and record.ended_s is not None for record in left)
+    assert {said_by(both, record) for record in left} == {"ended by the search (total_epochs)"}
+    store = Store.open(outcome.uri)
+    states = json.loads(store.read("search.json"))["trials"]
+    assert [each["ended_by"] for each in states] == [record.ended_by for record in outcome.records]
+    journal = store.read("study.journal").decode()
+    told = [json.loads(line) for line in journal.splitlines()]
+    assert sum("state" in each and each["state"] == 2 for each in told) == 0  # of Optuna's states, pruned
+
+    outcome = search(both, text.replace("total_epochs = 3", ""))
+    assert {(record.state, record.ended_by) for record in outcome.records} == {("finished", None)}
+
+
+def said_by(job: JobConfig, record: TrialRecord) -> str:
+    status = RunDirectory(SearchDirectory.named(job.storage.root, job.name or "").trial(record.digest)).read_status()
+    assert status is not None
+    return status.message

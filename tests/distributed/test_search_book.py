@@ -17,13 +17,14 @@ from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.desk import Desk, Order
 from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
-from ray_jobs.search.results import SearchFacts
+from ray_jobs.search.results import Pool, SearchFacts
 from ray_jobs.search.space import Params, Space
 from ray_jobs.search.view import SearchView
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
 PARAMS: Params = {"optimizer.learning_rate": 0.02}
+OTHER: Params = {"optimizer.learning_rate": 0.03}
 DIGEST = digest_of(PARAMS)
 
 
@@ -54,12 +55,13 @@ def directory(tmp_path: Path) -> SearchDirectory:
 
 @pytest.fixture
 def book(tmp_path: Path, directory: SearchDirectory, desk: Actor, known: Actor) -> SearchBook:
-    """The book of a search in which one trial has begun."""
+    """The book of a search that goes on and in which one trial has begun."""
     config, space = SearchConfig(), Space.of({"optimizer.learning_rate": {"uniform": [0.001, 0.1]}})
     job: JobConfig = check({"name": "casting", "data": {"root": "x"}, "training": {"epochs": 3}})
     facts = SearchFacts("casting", job, config, space, classes=2, train=10, val=4)
     view = SearchView(config, job.training.epochs)
-    found = SearchBook(directory, facts, [], 0.0, desk, known, tmp_path / "journal", view)
+    left = [TrialRecord(7, OTHER, ended_by="hours"), TrialRecord(8, {"optimizer.learning_rate": 0.04}, state="failed")]
+    found = SearchBook(directory, facts, left, 0.0, desk, known, tmp_path / "journal", view)
     found.suggested(PARAMS)
     return found
 
@@ -69,8 +71,8 @@ def trial(name: str) -> TuneTrial:
 
 
 def stored(directory: SearchDirectory) -> TrialRecord:
-    (record,) = directory.read_trials()
-    return record
+    """The record of the trial that has begun."""
+    return next(record for record in directory.read_trials() if record.params == PARAMS)
 
 
 def dies(book: SearchBook, name: str) -> None:
@@ -101,3 +103,35 @@ def test_a_process_that_dies_before_it_asks_fails_what_nobody_trains(
     dies(book, "live")
     assert stored(directory).state == "failed"
     assert ask(known.get.remote(DIGEST, "another")).state == "failed"
+
+
+def test_a_trial_that_ends_with_the_search_says_so_until_it_goes_on(
+    book: SearchBook, directory: SearchDirectory, desk: Actor
+) -> None:
+    ask(desk.submit.remote(Order(DIGEST, JobConfig())))
+    ask(desk.take.remote(0, 1, 0))
+    book.close("total_epochs")
+    book.close()
+    book.finish(Pool(1, 1.0, 0.0), lambda *_: None)
+    record = stored(directory)
+    assert (record.state, record.ended_by, record.slot) == ("running", "total_epochs", 0)
+    assert record.started_s is not None
+    assert record.ended_s is not None
+    assert record.ended_s >= record.started_s
+    assert book.records[digest_of(OTHER)].ended_by == "hours"  # it was left before, and not begun since
+    book.suggested(PARAMS)
+    assert stored(directory).ended_by is None
+    book.suggested(OTHER)
+    assert book.records[digest_of(OTHER)].ended_by is None
+
+
+def test_what_its_scheduler_ends_is_over_and_what_is_closed_is_not(
+    book: SearchBook, directory: SearchDirectory
+) -> None:
+    ended = trial("live")
+    ended.run_metadata.last_result = {"epoch": 1.0, "state": "closed"}
+    book.on_trial_complete(0, [], ended)
+    assert (stored(directory).state, stored(directory).ended_by) == ("running", None)
+    ended.run_metadata.last_result = {"epoch": 1.0, "state": "running"}
+    book.on_trial_complete(0, [], ended)
+    assert (stored(directory).state, stored(directory).ended_by) == ("stopped", "scheduler")

@@ -110,10 +110,10 @@ def test_a_released_trial_ends_at_its_epoch_whatever_was_allowed():
         await submit(desk, "a", "b")
         done = asyncio.ensure_future(desk.epoch_done("a", {"epoch": 1.0}, is_last=False))
         assert await pending(done)
-        await desk.release("a")
+        await desk.release("a", "scheduler")
         assert await done is False
         await desk.go_on("b", 9.0)
-        await desk.release("b")
+        await desk.release("b", "scheduler")
         assert await desk.epoch_done("b", {"epoch": 3.0}, is_last=False) is False
 
     on_a_desk(play)
@@ -246,23 +246,51 @@ def test_a_group_may_be_lost_while_another_one_takes(turns_before_the_loss: int)
     on_a_desk(play)
 
 
-def test_a_slot_is_given_up_after_three_groups_that_never_served_and_with_the_last_one_trials_fail():
+def test_a_slot_is_given_up_after_three_groups_that_never_served_and_no_trial_fails_for_it():
     async def play(desk: Desk) -> None:
-        await desk.open_slot(0)
-        await desk.open_slot(1)
         await submit(desk, "a")
-        goes_on = [await desk.lost(0, group, Note("lost", error="no DALI")) for group in range(1, MOST_LOST + 1)]
-        assert goes_on == [True, True, False]
         waiting = asyncio.ensure_future(desk.next_note("a"))
+        for slot in (0, 1):
+            for goes_on in [True] * (MOST_LOST - 1) + [False]:
+                group = await desk.open_slot(slot)
+                assert await desk.lost(slot, group, Note("lost", error="no DALI")) is goes_on
         assert await pending(waiting)
-        goes_on = [await desk.lost(1, group, Note("lost", error="no DALI")) for group in range(1, MOST_LOST + 1)]
-        assert goes_on == [True, True, False]
-        note = await waiting
-        assert (note.kind, note.error) == ("failed", "no worker group starts: no DALI")
-        await submit(desk, "b")
-        note = await desk.next_note("b")
-        assert note.kind == "failed"
-        assert "no worker group is left" in note.error
+        await desk.close()
+        assert await waiting == Note("closed")
+
+    on_a_desk(play)
+
+
+def test_groups_are_numbered_by_slot():
+    async def play(desk: Desk) -> None:
+        assert [await desk.open_slot(slot) for slot in (0, 1, 0, 0, 1)] == [1, 1, 2, 3, 2]
+
+    on_a_desk(play)
+
+
+def test_a_supervisors_death_is_told_to_its_newest_groups_trial():
+    async def play(desk: Desk) -> None:
+        await submit(desk, "a", "b")
+        for slot, name in ((0, "a"), (1, "b")):
+            assert await taken(desk, slot, await desk.open_slot(slot), 0) == name
+        assert await desk.abandoned(0, Note("lost", error="killed")) is True
+        assert await desk.next_note("a") == Note("lost", error="killed")
+        other = asyncio.ensure_future(desk.next_note("b"))
+        assert await pending(other)
+        await submit(desk, "a")
+        assert await desk.take(0, 1, 1) is None  # its workers may outlive it by a moment
+        assert await taken(desk, 0, await desk.open_slot(0), 0) == "a"
+
+    on_a_desk(play)
+
+
+def test_supervisors_that_never_open_their_slot_are_given_up_though_one_before_them_served():
+    async def play(desk: Desk) -> None:
+        await submit(desk, "a")
+        assert await taken(desk, 0, await desk.open_slot(0), 0) == "a"
+        goes_on = [await desk.abandoned(0, Note("lost")) for _ in range(MOST_LOST + 1)]
+        assert goes_on == [True] * MOST_LOST + [False]
+        assert await notes_of(desk, "a", 1) == ["lost"]
 
     on_a_desk(play)
 
@@ -301,11 +329,24 @@ def test_closing_wakes_everybody():
     on_a_desk(play)
 
 
+def test_the_desk_says_what_ended_a_trial():
+    async def play(desk: Desk) -> None:
+        await submit(desk, "a", "b", "c")
+        await desk.release("a", "scheduler")
+        await desk.release("b", None)
+        assert [await desk.ended_by(name) for name in "abc"] == ["scheduler", None, None]
+        await desk.close("hours")
+        await desk.close()
+        assert [await desk.ended_by(name) for name in "abc"] == ["scheduler", None, "hours"]
+
+    on_a_desk(play)
+
+
 def test_a_queued_trial_that_is_released_is_not_handed_out():
     async def play(desk: Desk) -> None:
         await submit(desk, "a", "b")
-        await desk.release("a")
-        await desk.release("never came")
+        await desk.release("a", "scheduler")
+        await desk.release("never came", "scheduler")
         assert await taken(desk, 0, 1, 0) == "b"
         waiting = asyncio.ensure_future(desk.take(0, 1, 1))
         assert await pending(waiting)

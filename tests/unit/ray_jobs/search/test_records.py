@@ -2,7 +2,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.search.config import best_value
-from ray_jobs.search.records import Params, SearchDirectory, TrialRecord, digest_of, repeated
+from ray_jobs.search.records import EndedBy, Params, SearchDirectory, TrialRecord, digest_of, repeated
 from ray_jobs.search.trainable import PARAMS, params_of, values_of
 from resnet_dist.errors import RunError
 
@@ -38,6 +38,7 @@ def records(draw: st.DrawFn) -> TrialRecord:
         error=draw(st.text(max_size=20)),
         reuse=draw(st.none() | st.dictionaries(st.sampled_from(["hits", "misses"]), FINITE)),
         repeats=draw(st.integers(0, 3)),
+        ended_by=draw(st.none() | st.sampled_from(get_args(EndedBy))),
     )
 
 
@@ -146,6 +147,7 @@ GOOD = TrialRecord(0, {"a": 1.0}).to_json()
                 {"number": "first"},
                 {"number": None},
                 {"unheard": 1},
+                {"ended_by": "chance"},
             )
         ),
         json.dumps({name: value for name, value in GOOD.items() if name != "params"}).encode(),
@@ -158,6 +160,28 @@ def test_a_damaged_record_is_named(directory: SearchDirectory, make_trial: Calla
     with pytest.raises(RunError, match=r"trials/0123/trial\.json") as caught:
         directory.read_trials()
     assert "delete" in str(caught.value)
+
+
+def test_a_record_from_before_it_said_what_ended_a_trial_is_read(make_trial: Callable[..., TrialRecord]):
+    trial = make_trial(1, 0.5, state="stopped")
+    old = {name: value for name, value in trial.to_json().items() if name != "ended_by"}
+    assert TrialRecord.from_json(old) == trial
+    assert trial.standing == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("state", "ended_by", "standing"),
+    [
+        ("stopped", "scheduler", "stopped (scheduler)"),
+        ("running", "hours", "unfinished (hours)"),
+        ("running", None, "running"),
+        ("finished", None, "finished"),
+    ],
+)
+def test_a_person_hears_what_ended_a_trial(
+    make_trial: Callable[..., TrialRecord], state: str, ended_by: str | None, standing: str
+):
+    assert make_trial(1, 0.5, state=state, ended_by=ended_by).standing == standing
 
 
 @pytest.mark.parametrize("content", [b"{", b"3", b'{"schema": 1}', b'{"identity": 3, "began": 0}'])

@@ -141,12 +141,13 @@ def some(values: int) -> list[TrialRecord]:
     full = (0.6, 4.5, 1.1e7)[:values]
     return [
         TrialRecord(0, point, is_default=True, state="finished", values=full, history=tuple(epochs), **spent),
-        TrialRecord(1, point | {"schedule.polynomial_power": 2.0}, state="stopped", values=(0.7, None, None)[:values],
-                    history=tuple(epochs[:1]), reuse=reuse, **spent),
+        TrialRecord(1, point | {"schedule.polynomial_power": 2.0}, state="stopped", ended_by="scheduler",
+                    values=(0.7, None, None)[:values], history=tuple(epochs[:1]), reuse=reuse, **spent),
         TrialRecord(2, plain | {"freezing.freeze_depth": 5, "optimizer.clip_norm": None}, state="diverged",
                     values=(math.nan, None, None)[:values], history=({**epochs[0], "val/loss": math.inf},), **spent),
         TrialRecord(3, plain | {"freezing.freeze_depth": 4}, state="failed", error="a <b>\n[red]line[/]"),
-        TrialRecord(4, point | {"optimizer.learning_rate": 0.3}, state="running", repeats=2, queued_s=4.0),
+        TrialRecord(4, point | {"optimizer.learning_rate": 0.3}, state="running", ended_by="hours", repeats=2,
+                    queued_s=4.0),
         TrialRecord(5, point | {"optimizer.learning_rate": 0.1}, state="finished", values=(0.65, 9.0, 2e7)[:values],
                     history=tuple(epochs), **spent),
     ]  # fmt: skip
@@ -174,6 +175,7 @@ def test_search_json_is_what_the_report_reads(
         }  # fmt: skip
         assert search["reuse"] == {"hits": 4, "misses": 2, "stored_bytes": 1000, "saved_s": 11.0}
         assert search["trials"][2]["history"][0]["val/loss"] == "inf"
+        assert [trial["ended_by"] for trial in search["trials"]] == [None, "scheduler", None, None, "hours", None]
         assert [trial["reused_record"] for trial in search["trials"]] == [False] * 4 + [True, False]
 
 
@@ -185,6 +187,7 @@ def test_trials_parquet_reads_back(directory: SearchDirectory, facts: SearchFact
     assert table["number"] == list(range(6))
     assert table["digest"] == [record.digest for record in records]
     assert table["state"] == [record.state for record in records]
+    assert table["ended_by"] == [None, "scheduler", None, None, "hours", None]
     assert table["error"][3] == "a <b>\n[red]line[/]"
     assert table["epochs"] == [3, 1, 1, 0, 0, 3]
     for place, name in enumerate(config.objectives):

@@ -144,7 +144,7 @@ def test_an_epoch_that_is_told_twice_is_no_trouble(start: Start, recwarn: pytest
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("state", ["finished", "running", "diverged", "stopped", "failed"])
+@pytest.mark.parametrize("state", ["finished", "running", "diverged", "stopped", "failed", "closed"])
 @pytest.mark.parametrize("settings", [{}, SEVERAL, {"objectives": ("val/loss",)}])
 def test_no_odd_number_leaves_a_trial_running(start: Start, value: float, state: str, settings: dict[str, Any]):
     search = start(**settings)
@@ -156,6 +156,18 @@ def test_no_odd_number_leaves_a_trial_running(start: Start, value: float, state:
     assert trial.state in (TrialState.PRUNED, TrialState.FAIL)
     assert not any(math.isnan(each) for each in trial.intermediate_values.values())
     assert search.study.get_trials(states=[TrialState.RUNNING]) == []
+
+
+@pytest.mark.parametrize("settings", [{}, SEVERAL])
+def test_a_trial_that_ended_with_the_search_is_no_evidence_for_or_against_it(start: Start, settings: dict[str, Any]):
+    """Pruned, it would count among the worst: TPE ranks pruned trials behind all that finished."""
+    search = start(**settings)
+    search.suggest("a")
+    result = {"epoch": 1.0, "objective": 0.9, "state": "running"}
+    search.on_trial_result("a", result)
+    search.on_trial_complete("a", {**result, "state": "closed"})
+    (trial,) = search.study.trials
+    assert (trial.state, trial.values, trial.intermediate_values) == (TrialState.FAIL, None, {})
 
 
 @pytest.mark.parametrize("settings", [{}, SEVERAL])

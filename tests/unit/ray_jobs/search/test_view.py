@@ -39,6 +39,10 @@ def test_one_line_says_what_came_of_a_trial(make_trial: Make):
     assert one_line(default, TWO, 10) == (
         "trial 0  finished after 0/10 epochs  val/macro_f1 0.5000  latency_ms 4.2500  (default)"
     )
+    left = make_trial(2, 0.5, state="running", ended_by="total_epochs", is_default=True)
+    assert one_line(left, ONE, 10) == (
+        "trial 2  unfinished (total_epochs) after 1/10 epochs  val/macro_f1 0.5000  (default)"
+    )
     failed = make_trial(1, state="failed", error="x" * 300 + "\nTraceback", is_default=True)
     assert one_line(failed, ONE, 10) == f"trial 1  failed after 0/10 epochs  {'x' * 200}  (default)"
 
@@ -80,7 +84,7 @@ def rows(make_trial: Make) -> list[TrialRecord]:
         make_trial(0, 0.5, 0.75, is_default=True),
         make_trial(1, math.nan, state="diverged", values=(math.nan, None)),
         make_trial(2, state="failed", error=ODD * 50, params={"model.weights": ODD, "optimizer.clip_norm": None}),
-        make_trial(3, 0.5, state="stopped", values=(0.5, math.inf)),
+        make_trial(3, 0.5, state="stopped", values=(0.5, math.inf), ended_by="scheduler"),
         make_trial(4, 0.25, state="running", params={"data.pad_colour": (1, 2, 3), "a.b": "x" * 300}),
     ]
 
@@ -97,7 +101,7 @@ def test_the_table_shows_every_kind_of_trial(make_trial: Make, config: SearchCon
     assert "4 of 9 trials over, 1 running; best val/macro_f1 0.7500 (trial 0)" in during
     assert "nan" in during
     for trial in trials:
-        assert any(trial.state in line and f"{len(trial.history)}/10" in line for line in during.splitlines())
+        assert any(trial.standing in line and f"{len(trial.history)}/10" in line for line in during.splitlines())
     assert "[/memory]" in "".join(during.split())
     assert all(len(line) <= 100 for line in during.splitlines()[1:])
 

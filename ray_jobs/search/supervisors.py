@@ -1,0 +1,73 @@
+"""The supervisors of a search's slots, watched from the driver: one that is killed cannot say so itself."""
+
+# Ray's tasks carry no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from cluster.placements import remove_orphans
+from ray_jobs.attempt import first_line
+from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.desk import Note
+from ray_jobs.search.slots import keep_serving
+
+_ENDING_S = 20.0
+_ORPHANS_EVERY_S = 1.0
+
+
+class Supervisors:
+    """One for each slot, as running tasks of Ray."""
+
+    def __init__(self, slot: Any, slots: int, desk: Actor, say: Callable[[str], None]) -> None:
+        """`slot` is a reference to what the workers of all slots are told; `say` hears what a person should know."""
+        self._slot, self._desk, self._say = slot, desk, say
+        self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
+        self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
+        self._orphans_at = 0.0
+        self.failure = ""
+        """Why no slot is left; empty while there is one."""
+
+    def look(self) -> None:
+        """Start another one for each that was killed, unless its slot is to be given up. Not while the desk closes.
+
+        What worker groups had reserved that lost their supervisor, or Ray's controller, is freed for those to come.
+        """
+        if time.monotonic() - self._orphans_at > _ORPHANS_EVERY_S:
+            self._orphans_at = time.monotonic()
+            remove_orphans()
+        for task in self._ended(0.0):
+            slot = self._slots.pop(task)
+            try:
+                error: str = ask(task) or "its workers ended while there were trials left"
+            except RayError as failure:
+                error = f"its supervisor ended: {first_line(failure)}"
+                if ask(self._desk.abandoned.remote(slot, Note("lost", error=error))):
+                    self._say(f"slot {slot}: {error}; another one starts")
+                    self._slots[self._start(slot)] = slot
+                    continue
+            self._say(f"slot {slot} is given up: {error}; {len(self._slots)} left")
+            if not self._slots:
+                self.failure = error
+
+    def end(self) -> None:
+        """Let workers store what they have, and end what does not end by itself."""
+        with suppress(RayError):
+            ask(self._desk.close.remote())
+        for task in self._ended(_ENDING_S):
+            self._slots.pop(task)
+        for task in self._slots:
+            ray.cancel(task, force=True)
+        self._ended(_ENDING_S)
+
+    def _start(self, slot: int) -> Any:
+        return self._task.remote(self._slot, slot)
+
+    def _ended(self, timeout_s: float) -> list[Any]:
+        tasks = list(self._slots)
+        return ray.wait(tasks, num_returns=len(tasks), timeout=timeout_s)[0] if tasks else []
