@@ -34,9 +34,10 @@ from ray_jobs.search.desk import MOST_LOST, Desk
 from ray_jobs.search.ending import Ending
 from ray_jobs.search.judged_best import judge_best
 from ray_jobs.search.known_trials import KnownTrials
+from ray_jobs.search.mending import mend_results
 from ray_jobs.search.pool import start_pool
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
-from ray_jobs.search.results import BEST, Pool, SearchFacts, ranked, write_results
+from ray_jobs.search.results import BEST, Pool, SearchFacts, ranked
 from ray_jobs.search.scheduling import build_scheduler
 from ray_jobs.search.search_file import print_search
 from ray_jobs.search.space import Params, Space
@@ -73,6 +74,8 @@ class SearchOutcome:
     """A job file for `resnet-dist train`; empty where no trial came to a value."""
     pool: Pool
     already_finished: bool
+    mended: tuple[str, ...] = ()
+    """Files of a search that was finished before that had to be written again."""
 
 
 def run_tune(
@@ -112,9 +115,8 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
         trained = sum(len(record.history) for record in records)
         if tried >= config.trials or (config.total_epochs is not None and trained >= config.total_epochs):
             pool = Pool(start.slots, 0.0, 0.0)
-            if not directory.store.exists("search.json"):  # the end of the last start was cut short
-                write_results(directory, facts, records, pool, None)
-            return _outcome(directory, facts, records, pool, already_finished=True)
+            mended = _mended(directory, start, records)
+            return replace(_outcome(directory, facts, records, pool, already_finished=True), mended=tuple(mended))
         with _environment(), ray_session(facts.job.cluster), tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch:
             desk: Actor = ray.remote(Desk).options(num_cpus=0, max_concurrency=_CALLS).remote()
             known: Actor = ray.remote(KnownTrials).options(num_cpus=0, max_concurrency=_CALLS).remote(records)
@@ -218,6 +220,25 @@ def _judged(
     except (RunError, DataError, RayError) as error:
         view.say(f"the test split was not judged: {error}")
         return None
+
+
+def _mended(directory: SearchDirectory, start: SearchStart, records: list[TrialRecord]) -> list[str]:
+    """Which files of a finished search had to be written again, such as those whose writer was killed."""
+    facts, view = start.facts, SearchView(start.facts.config, start.facts.job.training.epochs)
+    over = [record for record in records if record.is_over]
+
+    def importance() -> dict[str, float] | None:
+        with tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch:
+            search = StudySearch(facts.config, facts.space, 0, Path(scratch) / "study.journal", over, [])
+            return importances(search.study, len(facts.config.objectives))
+
+    def judge(best: TrialRecord, default: TrialRecord) -> dict[str, Any] | None:
+        return _judged(directory, start, view, best, default)
+
+    mended = mend_results(directory, facts, records, start.slots, importance, judge)
+    if mended:
+        _report(directory, view)
+    return mended
 
 
 def _report(directory: SearchDirectory, view: SearchView) -> None:

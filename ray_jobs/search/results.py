@@ -21,6 +21,8 @@ from ray_jobs.search.space import Space, job_with, text_of
 from resnet_dist.plain_json import plain_number, plain_numbers
 
 BEST = "best.toml"
+TABLE = "trials.parquet"
+SEARCH = "search.json"
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,18 @@ def write_results(
     best = ranked(facts.config, records)[:1]
     if best:
         directory.store.write(BEST, print_config(best_job(facts, best[0])).encode())
-    directory.store.write("trials.parquet", _parquet(facts, records))
-    directory.write_json("search.json", _search_json(facts, records, pool, importance, test))
+    directory.store.write(TABLE, table_bytes(facts, records))
+    directory.write_json(SEARCH, search_json(facts, records, pool, importance, test))
 
 
-def _search_json(
+def search_json(
     facts: SearchFacts,
     records: Sequence[TrialRecord],
     pool: Pool,
     importance: dict[str, float] | None,
     test: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    """What search.json holds."""
     config, job = facts.config, facts.job
     best = ranked(config, records)[:1]
     spans = [_span(record) for record in records]
@@ -168,7 +171,8 @@ def _trial_json(record: TrialRecord, objectives: int) -> dict[str, Any]:
     }
 
 
-def _parquet(facts: SearchFacts, records: Sequence[TrialRecord]) -> bytes:
+def table_bytes(facts: SearchFacts, records: Sequence[TrialRecord]) -> bytes:
+    """What trials.parquet holds: to the byte the same for the same records and version of pyarrow."""
     rows: dict[str, list[Any]] = {
         "number": [record.number for record in records],
         "digest": [record.digest for record in records],

@@ -1,0 +1,65 @@
+"""The command of a search that is finished, given again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ray_jobs.config import JobConfig
+from ray_jobs.job_file import check
+from ray_jobs.search.records import SearchDirectory, TrialRecord
+from ray_jobs.search.search_file import read_search_text
+from ray_jobs.search.start import prepare_search
+from ray_jobs.tune import run_tune
+
+SEARCH = 'trials = 2\n[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobConfig:
+    """Two classes of twelve images."""
+    for label in ("good", "bad"):
+        place = tmp_path / "data" / label
+        place.mkdir(parents=True)
+        for number in range(12):
+            level = np.random.default_rng([number, len(label)]).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(level).save(place / f"{number}.png")
+    return check(
+        {
+            "name": "finished",
+            "data": {"root": str(tmp_path / "data"), "image_size": 32, "cache_dir": str(tmp_path / "cache")},
+            "model": {"arch": "resnet18", "weights": "none"},
+            "training": {"epochs": 1, "global_batch_size": 4, "microbatch_size": 2},
+            "storage": {"root": str(tmp_path / "storage")},
+        }
+    )
+
+
+def test_its_files_are_written_again_from_its_trials_where_they_do_not_fit(job: JobConfig) -> None:
+    config, space = read_search_text(SEARCH, "a test")
+    directory = SearchDirectory.named(job.storage.root, "finished")
+    start = prepare_search(job, config, space, directory)
+    directory.claim(start.identity, 1.0)
+    default = space.default(start.facts.job)
+    for number, rate in enumerate([default["optimizer.learning_rate"], 0.05]):
+        epoch = {"epoch": 1.0, "val/macro_f1": 0.5 + number / 10, "val/loss": 1.0}
+        params = {"optimizer.learning_rate": rate}
+        directory.write_trial(
+            TrialRecord(number, params, number == 0, "finished", (0.5 + number / 10,), (epoch,), slot=0)
+        )
+
+    first = run_tune(job, config, space)
+    assert first.already_finished
+    assert first.mended == ("search.json", "trials.parquet", "best.toml")
+    assert (first.best and first.best.number, json.loads(directory.store.read("search.json"))["best"]) == (1, 1)
+    assert "<html" in directory.store.read("report/index.html").decode()
+    assert run_tune(job, config, space).mended == ()
+
+    directory.store.write("search.json", b'{"schema": 1, "trials": []}')
+    directory.store.write("trials.parquet", b"PAR1")
+    again = run_tune(job, config, space)
+    assert again.mended == ("search.json", "trials.parquet")
+    assert json.loads(directory.store.read("search.json"))["best"] == 1
+    assert run_tune(job, config, space).mended == ()
