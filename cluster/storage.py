@@ -69,10 +69,10 @@ class Store:
                 with self._filesystem.open_output_stream(self._full(path)) as stream:
                     stream.write(data)
 
-    def read(self, path: str) -> bytes:
-        """The bytes of a file."""
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """The bytes of a file, or the first `most` of them."""
         with self._explained("read", path), self._filesystem.open_input_file(self._full(path)) as stream:
-            return stream.read()
+            return stream.read(most)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of that path."""
@@ -117,7 +117,7 @@ class Store:
             yield
         except (OSError, pyarrow.ArrowException) as error:
             place = f"{self.uri}/{path}" if path else self.uri
-            raise StorageError(f"{place} could not be {done}: {_reason(error, self.local_path)}") from error
+            raise StorageError(f"{place} could not be {done}: {why(error, self.local_path)}") from error
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -151,7 +151,11 @@ def _refuse_credentials(uri: str) -> None:
         )
 
 
-def _reason(error: BaseException, folder: Path | None) -> str:
+def why(error: BaseException, folder: Path | None, choice: str = "--storage.root") -> str:
+    """What an error of a file system means to a person, and what to do.
+
+    `folder` is where it happened, where that is on this machine; `choice` is what else could be given.
+    """
     code = error.errno if isinstance(error, OSError) else None
     if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return (
@@ -159,7 +163,7 @@ def _reason(error: BaseException, folder: Path | None) -> str:
             "then start the same command again"
         )
     if code in {errno.EACCES, errno.EPERM, errno.EROFS} or "ACCESS_DENIED" in str(error):
-        return "no permission; grant access or choose another --storage.root"
+        return f"no permission; grant access or choose another {choice}"
     if code == errno.ENOENT:
         return "there is no such file; check the address"
     if code in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:

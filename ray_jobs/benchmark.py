@@ -78,7 +78,7 @@ class BenchmarkOutcome:
 
 def run_benchmark(
     place: str,
-    options: BenchmarkOptions = BenchmarkOptions(),  # noqa: B008 - frozen
+    options: BenchmarkOptions = BenchmarkOptions(),
     run: str | None = None,
     storage_root: str = "outputs",
     say: Callable[[str], None] = lambda _: None,
@@ -118,7 +118,9 @@ def write_json(path: Path, outcome: BenchmarkOutcome) -> None:
     try:
         path.write_text(json.dumps(outcome.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--json {path} cannot be written ({error}); name a file in a folder that is there") from error
+        raise ConfigError(
+            f"--json {path} cannot be written ({error}); name a file in a folder that is there"
+        ) from error
 
 
 def _plan(options: BenchmarkOptions) -> Plan:

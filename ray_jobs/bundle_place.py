@@ -7,7 +7,7 @@ from resnet_dist.runtime.bundle import MANIFEST
 
 
 def local_bundle(argument: str, storage_root: str) -> Path:
-    """A folder, a run's folder, or the name of a run under the storage root. What is no bundle is for its reader to say.
+    """A folder, a run's folder, or the name of a run under the storage root; whether it holds a bundle is not seen to.
 
     Raises ConfigError for a URI: a bundle is used where its files are.
     """

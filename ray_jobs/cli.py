@@ -3,6 +3,7 @@
 import shlex
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from ray_jobs.errors import ConfigError, ExitCode, explain
 from ray_jobs.flags import job_flags
 from ray_jobs.identity import belongs
 from ray_jobs.job_file import dotted_fields, merged, nearest, read_job
+from resnet_dist.runtime.errors import RuntimeMissingError
 
 _COMMAND = Group.create_ordered("command")
 
@@ -343,6 +345,7 @@ def promote(
         Point at the bundle that was in production before; again: back to the later one.
     """
     resolved = read_job(None, job or {})
+    _require_storage()
     from ray_jobs.promote import run_promote, run_rollback
     from ray_jobs.show_bundles import show_promotion
 
@@ -373,6 +376,7 @@ def pull(
         A public key (PEM): the bundle must be signed by its other half.
     """
     resolved = read_job(None, job or {})
+    _require_storage()
     from ray_jobs.pull import run_pull
     from ray_jobs.show_bundles import show_pull
 
@@ -479,6 +483,12 @@ def doctor(*, config: Config = None, job: Annotated[DoctorFlags, Parameter("*")]
     checks = diagnose(resolved)
     show_checks(checks)
     return ExitCode.FAILED if any(check.status == "error" for check in checks) else ExitCode.DONE
+
+
+def _require_storage() -> None:
+    """A production machine may have no more than the runtime."""
+    if find_spec("pyarrow") is None:
+        raise RuntimeMissingError("storage needs the package pyarrow; pip install 'resnet-dist[storage]'")
 
 
 def _unknown(error: UnknownOptionError) -> str:

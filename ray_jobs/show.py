@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
-_TEXTS = {"", "found", "parameters", "precision", "values", "verdict", "when"}
+_TEXTS = {"", "found", "parameters", "type", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 

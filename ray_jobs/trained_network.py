@@ -27,8 +27,8 @@ def save_network(run: str, storage_root: str, bundle: Bundle, folder: Path) -> N
     own = bundle.provenance.get("arch"), len(bundle.classes)
     if own != (described["arch"], described["classes"]):
         raise RunError(
-            f"{directory.uri} holds a {described['arch']} of {described['classes']} classes, {bundle.folder} was made of "
-            f"a {own[0]} of {own[1]}; name the run {bundle.provenance.get('run')!r}"
+            f"{directory.uri} holds a {described['arch']} of {described['classes']} classes, {bundle.folder} was made "
+            f"of a {own[0]} of {own[1]}; name the run {bundle.provenance.get('run')!r}"
         )
     (folder / "model.json").write_text(json.dumps(described))
     safetensors.torch.save_file(found.weights(), folder / "weights.safetensors")

@@ -1,16 +1,23 @@
-"""How long a trial's network takes for one image, in eager mode: until it is exported there is nothing closer."""
+"""How long a trial's network takes for one image: as ONNX where that can be exported here, else in PyTorch."""
 
+import tempfile
 from functools import cache
+from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
 
 from ray_jobs.config import JobConfig
 from resnet_dist.config import Arch
+from resnet_dist.export.config import ExportConfig
+from resnet_dist.export.formats import graph_folder, missing, write_graph
+from resnet_dist.export.measured_process import MeasuredProcess
+from resnet_dist.export.subject import Subject
+from resnet_dist.export.timing import timed
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.runtime.preprocess import Preprocess
 
-_WARM_UP, _RUNS = 5, 30
+_TURNS, _TURN_S = 5, 0.2
 
 
 def network(job: JobConfig, classes: int) -> ResNetClassifier:
@@ -24,25 +31,63 @@ def parameter_count(job: JobConfig, classes: int) -> int:
     return sum(parameter.numel() for parameter in network(job, classes).parameters())
 
 
-def latency_ms(job: JobConfig, classes: int, device: torch.device) -> float:
-    """Median milliseconds of a forward pass of one image at the job's size; weights do not matter to it.
+def latency_how(job: JobConfig) -> str:
+    """How `latency_ms` measures, in words."""
+    threads = f"{job.cluster.cpus_per_worker} threads"
+    if missing("onnx", _any_preprocess(job.data.input_size)) is None:
+        return f"ONNX Runtime fp32, CPU, {threads}, one image"
+    return f"eager, {'GPU' if job.cluster.use_gpu else f'CPU, {threads}'}, one image"
 
-    Measured once for each network and size, so that equal networks are equally fast however busy the machine is.
+
+def latency_ms(job: JobConfig, classes: int, device: torch.device) -> float:
+    """Median milliseconds of one image at the job's size, on this process's number of threads.
+
+    By the format `onnx` of `resnet-dist export`, which runs on the CPU whatever `device` is; where the packages that
+    it needs are not installed, by PyTorch's eager mode on `device`. Weights do not matter to it. Measured once for each
+    network and size, so that equal networks are equally fast however busy the machine is.
     """
-    return _latency_ms(job.model.arch, job.model.squeeze_excite, job.data.input_size, classes, device.type)
+    model, size = job.model, job.data.input_size
+    if missing("onnx", _any_preprocess(size)) is None:
+        return _exported_ms(model.arch, model.squeeze_excite, size, classes, torch.get_num_threads())
+    return _eager_ms(model.arch, model.squeeze_excite, size, classes, device.type)
 
 
 @cache
-def _latency_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: int, device: str) -> float:
+def _exported_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: int, threads: int) -> float:
+    model = build_model(arch, classes, 0.0, 0, squeeze_excite=squeeze_excite).eval()
+    with tempfile.TemporaryDirectory(prefix="rd-latency-") as scratch:
+        write_graph(model, _any_preprocess(size), Path(scratch), ExportConfig().opset)
+        files = (str(graph_folder(Path(scratch)) / "model.onnx"),)
+        with MeasuredProcess(Subject("onnx", "onnxruntime", "fp32", files, size), threads) as process:
+            process.ready()
+            turns = [process.run(1, _TURN_S) for _ in range(_TURNS)]
+    return 1000.0 * median(1.0 / turn.images_per_second for turn in turns)
+
+
+@cache
+def _eager_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: int, device: str) -> float:
     model = build_model(arch, classes, 0.0, 0, squeeze_excite=squeeze_excite).eval()
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = torch.zeros((1, 3, *size), device=device).to(memory_format=torch.channels_last)
-    times: list[float] = []
+
+    def run() -> None:
+        model(images)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     with torch.inference_mode():
-        for _ in range(_WARM_UP + _RUNS):
-            began = perf_counter()
-            model(images)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times.append(perf_counter() - began)
-    return 1000.0 * median(times[_WARM_UP:])
+        return 1000.0 * median(median(timed(run, _TURN_S)) for _ in range(_TURNS))
+
+
+def _any_preprocess(size: tuple[int, int]) -> Preprocess:
+    """What is subtracted and divided by costs the same whatever it is."""
+    return Preprocess(
+        mode="whole",
+        size=size,
+        crop_fraction=1.0,
+        pad_colour=(0, 0, 0),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        bit_depth=None,
+        max_pixels=size[0] * size[1],
+    )

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import print_config
 from ray_jobs.search.config import SearchConfig, is_maximized
+from ray_jobs.search.latency import latency_how
 from ray_jobs.search.records import SCHEMA, SearchDirectory, TrialRecord
 from ray_jobs.search.space import Space, job_with, text_of
 from resnet_dist.plain_json import plain_number, plain_numbers
@@ -127,7 +128,7 @@ def search_json(
             {"metric": name, "direction": "maximize" if is_maximized(name) else "minimize"}
             for name in config.objectives
         ],
-        "latency": {"how": _how(job)} if "latency_ms" in config.objectives else None,
+        "latency": {"how": latency_how(job)} if "latency_ms" in config.objectives else None,
         "space": facts.space.to_json(),
         "sampler": config.sampler,
         "scheduler": config.ends_early,
@@ -218,11 +219,6 @@ def _span(record: TrialRecord) -> tuple[float, float]:
     if record.queued_s is None or record.started_s is None:
         return 0.0, 0.0
     return record.started_s - record.queued_s, (record.ended_s or record.started_s) - record.started_s
-
-
-def _how(job: JobConfig) -> str:
-    device = "GPU" if job.cluster.use_gpu else f"CPU, {job.cluster.cpus_per_worker} threads"
-    return f"eager, {device}, one image"
 
 
 def _value(record: TrialRecord) -> float | None:

@@ -68,7 +68,9 @@ def peak_bytes() -> int:
     """The most memory that this process has had resident."""
     if _STATUS.exists():
         # Not what the system calls ru_maxrss: that one begins with what the process that started this one had.
-        return 1024 * next(int(line.split()[1]) for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * next(
+            int(line.split()[1]) for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM")
+        )
     import resource  # noqa: PLC0415 - absent where /proc is, too, but not the other way round
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from resnet_dist.export.subject import Subject
 from resnet_dist.export.timing import Turn
@@ -42,6 +42,7 @@ class MeasuredProcess:
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": paths},
         )
+        self._orders, self._replies = (cast("IO[str]", each) for each in (self._process.stdin, self._process.stdout))
         self._write(asdict(subject) | {"threads": threads})
 
     def ready(self) -> None:
@@ -63,15 +64,13 @@ class MeasuredProcess:
     def close(self) -> None:
         """End the process."""
         with suppress(OSError):  # it may have ended by itself
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            self._orders.close()
         try:
             self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._replies.close()
         self._errors.close()
 
     def __enter__(self) -> Self:
@@ -85,14 +84,12 @@ class MeasuredProcess:
         self.close()
 
     def _write(self, value: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # what is read next says why
-            self._process.stdin.write(json.dumps(value) + "\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(value) + "\n")
+            self._orders.flush()
 
     def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._replies.readline()
         if not line:
             code = self._process.wait()
             self._errors.seek(0)

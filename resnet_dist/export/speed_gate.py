@@ -30,8 +30,8 @@ class SpeedGate:
             least = math.nan
         if found is None or not 0.0 < least < math.inf:
             raise ValueError(
-                f"--fail-under {text}: write FORMAT=RATIO, such as openvino_int8=4.0 (times PyTorch with one image), or "
-                "FORMAT=NUMBERips, such as onnx=20ips (images per second with the best batch)"
+                f"--fail-under {text}: write FORMAT=RATIO, such as openvino_int8=4.0 (times PyTorch with one image), "
+                "or FORMAT=NUMBERips, such as onnx=20ips (images per second with the best batch)"
             )
         return cls(found["name"], least, "ips" if found["unit"] == "ips" else "x")
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from resnet_dist.runtime.bundle import Bundle, Precision, Runtime
 
-REFERENCES = {"eager": "contiguous", "eager_channels_last": "channels_last"}
+REFERENCES = {"eager": "contiguous", "eager_nhwc": "channels_last"}
 """The network as it was trained, in PyTorch's eager mode, by the memory format of images and weights."""
 
 

@@ -59,7 +59,7 @@ class BundleFormat:
 
 
 @dataclass(frozen=True)
-class _Manifest:
+class Manifest:
     """bundle.json, but for its seal."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -76,13 +76,13 @@ class _Manifest:
     files: dict[str, BundleFile]
 
 
-_ADAPTER = TypeAdapter(_Manifest)
+_ADAPTER = TypeAdapter(Manifest)
 
 
 class Bundle:
     """An opened bundle. `bundle.json` and `preprocess.json` have been checked; a format's files are as it is read."""
 
-    def __init__(self, folder: Path, manifest: _Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self._manifest = manifest
         self.name = manifest.name
@@ -153,7 +153,7 @@ def seal(manifest: dict[str, Any]) -> bytes:
     return (json.dumps({**manifest, "seal": _digest(manifest)}, indent=2, allow_nan=False) + "\n").encode()
 
 
-def read_manifest(data: bytes, place: str) -> _Manifest:
+def read_manifest(data: bytes, place: str) -> Manifest:
     """A checked bundle.json. Raises BundleError for another schema, a changed byte, or what cannot be read."""
     try:
         value: dict[str, Any] = json.loads(data)
