@@ -3,8 +3,9 @@
     python -m benchmarks.export_speed [--arch resnet50] [--image-size 224] [--threads 2] [--seconds 30]
                                       [--weights FILE.safetensors] [--json FILE] [--markdown FILE]
 
-Weights are random unless given: they do not matter to speed. The reference is PyTorch's eager mode in fp32, by the faster
-of contiguous and channels_last, given images that are normalised already. Run it on a machine that does nothing else.
+Weights are random unless given: they do not matter to speed. The reference is PyTorch's eager mode in fp32, by the
+faster of contiguous and channels_last, given images that are normalised already. Run it on a machine that does nothing
+else.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 import safetensors.torch
 
 from resnet_dist.config import ARCHS
-from resnet_dist.export.benchmark import Benchmark, Plan, Speed, benchmark
+from resnet_dist.export.benchmark import Benchmark, Plan, Speed, benchmark, busy
 from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats import BuiltFormat, Calibration, build, missing, write_graph
 from resnet_dist.export.subject import Subject, reference_subjects
@@ -124,6 +125,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rd-export-speed-") as scratch:
         subjects, references = build_all(network(args.arch, args.weights), args.image_size, Path(scratch))
         plan = Plan((args.threads,), (1,), args.seconds)
+        if (warning := busy()) is not None:
+            print(warning, flush=True)
         began = time.perf_counter()
         found = benchmark(subjects, references, plan, lambda text: print(text, flush=True))
         seconds = time.perf_counter() - began

@@ -13,7 +13,7 @@ from typing import Any
 from ray_jobs.bundle_place import local_bundle
 from ray_jobs.errors import ConfigError
 from resnet_dist.errors import RunError
-from resnet_dist.export.benchmark import Benchmark, Plan, benchmark
+from resnet_dist.export.benchmark import Benchmark, Plan, benchmark, busy
 from resnet_dist.export.speed_gate import SpeedGate
 from resnet_dist.export.subject import Subject, format_subject, reference_subjects
 from resnet_dist.runtime.bundle import Bundle
@@ -48,6 +48,8 @@ class BenchmarkOutcome:
     """Why there is nothing to compare with; empty where there is."""
     failures: tuple[str, ...]
     """Gates that said no, with numbers."""
+    warning: str
+    """What else the machine did when it began; empty where it was idle."""
     machine: dict[str, Any]
     """Processor, cores and versions of packages."""
 
@@ -57,6 +59,7 @@ class BenchmarkOutcome:
             "schema": SCHEMA,
             "bundle": self.bundle,
             "machine": self.machine,
+            "warning": self.warning,
             "no_reference": self.no_reference,
             "speeds": [
                 {
@@ -103,6 +106,9 @@ def run_benchmark(
             )
         count = len(subjects) + len(references)
         minutes = 2.5 * plan.seconds * count * len(plan.threads) / 60
+        warning = busy() or ""
+        if warning:
+            say(warning)
         say(f"{bundle.folder}: {count} in turns, about {max(round(minutes), 1)} minutes")
         found = benchmark(subjects, references, plan, say)
     for name in options.formats:
@@ -110,7 +116,7 @@ def run_benchmark(
             raise RuntimeMissingError(f"{name}: {found.skipped[name]}")
     result = Benchmark(found.speeds, skipped | found.skipped)
     failures = tuple(text for gate in options.gates if (text := gate.failure(result.speeds)) is not None)
-    return BenchmarkOutcome(str(bundle.folder), result, no_reference, failures, _machine())
+    return BenchmarkOutcome(str(bundle.folder), result, no_reference, failures, warning, _machine())
 
 
 def write_json(path: Path, outcome: BenchmarkOutcome) -> None:

@@ -27,6 +27,8 @@ def show_benchmark(outcome: BenchmarkOutcome) -> None:
             "ratio: images per second over those of the trained network in PyTorch, fp32, by the faster of eager and "
             "eager_nhwc (channels_last), on as many threads; each with one image, or each with its best batch"
         )
+    if outcome.warning:
+        show_line(outcome.warning)
     for name, reason in outcome.result.skipped.items():
         show_line(f"{name} is not measured: {reason}")
     if outcome.failures:

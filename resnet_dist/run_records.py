@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-
 from resnet_dist.errors import RunError
 from resnet_dist.plain_json import plain_numbers
 

@@ -4,6 +4,7 @@ Whatever else the machine does, it does to all alike: in each round every proces
 backwards in the next, and a ratio is the median of the rounds' own ratios.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from resnet_dist.export.measured_process import MeasuredProcess, MeasuringError
 from resnet_dist.export.subject import Subject
 from resnet_dist.export.timing import Timing, Turn, summary
+from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import RuntimeMissingError
 
 ROUNDS = 10
 _SWEEP_ROUNDS = 2
+_CALM = 0.5
+"""Load (of the last minute) up to which figures are believed."""
 _WORTH_IT = 1.03
 """A larger batch is better where it makes this much of a smaller one's speed: all the images wait for the last one."""
 _PATIENCE = 2
@@ -54,6 +58,21 @@ class Benchmark:
 
     speeds: tuple[Speed, ...]
     skipped: dict[str, str]
+
+
+def busy() -> str | None:
+    """What to know of figures that are taken now, where other work takes more than half a core; else None.
+
+    Turns spread other load evenly over time and not over runtimes: PyTorch's threads wait for each other by spinning,
+    and lose far more of their speed than the others when one of them is not given a core.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load <= _CALM:
+        return None
+    return (
+        f"other work keeps {load:.1f} of {usable_cores()} cores busy: PyTorch suffers more from it than formats do, "
+        "and ratios come out too high; repeat this on an idle machine"
+    )
 
 
 def benchmark(
