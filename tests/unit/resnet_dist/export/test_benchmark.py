@@ -1,0 +1,218 @@
+"""Processes that measure, what their turns come to, and the gate. How fast anything is, no test says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
+from ray_jobs.errors import ConfigError
+from resnet_dist.export.benchmark import Plan, Speed, benchmark, best_batch
+from resnet_dist.export.measured_process import MeasuredProcess, MeasuringError
+from resnet_dist.export.speed_gate import SpeedGate
+from resnet_dist.export.subject import Subject, format_subject, reference_subjects
+from resnet_dist.export.timing import Timing, Turn, summary, timed
+from resnet_dist.runtime.bundle import Bundle
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+from tests.real_bundle import SIZE, changed, digest_of
+
+SHORT = BenchmarkOptions(threads=(1,), batch_sizes=(1, 2), seconds=0.05)
+
+
+def turn(batch: int, *seconds: float) -> Turn:
+    return Turn(batch, seconds, 1_000_000)
+
+
+def speed(name: str, threads: int, ratio: float | None, images_per_second: float) -> Speed:
+    subject = Subject(name, "onnxruntime", "fp32", (), (SIZE, SIZE))
+    timing = Timing(1, 9, 1.0, 2.0, 3.0, images_per_second, 10.0, ratio)
+    return Speed(subject, threads, timing, timing, {1: images_per_second}, False)
+
+
+def test_a_summary_has_percentiles_of_all_runs_and_medians_of_rounds():
+    own = [turn(2, 0.010, 0.010, 0.010), turn(2, 0.020, 0.020, 0.020), turn(2, 0.100, 0.100, 0.100)]
+    other = [turn(1, 0.040), turn(1, 0.040), turn(1, 0.050)]
+    found = summary(own, 5_000_000, other)
+    assert (found.batch, found.runs, found.peak_mb) == (2, 9, 5.0)
+    assert found.p50_ms == pytest.approx(20.0)
+    assert found.p99_ms == pytest.approx(100.0)
+    assert found.images_per_second == pytest.approx(100.0)
+    # By round: 200/25, 100/25, 20/20. A slow round of both is none of the ratio.
+    assert found.ratio == pytest.approx(4.0)
+    assert summary(own, 1, None).ratio is None
+
+
+def test_a_call_is_warmed_up_and_timed_at_least_twice():
+    calls: list[int] = []
+    assert len(timed(lambda: calls.append(1), 0.0)) == 2
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("speeds", "best"),
+    [
+        ({1: 10.0}, 1),
+        ({1: 10.0, 2: 10.2, 4: 10.1}, 1),
+        ({1: 10.0, 2: 15.0, 4: 15.1}, 2),
+        ({1: 10.0, 2: 9.0, 4: 20.0}, 4),
+    ],
+)
+def test_the_best_batch_is_the_smallest_that_no_larger_one_beats_by_much(speeds: dict[int, float], best: int):
+    assert best_batch(speeds) == best
+
+
+def test_formats_and_references_take_turns_on_each_number_of_threads(real_bundle: Path):
+    bundle = Bundle.open(real_bundle)
+    subjects = [format_subject(bundle, name) for name in ("torchscript", "onnx", "openvino")]
+    references = reference_subjects(real_bundle.with_name("bundle-network"), (SIZE, SIZE))
+    said: list[str] = []
+    found = benchmark(subjects, references, Plan((1, 2), (1, 2), 0.05), said.append)
+    assert found.skipped == {}
+    names = ["torchscript", "onnx", "openvino", "eager", "eager_nhwc"]
+    assert [(each.subject.name, each.threads) for each in found.speeds] == [(name, n) for n in (1, 2) for name in names]
+    for each in found.speeds:
+        assert each.single.batch == 1
+        assert each.best.batch in (1, 2)
+        assert each.single.p50_ms <= each.single.p90_ms <= each.single.p99_ms
+        assert each.single.peak_mb > 20
+        assert each.single.ratio is not None
+        assert each.best.ratio is not None
+        assert each.is_reference == each.subject.name.startswith("eager")
+    # The faster reference is the one that everything is compared with.
+    for threads in (1, 2):
+        ratios = [each.single.ratio for each in found.speeds if each.is_reference and each.threads == threads]
+        assert 1.0 in ratios
+    assert any("batches of 2" in line for line in said)
+
+
+def test_the_memory_of_a_process_is_its_own(real_bundle: Path):
+    """Not that of the process which started it, as the system's own count would have it after fork and exec."""
+    held = bytearray(os.urandom(1024) * 400_000)
+    with MeasuredProcess(format_subject(Bundle.open(real_bundle), "onnx"), 1) as process:
+        process.ready()
+        peak = process.run(1, 0.0).peak_bytes
+    assert 20e6 < peak < len(held)
+
+
+def test_what_a_process_cannot_do_is_said_and_it_lives_on(real_bundle: Path, tmp_path: Path):
+    subject = format_subject(Bundle.open(real_bundle), "onnx")
+    with MeasuredProcess(subject, 1) as process:
+        process.ready()
+        with pytest.raises(MeasuringError, match=r"onnx cannot run batches of 5000: .*N in 1\.\.1024"):
+            process.run(5000, 0.0)
+        assert process.run(3, 0.0).batch == 3
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"no graph")
+    with MeasuredProcess(Subject("onnx", "onnxruntime", "fp32", (str(broken),), (8, 8)), 1) as process:
+        with pytest.raises(MeasuringError, match="onnx cannot be loaded"):
+            process.ready()
+        with pytest.raises(MeasuringError, match="ended with 0"):
+            process.run(1, 0.0)
+
+
+def test_what_cannot_be_loaded_is_skipped_with_the_reason(real_bundle: Path, tmp_path: Path):
+    good = format_subject(Bundle.open(real_bundle), "onnx")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    bad = Subject("onnxruntime_int8", "onnxruntime", "int8", (str(tmp_path / "model.onnx"),), (8, 8))
+    found = benchmark([bad, good], [], Plan((1,), (1,), 0.02))
+    assert [each.subject.name for each in found.speeds] == ["onnx"]
+    assert found.speeds[0].single.ratio is None
+    assert "cannot be loaded" in found.skipped["onnxruntime_int8"]
+
+
+def test_a_bundle_without_its_run_is_measured_without_a_reference(real_bundle: Path, tmp_path: Path):
+    outcome = run_benchmark(str(real_bundle), SHORT)
+    assert [each.subject.name for each in outcome.result.speeds] == ["onnx", "openvino"]
+    assert "--run RUN" in outcome.no_reference
+    assert "can hold code" in outcome.result.skipped["torchscript"]
+    assert outcome.failures == ()
+    write_json(tmp_path / "b.json", outcome)
+    stored = json.loads((tmp_path / "b.json").read_text())
+    assert [each["precision"] for each in stored["speeds"]] == ["fp32", "fp32"]
+    with pytest.raises(ConfigError, match="--json"):
+        write_json(tmp_path / "no" / "b.json", outcome)
+
+
+def test_formats_that_can_hold_code_are_measured_where_they_are_named(real_bundle: Path):
+    outcome = run_benchmark(str(real_bundle), BenchmarkOptions(("torchscript",), (1,), (1,), 0.05))
+    assert [each.subject.name for each in outcome.result.speeds] == ["torchscript"]
+
+
+def test_a_damaged_format_is_refused(real_bundle: Path, tmp_path: Path):
+    copy = changed(real_bundle, tmp_path / "bundle")
+    assert digest_of(copy) == digest_of(real_bundle)
+    graph = copy / "onnx" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"onnx/model\.onnx was changed"):
+        run_benchmark(str(copy), SHORT)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (BenchmarkOptions(formats=("tensorrt",)), "tensorrt is not in .* it has torchscript, onnx, openvino"),
+        (BenchmarkOptions(formats=("onnx", "onnx")), "names one twice"),
+        (BenchmarkOptions(threads=(0,)), r"--threads 0: .*1\.\.1024"),
+        (BenchmarkOptions(batch_sizes=(1, 4096)), r"--batch-sizes 1,4096: .*1\.\.1024"),
+        (BenchmarkOptions(seconds=0.0), "--seconds 0.0: give a number above 0"),
+        (BenchmarkOptions(gates=(SpeedGate("tensorrt", 2.0, "ips"),)), "tensorrt is not measured here"),
+        (BenchmarkOptions(gates=(SpeedGate("onnx", 2.0, "x"),)), "no reference: .*such as onnx=20ips"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_measured(real_bundle: Path, options: BenchmarkOptions, said: str):
+    with pytest.raises(ConfigError, match=said):
+        run_benchmark(str(real_bundle), options)
+
+
+def test_a_format_that_was_asked_for_must_load(real_bundle: Path, tmp_path: Path):
+    formats = json.loads((real_bundle / "bundle.json").read_bytes())["formats"]
+    formats["onnx"] |= {"runtime": "openvino", "files": ["onnx/model.onnx", "preprocess.json"]}
+    copy = changed(real_bundle, tmp_path / "bundle", formats=formats)
+    with pytest.raises(RuntimeMissingError, match="onnx: onnx cannot be loaded"):
+        run_benchmark(str(copy), BenchmarkOptions(("onnx",), (1,), (1,), 0.05))
+
+
+@pytest.mark.parametrize("text", ["onnx", "onnx=", "onnx=0", "onnx=-1", "onnx=1.2.3", "onnx=4ms", "=4", "onnx=inf"])
+def test_a_gate_that_is_none_is_refused(text: str):
+    with pytest.raises(ValueError, match="write FORMAT=RATIO"):
+        SpeedGate.parse(text)
+
+
+def test_a_gate_looks_at_the_most_threads():
+    speeds = [speed("onnx", 1, 9.0, 50.0), speed("onnx", 4, 1.5, 10.0), speed("openvino", 4, None, 10.0)]
+    assert SpeedGate.parse("onnx=1.5") == SpeedGate.parse("onnx=1.5x") == SpeedGate("onnx", 1.5, "x")
+    assert SpeedGate.parse("onnx=1.5").failure(speeds) is None
+    assert SpeedGate.parse("onnx=10ips").failure(speeds) is None
+    slow = SpeedGate.parse("onnx=1.6").failure(speeds)
+    assert slow == "onnx: 1.5 times PyTorch eager fp32 with one image on 4 threads, at least 1.6 are asked for"
+    assert "10 images/s with batches of 1 on 4 threads" in str(SpeedGate.parse("onnx=11ips").failure(speeds))
+    assert "nothing to be compared with" in str(SpeedGate.parse("openvino=1").failure(speeds))
+    assert "was not measured" in str(SpeedGate.parse("tensorrt=1").failure(speeds))
+    assert SpeedGate("onnx", 1.0, "x").failure([speed("onnx", 1, float("nan"), 1.0)]) is not None
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "safetensors", "pyarrow", "ray"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from ray_jobs.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_machine_with_no_more_than_the_runtime_measures_its_formats(real_bundle: Path, tmp_path: Path):
+    """Without torch here; the processes that measure are not given it either, since no format needs it."""
+    flags = ["--threads", "1", "--batch-sizes", "1", "--seconds", "0.05", "--json", str(tmp_path / "b.json")]
+    run = [sys.executable, "-c", WITHOUT_TORCH, "benchmark", str(real_bundle), *flags]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "no reference" in done.stdout
+    assert {each["format"] for each in json.loads((tmp_path / "b.json").read_text())["speeds"]} == {"onnx", "openvino"}
