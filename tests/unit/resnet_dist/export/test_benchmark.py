@@ -64,15 +64,15 @@ def test_the_best_batch_is_the_smallest_that_no_larger_one_beats_by_much(speeds:
     assert best_batch(speeds) == best
 
 
-def test_formats_and_references_take_turns_on_each_number_of_threads(real_bundle: Path):
+def test_formats_and_references_take_turns(real_bundle: Path):
     bundle = Bundle.open(real_bundle)
-    subjects = [format_subject(bundle, name) for name in ("torchscript", "onnx", "openvino")]
+    subjects = [format_subject(bundle, name) for name in ("torchscript", "onnx")]
     references = reference_subjects(real_bundle.with_name("bundle-network"), (SIZE, SIZE))
     said: list[str] = []
-    found = benchmark(subjects, references, Plan((1, 2), (1, 2), 0.05), said.append)
+    # One thread: those of torch spin while they wait, and this machine may be busy.
+    found = benchmark(subjects, references, Plan((1,), (1, 2), 0.02), said.append)
     assert found.skipped == {}
-    names = ["torchscript", "onnx", "openvino", "eager", "eager_nhwc"]
-    assert [(each.subject.name, each.threads) for each in found.speeds] == [(name, n) for n in (1, 2) for name in names]
+    assert [each.subject.name for each in found.speeds] == ["torchscript", "onnx", "eager", "eager_nhwc"]
     for each in found.speeds:
         assert each.single.batch == 1
         assert each.best.batch in (1, 2)
@@ -82,10 +82,17 @@ def test_formats_and_references_take_turns_on_each_number_of_threads(real_bundle
         assert each.best.ratio is not None
         assert each.is_reference == each.subject.name.startswith("eager")
     # The faster reference is the one that everything is compared with.
-    for threads in (1, 2):
-        ratios = [each.single.ratio for each in found.speeds if each.is_reference and each.threads == threads]
-        assert 1.0 in ratios
+    assert 1.0 in [each.single.ratio for each in found.speeds if each.is_reference]
     assert any("batches of 2" in line for line in said)
+
+
+def test_each_number_of_threads_is_measured(real_bundle: Path):
+    subjects = [format_subject(Bundle.open(real_bundle), name) for name in ("onnx", "openvino")]
+    found = benchmark(subjects, [], Plan((1, 2), (1,), 0.02))
+    assert [(each.subject.name, each.threads) for each in found.speeds] == [
+        (name, threads) for threads in (1, 2) for name in ("onnx", "openvino")
+    ]
+    assert all(each.best == each.single for each in found.speeds)
 
 
 def test_the_memory_of_a_process_is_its_own(real_bundle: Path):
@@ -169,10 +176,10 @@ def test_wrong_options_are_refused_before_anything_is_measured(real_bundle: Path
 
 def test_a_format_that_was_asked_for_must_load(real_bundle: Path, tmp_path: Path):
     formats = json.loads((real_bundle / "bundle.json").read_bytes())["formats"]
-    formats["onnx"] |= {"runtime": "openvino", "files": ["onnx/model.onnx", "preprocess.json"]}
+    formats["openvino"]["hints"] = {"INFERENCE_PRECISION_HINT": "f7"}
     copy = changed(real_bundle, tmp_path / "bundle", formats=formats)
-    with pytest.raises(RuntimeMissingError, match="onnx: onnx cannot be loaded"):
-        run_benchmark(str(copy), BenchmarkOptions(("onnx",), (1,), (1,), 0.05))
+    with pytest.raises(RuntimeMissingError, match="openvino: openvino cannot be loaded"):
+        run_benchmark(str(copy), BenchmarkOptions(("openvino",), (1,), (1,), 0.05))
 
 
 @pytest.mark.parametrize("text", ["onnx", "onnx=", "onnx=0", "onnx=-1", "onnx=1.2.3", "onnx=4ms", "=4", "onnx=inf"])
