@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
-from data_pipeline.image_folder import EXTENSIONS, Listing
+from data_pipeline.image_folder import Listing
+from data_pipeline.image_names import EXTENSIONS
 
 _NAMED = 20
 

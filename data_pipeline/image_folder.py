@@ -7,10 +7,10 @@ from pathlib import Path
 
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.image_names import EXTENSIONS
 from data_pipeline.samples import sample_id_of
 
 SPLITS = ("train", "val", "test")
-EXTENSIONS = (b".jpg", b".jpeg", b".png", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm", b".gif")
 
 OTHER_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 

@@ -4,17 +4,32 @@ from pathlib import Path
 
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.bundle import MANIFEST
+from resnet_dist.runtime.errors import BundleError
 
 
-def local_bundle(argument: str, storage_root: str) -> Path:
-    """A folder, a run's folder, or the name of a run under the storage root; whether it holds a bundle is not seen to.
+def local_bundle(argument: str, storage_root: str | None = None) -> Path:
+    """A bundle's folder, a run's folder, or the bare name of a run under a storage root that is a folder; by
+    default the default one.
 
-    Raises ConfigError for a URI: a bundle is used where its files are.
+    Raises ConfigError for a URI, since a bundle is used where its files are; BundleError where a bare name is neither.
     """
-    place = Path(argument).expanduser()
     if "://" in argument:
         raise ConfigError(f"{argument} is no folder of this machine; fetch it: resnet-dist pull {argument} --to DIR")
-    if place.exists() or "/" in argument or "://" in storage_root:
-        return place
-    named = Path(storage_root).expanduser() / "runs" / argument
-    return named if (named / "bundle" / MANIFEST).is_file() else place
+    here = Path(argument).expanduser()
+    if "/" in argument or here.exists():
+        return here
+    if storage_root is None:
+        from cluster.config import StorageConfig  # noqa: PLC0415 - pydantic's models, for a default
+
+        storage_root = StorageConfig().root
+    if "://" in storage_root:
+        raise ConfigError(
+            f"{argument!r} is no folder here, and storage.root={storage_root} is a URI; fetch the bundle with "
+            "`resnet-dist pull`, and give its folder"
+        )
+    run = Path(storage_root).expanduser() / "runs" / argument
+    if not (run / "bundle" / MANIFEST).is_file():
+        raise BundleError(
+            f"{argument!r} is no folder, and {run} has no bundle; export the run first, or give the bundle's folder"
+        )
+    return run / "bundle"

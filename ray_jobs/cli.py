@@ -2,28 +2,26 @@
 
 import shlex
 import sys
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
+from cyclopts import App, Parameter
 
 from ray_jobs import job_file
-from ray_jobs.errors import ConfigError, ExitCode, explain
+from ray_jobs.bundle_commands import benchmark, export, promote, pull
+from ray_jobs.command_line import COMMAND as _COMMAND
+from ray_jobs.command_line import answer, new_app
+from ray_jobs.errors import ExitCode
 from ray_jobs.flags import job_flags
 from ray_jobs.identity import belongs
-from ray_jobs.job_file import dotted_fields, merged, nearest, read_job
-from resnet_dist.runtime.errors import RuntimeMissingError
-
-_COMMAND = Group.create_ordered("command")
+from ray_jobs.job_file import dotted_fields, read_job
+from ray_jobs.predict_command import predict
 
 if TYPE_CHECKING:
     JobFlags = dict[str, Any]
     EvaluateFlags = dict[str, Any]
     DoctorFlags = dict[str, Any]
     ReportFlags = dict[str, Any]
-    ExportFlags = dict[str, Any]
 else:
     _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
     JobFlags = job_flags()
@@ -31,48 +29,20 @@ else:
         lambda name: name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
     )
     ReportFlags = job_flags(lambda name: name == "storage.root")
-    ExportFlags = job_flags(
-        lambda name: (
-            name.startswith(("export.", "storage."))
-            or name in {"data.root", "data.labels", "data.max_pixels", "data.cache_dir", "checkpoint.monitor"}
-        )
-    )
     DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
 
 Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
 
-app = App(
-    name="resnet-dist",
-    help="From a folder of labelled photographs to a verified ResNet, on a laptop or a shared pool of GPUs.",
-    help_format="plaintext",
-    help_epilogue="--debug, anywhere, shows where an error comes from. Exit codes: 0 done, 1 failed, 2 wrong usage or "
-    "configuration, 3 unusable data, run or storage, 4 a quality gate said no, 130 interrupted.",
-    version=lambda: version("resnet-dist"),
-    version_flags=("--version",),
-    suppress_keyboard_interrupt=False,
-)
+app = new_app()
 data = App(name="data", help="Make and prepare data sets.")
 app.command(data)
+for command in (export, predict, benchmark, promote, pull):
+    app.command(command)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line (by default the process's own) and return its exit code."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    try:
-        code = app(
-            [token for token in tokens if token != "--debug"],  # noqa: S105 - no password
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
-    except UnknownOptionError as error:
-        return explain(ConfigError(_unknown(error)), debug)
-    except CycloptsError as error:
-        return explain(ConfigError(f"{str(error).strip()} See --help."), debug)
-    except (Exception, KeyboardInterrupt) as error:
-        return explain(error, debug)
-    return ExitCode.DONE if code is None else int(code)
+    return answer(app, list(sys.argv[1:] if arguments is None else arguments))
 
 
 @app.command
@@ -229,160 +199,6 @@ def evaluate(
     show_evaluation(run_evaluate(run, split, checkpoint, overrides))
 
 
-@app.command
-def export(
-    run: Annotated[str, Parameter(group=_COMMAND)],
-    /,
-    *,
-    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
-    output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    job: Annotated[ExportFlags, Parameter("*")] | None = None,
-) -> None:
-    """Turn a run into a bundle: formats for production, each compared with the trained model.
-
-    A format that answers otherwise than its precision allows is left out of the bundle, and the exit code is 4.
-
-    Parameters
-    ----------
-    run
-        A path, a URI, or the name of a run under storage.root.
-    formats
-        Names with commas between them; by default all that this machine can build. Wins over export.formats.
-    checkpoint
-        best, last, or the number of a step.
-    output
-        A folder of its own for the bundle; by default bundle/ in the run.
-    """
-    overrides = job or {}
-    if formats is not None:
-        overrides = merged(overrides, {"export": {"formats": [name.strip() for name in formats.split(",")]}})
-    read_job(None, overrides)
-    from ray_jobs.export import run_export
-    from ray_jobs.show import show_export, show_line
-
-    show_export(run_export(run, checkpoint, overrides, output, show_line))
-
-
-@app.command
-def benchmark(
-    bundle: Annotated[str, Parameter(group=_COMMAND)],
-    /,
-    *,
-    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    threads: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    batch_sizes: Annotated[str, Parameter(group=_COMMAND)] = "1,2,4,8,16,32,64",
-    seconds: Annotated[float, Parameter(group=_COMMAND)] = 5.0,
-    run: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    fail_under: Annotated[tuple[str, ...], Parameter(group=_COMMAND, show_default=False, negative=())] = (),
-    json: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    job: Annotated[ReportFlags, Parameter("*")] | None = None,
-) -> None:
-    """Measure how fast a bundle's formats are here, with one image and with the best batch, beside PyTorch.
-
-    Each format runs in a process of its own and all take turns, so that other load hits them alike.
-
-    Parameters
-    ----------
-    bundle
-        A bundle's folder, a run's folder, or the name of a run under storage.root.
-    formats
-        Names with commas between them; by default all but those that can hold code (TorchScript, torch.export).
-    threads
-        Numbers of threads with commas between them; by default 1 and all cores.
-    batch_sizes
-        That the best is looked for among, with commas between them.
-    seconds
-        For which each format is timed with one image, and again with its best batch.
-    run
-        The run that the bundle was made of, where it does not lie in it: PyTorch runs its network.
-    fail_under
-        FORMAT=RATIO (to PyTorch, with one image) or FORMAT=NUMBERips (images per second, with the best batch), on the
-        most threads: the exit code is 4 where a format is slower. May be repeated.
-    json
-        A file for all numbers.
-    """
-    resolved = read_job(None, job or {})
-    from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
-    from ray_jobs.benchmark_flags import gates_of, names_of, numbers_of
-    from ray_jobs.show import show_line
-    from ray_jobs.show_benchmark import show_benchmark
-
-    options = BenchmarkOptions(
-        formats=names_of(formats),
-        threads=numbers_of("threads", threads),
-        batch_sizes=numbers_of("batch-sizes", batch_sizes),
-        seconds=seconds,
-        gates=gates_of(fail_under),
-    )
-    outcome = run_benchmark(bundle, options, run, resolved.storage.root, show_line)
-    if json is not None:
-        write_json(json, outcome)
-    show_benchmark(outcome)
-
-
-@app.command
-def promote(
-    run: Annotated[str, Parameter(group=_COMMAND)],
-    /,
-    *,
-    name: Annotated[str | None, Parameter(name="--as", group=_COMMAND, show_default=False)] = None,
-    accept_inconclusive: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
-    rollback: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
-    job: Annotated[ReportFlags, Parameter("*")] | None = None,
-) -> None:
-    """Make a run's bundle the production bundle of its name: verified, copied, then pointed at.
-
-    Parameters
-    ----------
-    run
-        A path, a URI, or the name of a run under storage.root; with --rollback the name of the production bundle.
-    name
-        What production machines pull it by; by default the run's name.
-    accept_inconclusive
-        Also where val has too few images to tell whether an int8 format loses too much.
-    rollback
-        Point at the bundle that was in production before; again: back to the later one.
-    """
-    resolved = read_job(None, job or {})
-    _require_storage()
-    from ray_jobs.promote import run_promote, run_rollback
-    from ray_jobs.show_bundles import show_promotion
-
-    if rollback:
-        show_promotion(run_rollback(name or run, resolved.storage.root))
-        return
-    show_promotion(run_promote(run, name, resolved.storage.root, accept_inconclusive=accept_inconclusive))
-
-
-@app.command
-def pull(
-    name: Annotated[str, Parameter(group=_COMMAND)],
-    /,
-    *,
-    to: Annotated[Path, Parameter(group=_COMMAND)],
-    verify_key: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    job: Annotated[ReportFlags, Parameter("*")] | None = None,
-) -> None:
-    """Fetch a bundle into a folder that is complete or absent at any time, with every file verified.
-
-    Parameters
-    ----------
-    name
-        Of a production bundle under storage.root, as NAME or NAME@DIGEST; or the path or URI of a bundle or a run.
-    to
-        The folder; a bundle that is there already stays if it is the same one, and is replaced at once if not.
-    verify_key
-        A public key (PEM): the bundle must be signed by its other half.
-    """
-    resolved = read_job(None, job or {})
-    _require_storage()
-    from ray_jobs.pull import run_pull
-    from ray_jobs.show_bundles import show_pull
-
-    show_pull(run_pull(name, to, resolved.storage.root, verify_key))
-
-
 @data.command
 def sample(
     name: Annotated[Literal["digits", "fashion-mnist"], Parameter(group=_COMMAND)],
@@ -483,20 +299,6 @@ def doctor(*, config: Config = None, job: Annotated[DoctorFlags, Parameter("*")]
     checks = diagnose(resolved)
     show_checks(checks)
     return ExitCode.FAILED if any(check.status == "error" for check in checks) else ExitCode.DONE
-
-
-def _require_storage() -> None:
-    """A production machine may have no more than the runtime."""
-    if find_spec("pyarrow") is None:
-        raise RuntimeMissingError("storage needs the package pyarrow; pip install 'resnet-dist[storage]'")
-
-
-def _unknown(error: UnknownOptionError) -> str:
-    flag = (error.token.keyword or error.token.value).partition("=")[0]
-    known = [name.removeprefix("--") for argument in error.argument_collection for name in argument.names]
-    near = nearest(flag.removeprefix("--"), [name.replace("-", "_") for name in known])
-    hint = f"did you mean {' or '.join('--' + name.replace('_', '-') for name in near)}?" if near else "see --help"
-    return f"{flag}: unknown flag; {hint}"
 
 
 if __name__ == "__main__":

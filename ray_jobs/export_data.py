@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
-from data_pipeline.image_folder import EXTENSIONS
+from data_pipeline.image_names import EXTENSIONS
 from data_pipeline.randomness import Purpose, draw
 from data_pipeline.samples import Samples
 from data_pipeline.splits import read_split_csv

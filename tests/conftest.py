@@ -1,5 +1,7 @@
 """What all tests share: how hypothesis runs, and image files of every kind."""
 
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -18,7 +20,14 @@ from pydantic import BaseModel
 
 from data_pipeline.randomness import SeededDraw
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.export.bundle_writer import BundleContent, write_bundle
+from resnet_dist.export.config import ExportConfig
+from resnet_dist.export.engines import engine_of
+from resnet_dist.export.formats import Calibration, build, write_graph
+from resnet_dist.export.parity import Answered, check_parity
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.runtime.operating_point import OperatingPoint
+from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.group import Group
 from resnet_dist.training.setup import Setup
 
@@ -208,3 +217,47 @@ def make_setup() -> Callable[..., Setup]:
         )
 
     return make
+
+
+BUNDLE_CLASSES = ("bent", "good", "scratched")
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle, not to be changed: a ResNet-18 that has learnt nothing, at 32 px, as ONNX and OpenVINO.
+
+    It answers the photos of `image_files` with several classes and rejects some. It refuses more than 10,000 pixels.
+    """
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    preprocess = Preprocess(
+        mode="whole", size=32, crop_fraction=1.0, pad_colour=(0, 0, 0), mean=(0.5, 0.5, 0.5), std=(0.1, 0.1, 0.1),
+        bit_depth=None, max_pixels=10_000,
+    )  # fmt: skip
+    model = build_model("resnet18", len(BUNDLE_CLASSES), 0.0, 0).eval()
+    pixels = np.stack([preprocess.apply(ImageFiles.photo(48, 40, seed=seed)) for seed in range(16)])
+    with torch.no_grad():
+        # The contrast of the logits of a network that has learnt nothing is small; their mean says nothing.
+        logits = model(torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2))
+        model.fc.bias -= logits.mean(0)
+        logits = (logits - logits.mean(0)).numpy()
+    point = OperatingPoint(temperature=float(np.abs(logits).max()) / 3, reject_below=0.45)
+    answered = Answered(pixels, logits.argmax(1), logits)
+    write_graph(model, preprocess, folder, ExportConfig().opset)
+    calibration = Calibration([pixels], [pixels], answered.labels)
+    built = [build(name, model, preprocess, folder, ExportConfig(), calibration) for name in ("onnx", "openvino")]
+    parities = {
+        each.name: check_parity(
+            engine_of(each, folder, preprocess, 1), each.precision, answered, answered, point, 0.5, 1, 4
+        )
+        for each in built
+    }
+    judged = {"val": {"samples": 16, "metrics": {}, "rejected": 0.0, "classes": {}}}
+    content = BundleContent("tiny", BUNDLE_CLASSES, preprocess, point, {"arch": "resnet18", "packages": {}}, judged)
+    write_bundle(folder, content, built, parities, {}, None)
+    return folder
+
+
+@pytest.fixture
+def bundle_copy(bundle_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle by links: to change a file, remove it and write another one."""
+    return Path(shutil.copytree(bundle_folder, tmp_path / "bundle", copy_function=os.link))

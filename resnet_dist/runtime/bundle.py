@@ -82,8 +82,10 @@ _ADAPTER = TypeAdapter(Manifest)
 class Bundle:
     """An opened bundle. `bundle.json` and `preprocess.json` have been checked; a format's files are as it is read."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, digest: str) -> None:
         self.folder = folder
+        self.digest = digest
+        """Sha256 of bundle.json, and so of all that the bundle is."""
         self._manifest = manifest
         self.name = manifest.name
         self.classes = manifest.classes
@@ -117,7 +119,8 @@ class Bundle:
             folder = folder / "bundle"
         if public_key is not None:
             _check_signature(folder, Path(public_key))
-        return cls(folder, read_manifest(_read(folder, MANIFEST), str(folder / MANIFEST)))
+        data = _read(folder, MANIFEST)
+        return cls(folder, read_manifest(data, str(folder / MANIFEST)), hashlib.sha256(data).hexdigest())
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises BundleError where they are not those that were exported."""

@@ -58,7 +58,11 @@ class Predictor:
 
         Raises BundleError and RuntimeMissingError as `Bundle.open` and `load_engine` do.
         """
-        bundle = Bundle.open(place, public_key)
+        return cls.of(Bundle.open(place, public_key), format_name, threads)
+
+    @classmethod
+    def of(cls, bundle: Bundle, format_name: str | None = None, threads: int | None = None) -> "Predictor":
+        """As `from_bundle`, of a bundle that is open."""
         name, chosen = bundle.format(format_name)
         return cls(bundle, load_engine(bundle, name, threads), threads or usable_cores(), chosen.any_size)
 
@@ -67,14 +71,14 @@ class Predictor:
         return list(self.stream(images, batch_size))
 
     def stream(self, images: Iterable[Image], batch_size: int = 8) -> Iterator[Prediction]:
-        """As `predict`, one by one, with at most three batches of images in memory.
+        """As `predict`, one by one, with at most three batches of images in memory, or two images for each thread.
 
         Decoding goes on beside the model. Raises ValueError for an array that is no image.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; a batch holds at least one image")
         with ThreadPoolExecutor(self._threads) as decoders, ThreadPoolExecutor(1) as model:
-            read = _ahead(decoders, self._read, images, 2 * batch_size)
+            read = _ahead(decoders, self._read, images, 2 * max(batch_size, self._threads))
             answered = _ahead(model, self._answer, _batches(read, batch_size), 1)
             for batch in answered:
                 yield from batch

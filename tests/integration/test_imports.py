@@ -21,6 +21,7 @@ COMMANDS = [
     ["--version"],
     ["train", "--help"],
     ["evaluate", "--help"],
+    ["predict", "--help"],
     ["train", "--print-config"],
     ["--wrong"],
 ]
@@ -37,7 +38,9 @@ def test_a_heavy_import_would_be_seen():
     assert "pyarrow" in loaded("import cluster.storage")
 
 
-@pytest.mark.parametrize("module", [*CONFIGS, *ERRORS, *RUNTIME, "ray_jobs.job_file", "ray_jobs.identity"])
+@pytest.mark.parametrize(
+    "module", [*CONFIGS, *ERRORS, *RUNTIME, "ray_jobs.job_file", "ray_jobs.identity", "ray_jobs.predict"]
+)
 def test_importing_it_loads_nothing_heavy(module: str):
     found = loaded(f"import {module}")
     assert module in found
@@ -49,3 +52,11 @@ def test_what_answers_at_once_loads_nothing_heavy(arguments: list[str]):
     found = loaded(f"from ray_jobs.cli import main\nmain({arguments!r})")
     assert "cyclopts" in found
     assert found.isdisjoint((*HEAVY, "numpy", "onnxruntime", "PIL"))
+
+
+def test_predict_starts_without_the_configs_of_a_job():
+    found = loaded(
+        "import sys\nfrom ray_jobs.__main__ import main\nsys.argv = ['resnet-dist', 'predict', 'absent', 'x']\nmain()"
+    )
+    assert "ray_jobs.predict" in found
+    assert found.isdisjoint({*HEAVY, "ray_jobs.config", "onnxruntime"})

@@ -312,8 +312,9 @@ def test_a_signature_is_checked_where_a_key_is_given(tmp_path: Path):
 
 def test_a_bundle_argument_of_this_machine(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
-    assert local_bundle("a", str(root)) == root / "runs" / "a"
+    assert local_bundle("a", str(root)) == root / "runs" / "a" / "bundle"
     assert local_bundle(str(root / "runs" / "a"), "outputs") == root / "runs" / "a"
-    assert local_bundle("nothing", str(root)) == Path("nothing")
+    with pytest.raises(BundleError, match=r"'nothing' is no folder, and .*runs/nothing has no bundle"):
+        local_bundle("nothing", str(root))
     with pytest.raises(ConfigError, match="resnet-dist pull s3://b/runs/a --to DIR"):
         local_bundle("s3://b/runs/a", str(root))

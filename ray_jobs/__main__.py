@@ -1,0 +1,23 @@
+"""Where the program starts: `predict` alone, since loading it must be quick, or with all other commands."""
+
+import sys
+
+from ray_jobs.command_line import answer, new_app
+
+
+def main() -> int:
+    """Run this process's command line and return its exit code."""
+    tokens = sys.argv[1:]
+    if tokens[:1] == ["predict"]:
+        from ray_jobs.predict_command import predict  # noqa: PLC0415
+
+        app = new_app()
+        app.command(predict)
+        return answer(app, tokens)
+    from ray_jobs.cli import main as all_commands  # noqa: PLC0415
+
+    return all_commands(tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Predictions as text: CSV, JSON lines, or a table for people. Rows are written one by one, and none is kept."""
+
+import csv
+import json
+from collections.abc import Callable
+from typing import Literal, TextIO, assert_never, get_args
+
+from resnet_dist.runtime.predictor import Prediction
+
+OutputFormat = Literal["csv", "jsonl", "table"]
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+COLUMNS = ("path", "label", "confidence", "error")
+_DIGITS = 6
+
+WriteRow = Callable[[str, Prediction], None]
+
+
+def row_writer(kind: OutputFormat, classes: tuple[str, ...], probabilities: bool, stream: TextIO) -> WriteRow:
+    """Writes the head, if any, and returns what writes the row of an image's path and answer."""
+    match kind:
+        case "csv":
+            return _csv(classes if probabilities else (), stream)
+        case "jsonl":
+            return _jsonl(classes if probabilities else (), stream)
+        case "table":
+            return _table(classes, probabilities, stream)
+        case _:
+            assert_never(kind)
+
+
+def printable(text: str) -> str:
+    """The text with what would move a terminal's cursor, or is no letter at all, written out."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in text
+    )
+
+
+def _csv(classes: tuple[str, ...], stream: TextIO) -> WriteRow:
+    rows = csv.writer(stream, lineterminator="\n")
+    # A class may be named like a column.
+    rows.writerow([*COLUMNS, *(f"probability_{name}" for name in classes)])
+
+    def write(path: str, answer: Prediction) -> None:
+        found = [f"{each:.{_DIGITS}f}" for each in answer.probabilities] or [""] * len(classes)
+        confidence = "" if answer.error is not None else f"{answer.confidence:.{_DIGITS}f}"
+        rows.writerow([path, answer.label or "", confidence, answer.error or "", *(found if classes else ())])
+
+    return write
+
+
+def _jsonl(classes: tuple[str, ...], stream: TextIO) -> WriteRow:
+    def write(path: str, answer: Prediction) -> None:
+        is_read = answer.error is None
+        row: dict[str, object] = {
+            "path": path,
+            "label": answer.label,
+            "confidence": round(answer.confidence, _DIGITS) if is_read else None,
+            "error": answer.error,
+        }
+        if classes:
+            found = [round(each, _DIGITS) for each in answer.probabilities]
+            row["probabilities"] = dict(zip(classes, found, strict=True)) if is_read else None
+        # ASCII: a name that is not UTF-8 has no other form in JSON that can be read back.
+        stream.write(json.dumps(row) + "\n")
+
+    return write
+
+
+def _table(classes: tuple[str, ...], probabilities: bool, stream: TextIO) -> WriteRow:
+    """The path comes last, so that its length need not be known before."""
+    shown = [printable(name) for name in classes]
+    wide = max(len(name) for name in (*shown, "(unreadable)"))
+    more = [(name, max(len(name), _DIGITS)) for name in shown] if probabilities else []
+    head = "".join(f"{name:>{width}}  " for name, width in more)
+    stream.write(f"{'label':{wide}}  confidence  {head}path\n")
+
+    def write(path: str, answer: Prediction) -> None:
+        label = "(unreadable)" if answer.error is not None else printable(answer.label or "(rejected)")
+        confidence = "" if answer.error is not None else f"{answer.confidence:.4f}"
+        values = [f"{each:.4f}" for each in answer.probabilities] or [""] * len(more)
+        cells = "".join(f"{value:>{width}}  " for value, (_, width) in zip(values, more, strict=False))
+        reason = f": {printable(answer.error)}" if answer.error is not None else ""
+        stream.write(f"{label:{wide}}  {confidence:>10}  {cells}{printable(path)}{reason}\n")
+
+    return write

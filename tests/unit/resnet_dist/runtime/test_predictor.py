@@ -1,0 +1,96 @@
+"""One answer for each image, in order, whatever is between them, and few images in memory."""
+
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnet_dist.runtime.predictor import Prediction, Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle_folder: Path) -> Predictor:
+    return Predictor.from_bundle(bundle_folder, threads=2)
+
+
+def same(one: Prediction, other: Prediction) -> bool:
+    return (one.label, one.error) == (other.label, other.error) and bool(
+        np.allclose(one.probabilities, other.probabilities, atol=1e-5)
+    )
+
+
+def test_a_file_its_bytes_and_its_pixels_are_answered_alike(predictor: Predictor, image_files: Any, tmp_path: Path):
+    photo = image_files.photo(48, 40)
+    data = image_files.encode(photo, "PNG")
+    (tmp_path / "photo.png").write_bytes(data)
+    answers = predictor.predict([tmp_path / "photo.png", str(tmp_path / "photo.png"), data, photo])
+    assert len(answers) == 4
+    assert all(same(answer, answers[0]) for answer in answers)
+    assert sum(answers[0].probabilities) == pytest.approx(1)
+    assert answers[0].confidence == max(answers[0].probabilities)
+
+
+def test_answers_do_not_depend_on_how_images_are_batched(predictor: Predictor, image_files: Any):
+    files = [image_files.encode(image_files.photo(40, 30, seed=seed), "PNG") for seed in range(6)]
+    files[2] = image_files.damaged()["half a JPEG"]
+    alone = [predictor.predict([file])[0] for file in files]
+    assert alone[2].error
+    assert alone[2] == Prediction(None, 0.0, (), alone[2].error)
+    assert len({answer.label for answer in alone}) > 1
+
+    @settings(max_examples=20)
+    @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 14))
+    def batched(order: list[int], batch_size: int) -> None:
+        answers = predictor.predict([files[number] for number in order], batch_size)
+        assert len(answers) == len(order)
+        assert all(same(answer, alone[number]) for answer, number in zip(answers, order, strict=True))
+
+    batched()
+
+
+def test_every_damaged_file_is_an_answer_with_a_reason(predictor: Predictor, image_files: Any, tmp_path: Path):
+    damaged = image_files.damaged()
+    answers = predictor.predict([*damaged.values(), tmp_path / "absent.png", tmp_path])
+    assert all(answer.label is None and answer.error and not answer.probabilities for answer in answers)
+    assert [answer.error for answer in answers[-2:]] == [
+        "cannot be read: No such file or directory",
+        "cannot be read: Is a directory",
+    ]
+
+
+def test_an_image_over_the_bundles_bound_is_refused_by_its_header(predictor: Predictor, image_files: Any):
+    (answer,) = predictor.predict([image_files.encode(np.zeros((101, 100, 3), np.uint8), "PNG")])
+    assert answer.error == "100x101 pixels are more than data.max_pixels=10000"
+
+
+def test_a_stream_without_end_is_read_only_a_little_ahead(predictor: Predictor, image_files: Any):
+    photo, asked = image_files.photo(40, 30), 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal asked
+        for asked in count(1):  # noqa: B007 - how many were asked for is what is looked at
+            yield photo
+
+    answers = predictor.stream(endless(), batch_size=4)
+    for taken in (1, 20, 40):
+        assert len(list(islice(answers, taken))) == taken
+    assert asked <= 61 + 5 * 4
+    answers.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_an_array_that_is_no_image_is_a_mistake_of_the_caller(predictor: Predictor, image: Any):
+    with pytest.raises(ValueError, match=r"it must be uint8 \[height, width, 3\] RGB"):
+        predictor.predict([image])
+
+
+def test_a_batch_without_images_is_a_mistake_of_the_caller(predictor: Predictor):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        predictor.predict([], batch_size=0)
