@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
 from ray_jobs.errors import ConfigError
-from resnet_dist.export.benchmark import Plan, Speed, benchmark, best_batch
+from resnet_dist.export.benchmark import Plan, Speed, _jiffies, benchmark, best_batch
 from resnet_dist.export.measured_process import MeasuredProcess, MeasuringError
 from resnet_dist.export.speed_gate import SpeedGate
 from resnet_dist.export.subject import Subject, format_subject, reference_subjects
@@ -223,3 +224,19 @@ def test_a_machine_with_no_more_than_the_runtime_measures_its_formats(real_bundl
     assert done.returncode == 0, done.stderr
     assert "no reference" in done.stdout
     assert {each["format"] for each in json.loads((tmp_path / "b.json").read_text())["speeds"]} == {"onnx", "openvino"}
+
+
+def test_other_work_is_what_the_system_counts_now():
+    first = _jiffies()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        try:
+            used = 0.0
+            while used < 0.3:  # seconds of a core, however long that takes on a busy machine
+                used = psutil.Process(spinning.pid).cpu_times().user
+        finally:
+            spinning.kill()
+    last = _jiffies()
+    assert first is not None
+    assert last is not None
+    assert last[0] - first[0] >= 0.2 * os.sysconf("SC_CLK_TCK")
+    assert last[1] - first[1] >= last[0] - first[0]
