@@ -216,6 +216,7 @@ def _check_signature(folder: Path, public_key: Path) -> None:
     if not (folder / SIGNATURE).is_file():
         raise BundleError(f"{folder} is not signed: it has no {SIGNATURE}; use a signed bundle, or give no key")
     try:
+        folder = folder.resolve()  # what is ignored is compared with whole paths
         signature = folder / SIGNATURE
         hashed = hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(hashed)
