@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.errors import StorageError
 from cluster.folder_swap import fresh_folder, put_in_place
 from cluster.storage import Store
 from ray_jobs.bundle_shelf import StoredBundle, find_bundle, find_promoted
@@ -40,6 +41,7 @@ def run_pull(name: str, to: Path, storage_root: str = "outputs", verify_key: Pat
     is_signed, formats = verify_key is not None, tuple(source.manifest.formats)
     if _holds(target, source, verify_key):
         return Pulled(target, source.store.uri, source.digest, False, is_signed, formats)
+    _refuse_others_files(target, source)
     with fresh_folder(target) as folder:
         _fetch(source, Store.open(str(folder)))
         Bundle.open(folder, verify_key).verify()
@@ -75,3 +77,16 @@ def _check_target(target: Path) -> None:
         names = sorted(path.name for path in target.iterdir())
         if names and not (target / MANIFEST).is_file():
             raise ConfigError(f"--to {target} holds {names[0]!r} and no bundle; name a folder of its own")
+
+
+def _refuse_others_files(target: Path, source: StoredBundle) -> None:
+    """What is exchanged is removed with all that is in it: that must be a bundle, damaged or not, and nothing else."""
+    known = {*source.manifest.files, MANIFEST, SIGNATURE}
+    with suppress(BundleError, StorageError):  # a damaged one does not say what its files are
+        known |= set(StoredBundle.open(Store.open(str(target))).manifest.files)
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if name not in known and (path.is_symlink() or not path.is_dir()):
+            raise ConfigError(
+                f"--to {target} holds {name!r}, which is of no bundle; move it away, or name another folder"
+            )

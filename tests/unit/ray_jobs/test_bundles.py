@@ -226,6 +226,25 @@ def test_nothing_but_a_bundle_is_ever_replaced(root: Path, tmp_path: Path):
     assert run_pull("line", empty, str(root)).changed
 
 
+@pytest.mark.parametrize("has_bundle", [True, False])
+def test_what_lies_beside_a_bundle_is_never_lost(root: Path, tmp_path: Path, has_bundle: bool):
+    """Other programs have a bundle.json, too, and people put notes into folders."""
+    first = run_promote("a", "line", str(root)).digest
+    run_promote("b", "line", str(root))
+    target = tmp_path / "line"
+    if has_bundle:
+        run_pull(f"line@{first}", target, str(root))
+    else:
+        target.mkdir()
+        (target / MANIFEST).write_text('{"name": "a program of somebody"}')
+    (target / "source").mkdir()
+    (target / "source" / "thesis.tex").write_text("years of work")
+    before = files_in(target)
+    with pytest.raises(ConfigError, match=r"holds 'source/thesis\.tex', which is of no bundle"):
+        run_pull("line", target, str(root))
+    assert files_in(target) == before
+
+
 def test_what_cannot_be_pulled_is_said(root: Path, tmp_path: Path):
     with pytest.raises(StorageError, match=r"no run of .* was promoted.*runs/a"):
         run_pull("a", tmp_path / "x", str(root))
