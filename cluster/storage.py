@@ -72,7 +72,8 @@ class Store:
     def read(self, path: str, most: int | None = None) -> bytes:
         """The bytes of a file, or the first `most` of them."""
         with self._explained("read", path), self._filesystem.open_input_file(self._full(path)) as stream:
-            return stream.read(most)
+            # Memory for all that is asked for would be reserved, however little there is.
+            return stream.read(None if most is None else min(most, stream.size()))
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of that path."""

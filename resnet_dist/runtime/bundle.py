@@ -6,6 +6,7 @@ file with its sha256 and carries a seal of its own; what is loaded is what was c
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,7 +48,7 @@ class BundleFormat:
 
     runtime: Runtime
     precision: Precision
-    files: tuple[str, ...]
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
     """Paths in the bundle; the first is the one that is loaded."""
     hints: dict[str, str]
     """What the runtime is told, such as INFERENCE_PRECISION_HINT."""
@@ -168,7 +169,11 @@ def read_manifest(data: bytes, place: str) -> Manifest:
         remedy = "upgrade resnet-dist" if newer else "export the run again"
         raise BundleError(f"{place} has schema {schema!r}; this version reads {SCHEMA}: {remedy}")
     sealed = value.pop("seal", None)
-    if sealed != _digest(value):
+    try:
+        digest = _digest(value)
+    except (ValueError, RecursionError) as error:  # such as a number that JSON does not have
+        raise BundleError(f"{place} is no bundle ({error}); export the run again") from error
+    if sealed != digest:
         raise BundleError(f"{place} was changed since it was written; get the bundle again, or export the run again")
     try:
         manifest = _ADAPTER.validate_json(json.dumps(value), strict=True)
@@ -193,7 +198,8 @@ def _inside(path: str, place: str) -> None:
 def _read(folder: Path, path: str, most: int = _MOST_BYTES) -> bytes:
     try:
         with (folder / path).open("rb") as stream:
-            data = stream.read(most + 1)
+            # What a file is said to have may be more than memory has: no more is asked for than there is.
+            data = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)
     except FileNotFoundError as error:
         what = "is no bundle" if path == MANIFEST else "is incomplete"
         raise BundleError(f"{folder} {what}: there is no {path}; export a run, or get the bundle again") from error

@@ -18,6 +18,8 @@ INPUT, OUTPUT = "images", "logits"
 MOST_IMAGES = 1024
 """Of a batch."""
 
+_PRECISION, _PRECISIONS = "INFERENCE_PRECISION_HINT", ("f32", "bf16", "f16")
+
 
 class Engine(Protocol):
     """Answers batches."""
@@ -63,7 +65,7 @@ def start_engine(
 ) -> Engine:
     """The engine of a format's files, for images of `size` (height, width), or of any size where that is None.
 
-    Raises RuntimeMissingError where OpenVINO is not installed.
+    Raises RuntimeMissingError where OpenVINO is not installed, BundleError for hints that a bundle must not give.
     """
     engine = _onnxruntime(files[0], threads) if runtime == "onnxruntime" else _openvino(files, hints, threads)
     return _Checked(engine, size)
@@ -118,6 +120,12 @@ def _openvino(files: Sequence[bytes], hints: Mapping[str, str], threads: int) ->
         raise RuntimeMissingError(
             "OpenVINO formats need the package openvino; pip install 'resnet-dist[openvino]'"
         ) from error
+    # Others would do more than compute: CACHE_DIR writes wherever it says.
+    if any(name != _PRECISION or value not in _PRECISIONS for name, value in hints.items()):
+        raise BundleError(
+            f"the bundle tells OpenVINO {dict(hints)!r}, and may tell it {_PRECISION} alone, {', '.join(_PRECISIONS)}; "
+            "get the bundle from its source"
+        )
     core: Any = openvino.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **hints}
     request: Any = core.compile_model(core.read_model(*files), "CPU", settings).create_infer_request()

@@ -97,7 +97,7 @@ class Predictor:
                 case bytes():
                     pixels = preprocess.decode(image)
                 case _:
-                    pixels = preprocess.decode(Path(image).read_bytes())
+                    pixels = preprocess.decode(_content(image))
             return pixels if self._any_size else preprocess.apply(pixels)
         except UnreadableImageError as error:
             return str(error)
@@ -121,6 +121,13 @@ class Predictor:
             confidence = float(row[answer] if sure else row.max())
             found.append(Prediction(self.classes[answer] if sure else None, confidence, tuple(row.tolist())))
         return found
+
+
+def _content(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except ValueError as error:  # such as a NUL in it
+        raise UnreadableImageError(f"no path of a file: {error}") from error
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -126,6 +126,24 @@ def test_a_format_can_name_only_files_of_the_bundle(bundle_copy: Path):
         bundle.read(bundle.formats["onnx"].files[0])
 
 
+def test_a_file_that_is_said_to_be_larger_than_memory_is_read_as_far_as_it_goes(bundle_copy: Path):
+    for size in (2**50, 10**30):
+        resealed(bundle_copy, lambda manifest, size=size: manifest["files"][PREPROCESS].update(bytes=size))
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999"])
+def test_a_number_that_json_does_not_have_is_refused(value: str):
+    with pytest.raises(BundleError, match="here is no bundle"):
+        read_manifest(b'{"schema": 1, "name": %s, "seal": "0"}' % value.encode(), "here")
+
+
+def test_a_format_without_files_is_refused(bundle_copy: Path):
+    resealed(bundle_copy, lambda manifest: manifest["formats"]["onnx"].update(files=[]))
+    with pytest.raises(BundleError, match=r"cannot be used"):
+        Bundle.open(bundle_copy)
+
+
 def test_an_oversized_manifest_is_not_read(bundle_copy: Path):
     rewritten(bundle_copy / MANIFEST, b"")
     with (bundle_copy / MANIFEST).open("wb") as stream:

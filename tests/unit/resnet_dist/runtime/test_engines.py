@@ -80,3 +80,16 @@ def test_what_the_runtime_does_not_load_is_refused_with_what_it_does(
     bundle.formats = bundle.formats | {"onnx": type(known)(**(vars(known) | {"runtime": runtime}))}
     with pytest.raises(error, match=said):
         load_engine(bundle, "onnx")
+
+
+@pytest.mark.parametrize("hints", [{"CACHE_DIR": "cache"}, {"INFERENCE_PRECISION_HINT": "dynamic"}])
+def test_a_bundle_tells_openvino_nothing_but_the_precision(
+    bundle_folder: Path, hints: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle.open(bundle_folder)
+    known = bundle.formats["openvino"]
+    bundle.formats = bundle.formats | {"openvino": type(known)(**(vars(known) | {"hints": hints}))}
+    with pytest.raises(BundleError, match="INFERENCE_PRECISION_HINT alone"):
+        load_engine(bundle, "openvino")
+    assert not list(tmp_path.iterdir())

@@ -94,3 +94,11 @@ def test_an_array_that_is_no_image_is_a_mistake_of_the_caller(predictor: Predict
 def test_a_batch_without_images_is_a_mistake_of_the_caller(predictor: Predictor):
     with pytest.raises(ValueError, match="batch_size=0"):
         predictor.predict([], batch_size=0)
+
+
+def test_a_path_that_no_file_can_have_is_an_answer_too(predictor: Predictor, image_files: Any):
+    """As one line of `find -print0` is, which is many paths."""
+    photo = image_files.encode(image_files.photo(48, 40), "PNG")
+    bad, good = predictor.predict(["a.png\0b.png\0", photo])
+    assert bad == Prediction(None, 0.0, (), "no path of a file: embedded null byte")
+    assert good.error is None
