@@ -59,11 +59,14 @@ def write_openvino_int8(
             quantised = nncf.quantize(model, ranges, advanced_parameters=advanced, **settings)
     else:
         batches, labels = judged
-        validation = nncf.Dataset(batches, lambda batch: {INPUT: batch})  # pyright: ignore[reportUnknownLambdaType]
+        ends = np.cumsum([len(batch) for batch in batches])
+        # Each batch goes with its labels: NNCF also asks for one batch alone, and does not say which.
+        labelled = list(zip(batches, np.split(labels, ends[:-1]), strict=True))
+        validation = nncf.Dataset(labelled, lambda each: {INPUT: each[0]})  # pyright: ignore[reportUnknownLambdaType]
 
         def top1(compiled: Any, data: Any) -> tuple[float, None]:
-            logits = np.concatenate([compiled(batch)[0] for batch in data])
-            return float((logits.argmax(axis=1) == labels[: len(logits)]).mean()), None
+            right = [compiled(batch)[0].argmax(axis=1) == truth for batch, truth in data]
+            return float(np.concatenate(right).mean()), None
 
         quantised = nncf.quantize_with_accuracy_control(
             model,
