@@ -23,7 +23,16 @@ from resnet_dist.evaluation.operating_points import choose, judge_answers
 from resnet_dist.export.bundle_writer import BundleContent, write_bundle
 from resnet_dist.export.config import Format
 from resnet_dist.export.engines import engine_of
-from resnet_dist.export.formats import BuiltFormat, Calibration, build, needs_calibration, wanted_formats, write_graph
+from resnet_dist.export.formats import (
+    BuiltFormat,
+    Calibration,
+    build,
+    graph_folder,
+    needs_calibration,
+    needs_graph,
+    wanted_formats,
+    write_graph,
+)
 from resnet_dist.export.parity import Answered, Parity, check_parity
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.model.resnet import ResNetClassifier
@@ -96,19 +105,19 @@ def run_export(
         ranges = images.ranges(job, data) if needs_calibration(formats) else ()
 
         folder = Path(scratch) / BUNDLE
-        write_graph(model, preprocess, folder, job.export.opset)
+        folder.mkdir()
         built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
         for name in formats:
             say(f"{name}: building")
             calibration = Calibration(ranges, batches(val.images), val.labels)
             try:
+                if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
+                    write_graph(model, preprocess, folder, job.export.opset)
                 made = build(name, model, preprocess, folder, job.export, calibration)
                 engine = engine_of(made, folder, preprocess, usable_cores())
                 size = sum((folder / file).stat().st_size for file in made.files)
                 limit = job.export.int8_max_loss
                 parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
-            except ValueError as error:
-                raise ConfigError(f"export.formats={name}: {error}") from error
             except Exception as error:  # whatever a converter raises, the other formats are as good as before
                 failed[name] = f"it could not be built ({type(error).__name__}: {error})"
                 say(f"{name}: {failed[name]}")
@@ -116,9 +125,8 @@ def run_export(
             say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
             built.append(made)
             parities[name] = parity
-        name = directory.uri.rstrip("/").rpartition("/")[2]
         provenance = provenance_of(directory, job, found, data.fingerprint)
-        content = BundleContent(name, data.classes, preprocess, point, provenance, judged)
+        content = BundleContent(directory.name, data.classes, preprocess, point, provenance, judged)
         try:
             write_bundle(folder, content, built, parities, failed, key)
         except ValueError as error:

@@ -58,8 +58,10 @@ def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[F
 
 def missing(name: Format, preprocess: Preprocess) -> str | None:
     """Why a format cannot be built on this machine; None where it can."""
-    if name in ("torchscript", "torch_export"):
+    if not needs_graph(name):
         return None
+    if name == "onnx_resize" and (reason := _unfit_for_resize(preprocess)):
+        return reason
     if name.startswith("tensorrt"):
         from resnet_dist.export.tensorrt_engine import missing_tensorrt  # noqa: PLC0415 - it imports torch
 
@@ -76,9 +78,24 @@ def missing(name: Format, preprocess: Preprocess) -> str | None:
     return None
 
 
+def _unfit_for_resize(preprocess: Preprocess) -> str | None:
+    """Why the resize cannot be in the graph; None where it can."""
+    if preprocess.mode == "whole":
+        return None
+    return (
+        f"data.resize={preprocess.mode} cuts or pads by the image's own shape, and the resize in the graph knows "
+        "data.resize=whole alone; leave resizing to the runtime, which reads preprocess.json"
+    )
+
+
 def needs_calibration(names: Sequence[Format]) -> bool:
     """Whether any of the formats takes value ranges from images."""
     return any(name.endswith("int8") for name in names)
+
+
+def needs_graph(name: Format) -> bool:
+    """Whether a format is made of the ONNX graph."""
+    return name not in ("torchscript", "torch_export")
 
 
 def graph_folder(folder: Path) -> Path:
@@ -104,7 +121,7 @@ def build(
 ) -> BuiltFormat:
     """Build one format into a bundle's folder, whose ONNX graph is there. Extras are imported only where needed.
 
-    Raises RuntimeMissingError, and ValueError for a format that the model's preprocessing does not allow.
+    Raises RuntimeMissingError, and whatever a converter does.
     """
     plain = graph_folder(folder) / "model.onnx"
     place = folder / name

@@ -46,14 +46,8 @@ def write_onnx(network: DeployedNetwork, preprocess: Preprocess, path: Path, ops
 def write_onnx_resize(plain: Path, preprocess: Preprocess, path: Path) -> None:
     """The graph of `plain` with the evaluation's resize in front: images uint8 ["batch", "height", "width", 3].
 
-    Antialiased bilinear, rounded to whole levels, as Pillow does it to within a level. Raises ValueError for another
-    mode than "whole".
+    Antialiased bilinear, rounded to whole levels, as Pillow does it to within a level: for mode "whole" alone.
     """
-    if preprocess.mode != "whole":
-        raise ValueError(
-            f"data.resize={preprocess.mode} cuts or pads by the image's own shape, and the resize in the graph knows "
-            "data.resize=whole alone; leave resizing to the runtime, which reads preprocess.json"
-        )
     model = onnx.load(plain)
     graph = model.graph
     for node in graph.node:

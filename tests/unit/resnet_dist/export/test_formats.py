@@ -2,7 +2,8 @@
 
 import shutil
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -174,11 +175,43 @@ def resizing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Engine]:
     return built("onnx_resize", model, folder), built("onnx", model, folder)
 
 
-def test_a_resize_that_the_graph_cannot_do_is_refused(tmp_path: Path):
-    model, cropped = network("resnet18"), Preprocess.from_json({**PREPROCESS.to_json(), "mode": "letterbox"})
-    write_graph(model, cropped, tmp_path, 20)
-    with pytest.raises(ValueError, match=r"data\.resize=letterbox cuts or pads"):
-        build("onnx_resize", model, cropped, tmp_path, ExportConfig(), Calibration([], [], np.zeros(0, dtype=np.int64)))
+def test_a_resize_that_the_graph_cannot_do_is_refused():
+    cropped = Preprocess.from_json({**PREPROCESS.to_json(), "mode": "letterbox"})
+    with pytest.raises(RuntimeMissingError, match=r"export\.formats=onnx_resize: data\.resize=letterbox cuts or pads"):
+        wanted_formats(ExportConfig(formats=("onnx_resize",)), cropped)
+
+
+def test_torchs_formats_say_nothing_of_the_machine(tmp_path: Path):
+    model = network("resnet18", squeeze_excite=True)
+    for name in ("torchscript", "torch_export"):
+        assert relative(built(name, model, tmp_path)(images(3)), expected(model, images(3))) < 1e-5
+        with ZipFile(next((tmp_path / name).iterdir())) as records:
+            content = b"".join(records.read(each) for each in records.namelist() if "weights" not in each)
+        for path in (Path(__file__).parents[4], Path(torch.__file__).parents[1]):
+            assert str(path).encode() not in content
+        assert b".py:" not in content
+
+
+def test_accuracy_is_judged_by_the_labels_of_the_very_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """NNCF ranks layers by one batch at a time."""
+    nncf = pytest.importorskip("nncf")
+    batches = [images(4, seed) for seed in range(3)]
+    labels = np.array([0] * 4 + [1] * 4 + [2, 2, 2, 0])
+    asked: list[float] = []
+
+    def control(model: object, validation_dataset: Any, validation_fn: Any, **_: object) -> object:
+        def says(number: int) -> Any:
+            return lambda batch: [np.eye(5)[np.full(len(batch), number)]]
+
+        asked.extend(validation_fn(says(place), validation_dataset.get_data([place]))[0] for place in range(3))
+        asked.append(validation_fn(says(0), validation_dataset.get_data())[0])
+        return model
+
+    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", control)
+    write_graph(network("resnet18"), PREPROCESS, tmp_path, 20)
+    config, calibration = ExportConfig(int8_accuracy_drop=0.01), Calibration(batches, batches, labels)
+    build("openvino_int8", network("resnet18"), PREPROCESS, tmp_path, config, calibration)
+    assert asked == pytest.approx([1.0, 1.0, 0.75, 5 / 12])
 
 
 def test_tensorrt_is_refused_with_a_command_where_it_is_missing(tmp_path: Path):
