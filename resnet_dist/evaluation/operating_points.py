@@ -11,12 +11,16 @@ from resnet_dist.runtime.operating_point import REJECTED, OperatingPoint
 
 
 def threshold_for_recall(probabilities: NDArray[np.float64], is_class: NDArray[np.bool_], recall: float) -> float:
-    """The largest threshold that at least this share of the class's samples reach.
+    """A threshold that at least this share of the class's samples reach, and as few samples besides as can be.
 
-    Of probabilities [N] of the class; `is_class` [N] says which samples are of it, at least one.
+    Half-way to the next smaller probability, for at the last sample's very own the rounding of another runtime would
+    lose it. Of probabilities [N] of the class; `is_class` [N] says which samples are of it, at least one.
     """
     own = np.sort(probabilities[is_class])[::-1]
-    return float(own[max(int(np.ceil(recall * len(own) - 1e-9)), 1) - 1])
+    last = float(own[max(int(np.ceil(recall * len(own) - 1e-9)), 1) - 1])
+    below = float(probabilities[probabilities < last].max(initial=0.0))
+    middle = (below + last) / 2
+    return middle if middle > below else last
 
 
 def threshold_for_costs(

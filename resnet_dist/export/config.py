@@ -46,8 +46,8 @@ class ExportConfig(BaseModel):
     noise_images: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Random images that each format is compared on besides val."""
     recall: tuple[str, ...] = ()
-    """CLASS=RECALL, such as crack=0.99: the class is answered whenever its probability is above the largest threshold
-    that finds this share of it on val. Before all classes without a threshold."""
+    """CLASS=RECALL, such as crack=0.99: the class is answered whenever its probability is above a threshold that
+    finds this share of it on val, and as few others as can be. Before all classes without a threshold."""
     costs: tuple[str, ...] = ()
     """CLASS=MISS:ALARM, such as crack=20:1: as recall, with the threshold of least cost on val, where a missed image
     costs MISS and a false alarm ALARM."""

@@ -45,11 +45,16 @@ def test_logits_times_a_factor_have_the_temperature_times_it(seed: int, factor: 
     )
 
 
-def test_a_split_without_an_error_and_one_without_a_right_answer_have_bounded_temperatures():
-    logits = np.eye(4, dtype=np.float32)[np.arange(40) % 4] * 5
-    labels = np.arange(40, dtype=np.int64) % 4
-    assert fit_temperature(logits, labels) == LOWEST
-    assert fit_temperature(logits, (labels + 1) % 4) == HIGHEST
+def test_a_split_without_an_error_leaves_doubt_by_its_size_and_one_without_a_right_answer_is_bounded():
+    for count in (4, 40, 4000):
+        logits = np.eye(4, dtype=np.float32)[np.arange(count) % 4] * 5
+        labels = np.arange(count, dtype=np.int64) % 4
+        found = OperatingPoint(fit_temperature(logits, labels)).probabilities(logits).max(axis=1)
+        assert found == pytest.approx((count + 1) / (count + 2))
+        assert fit_temperature(logits, (labels + 1) % 4) == HIGHEST
+    huge = np.full((2, 2), 0.0, dtype=np.float32)
+    huge[:, 0] = 1e-6
+    assert fit_temperature(huge, np.zeros(2, dtype=np.int64)) == LOWEST
 
 
 def test_logits_that_are_not_finite_are_refused():
