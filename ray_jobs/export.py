@@ -1,7 +1,10 @@
 """`resnet-dist export`: a trained run becomes a bundle, each format of which answers as the trained model does."""
 
+import json
+import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,8 @@ from ray_jobs.stored_run import job_of_run, which_checkpoint
 from resnet_dist.checkpoint import Checkpoint, load
 from resnet_dist.evaluation.calibration import fit_temperature
 from resnet_dist.evaluation.operating_points import choose, judge_answers
-from resnet_dist.export.bundle_writer import BundleContent, write_bundle
-from resnet_dist.export.config import Format
+from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle
+from resnet_dist.export.config import FORMATS, Format
 from resnet_dist.export.engines import engine_of
 from resnet_dist.export.formats import (
     BuiltFormat,
@@ -40,6 +43,10 @@ from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint
+
+_PROBE = ".probe"
+_UNFINISHED = "unfinished"
+_PATH = r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
 
 
 @dataclass(frozen=True)
@@ -139,32 +146,42 @@ def run_export(
 def publish(folder: Path, target: Store) -> None:
     """Put a bundle's files where it is read: from the first change to the last file there is no bundle.
 
-    Only files that the bundle before it names are removed. Raises StorageError.
+    In between bundle.json says which files there may be, so that another export goes on where one was killed. Only
+    files that it names are removed. Raises StorageError.
     """
-    before = _files_of(target)
-    target.delete(MANIFEST)
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    for name in before.difference(names):
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    before = _files_of(target) or set()
+    unfinished = {"schema": 0, _UNFINISHED: sorted(before | names - {MANIFEST})}
+    target.write(MANIFEST, (json.dumps(unfinished) + "\n").encode())
+    for name in sorted(before - names):
         target.delete(name)
-    for name in sorted(names, key=lambda name: name == MANIFEST):
+    for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
         target.write(name, (folder / name).read_bytes())
 
 
-def _files_of(target: Store) -> set[str]:
+def _files_of(target: Store) -> set[str] | None:
+    """What a bundle there, or one that was not finished, consists of besides bundle.json; None where there is none."""
     if not target.exists(MANIFEST):
-        return set()
+        return None
+    data = target.read(MANIFEST)
+    with suppress(BundleError):
+        return {*read_manifest(data, target.uri).files, SIGNATURE}
     try:
-        return {*read_manifest(target.read(MANIFEST), target.uri).files, SIGNATURE}
-    except BundleError:
-        return set()
+        names = json.loads(data)[_UNFINISHED]
+        return {name for name in names if name != MANIFEST and ".." not in name and re.fullmatch(_PATH, name)}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _claim(target: Store) -> None:
     """Know before minutes of work that the bundle can be written, and that nothing else is there."""
-    if (names := target.list("")) and MANIFEST not in names:
-        raise ConfigError(f"{target.uri} holds {names[0]!r} and no bundle; export to a folder of its own")
-    target.write(".probe", b"")
-    target.delete(".probe")
+    names = [name for name in target.list("") if name != _PROBE]
+    # A damaged bundle may be replaced; another program's bundle.json lies among other things.
+    ours = {MANIFEST, *DESCRIPTION, SIGNATURE, *FORMATS} if MANIFEST in names else set[str]()
+    if _files_of(target) is None and (others := [name for name in names if name not in ours]):
+        raise ConfigError(f"{target.uri} holds {others[0]!r} and no bundle; export to a folder of its own")
+    target.write(_PROBE, b"")
+    target.delete(_PROBE)
 
 
 def _signing_key(job: JobConfig) -> Path | None:

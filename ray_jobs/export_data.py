@@ -1,5 +1,6 @@
 """The images that an export looks at: val and test to judge formats by, training images for int8 ranges, and noise."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class ExportImages:
         """
         count = job.export.calibration_images
         if job.export.calibration_root:
-            return batches(self._of_folder(Path(job.export.calibration_root).expanduser(), count))
+            return batches(self._of_folder(Path(job.export.calibration_root).expanduser(), count, job.seed))
         order = np.argsort(draw(job.seed, Purpose.CALIBRATION, 0, data.train.keys, 1)[:, 0])
         chosen = data.train.select(np.sort(order[:count]))
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -108,10 +109,13 @@ class ExportImages:
                 found.append(model(normalised).numpy())
         return np.concatenate(found)
 
-    def _of_folder(self, folder: Path, count: int) -> NDArray[np.uint8]:
-        names = sorted(path for path in folder.rglob("*") if path.suffix.lower().encode() in EXTENSIONS)
+    def _of_folder(self, folder: Path, count: int, seed: int) -> NDArray[np.uint8]:
+        """Drawn, for the first ones by name may all be of one class."""
+        names = sorted(path for path in folder.rglob("*") if os.fsencode(path.suffix).lower() in EXTENSIONS)
+        keys = np.arange(len(names), dtype=np.uint64)
+        order: list[int] = np.argsort(draw(seed, Purpose.CALIBRATION, 2, keys, 1)[:, 0]).tolist()
         found: list[NDArray[np.uint8]] = []
-        for path in names:
+        for path in (names[place] for place in order):
             try:
                 found.append(self.preprocess.read(path.read_bytes()))
             except (OSError, UnreadableImageError):

@@ -22,7 +22,7 @@ _PACKAGES = (
 def provenance_of(directory: RunDirectory, job: JobConfig, found: Checkpoint, fingerprint: str) -> dict[str, Any]:
     """Plain values. Names the run, not where it is stored."""
     return {
-        "run": directory.uri.rstrip("/").rpartition("/")[2],
+        "run": directory.name,
         "checkpoint": found.name,
         "arch": str(found.model_json()["arch"]),
         "validation": plain_numbers(found.progress.metrics or {}),

@@ -48,6 +48,11 @@ class RunDirectory:
         """Where the run is, for people and for `find`."""
         return self.store.uri
 
+    @property
+    def name(self) -> str:
+        """The last part of the address, without the options that a URI may end with."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
     def exists(self) -> bool:
         """Whether a run has been started here."""
         return self.store.exists("config.toml")

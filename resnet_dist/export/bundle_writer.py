@@ -18,6 +18,8 @@ from resnet_dist.runtime.preprocess import Preprocess
 PARITY = "parity.json"
 SBOM = "sbom.cdx.json"
 CARD = "README.md"
+DESCRIPTION = (PREPROCESS, PARITY, CARD, SBOM)
+"""Files of every bundle besides its formats."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def write_bundle(
     """
     published = {each.name: each for each in built if parities[each.name].verdict != "refused"}
     write_description(folder, content, parities)
-    kept = {PREPROCESS, PARITY, CARD, SBOM, *(file for each in published.values() for file in each.files)}
+    kept = {*DESCRIPTION, *(file for each in published.values() for file in each.files)}
     files = _hashed(folder, kept)
     manifest = {
         "schema": SCHEMA,

@@ -34,7 +34,7 @@ def write_torch_export(network: DeployedNetwork, preprocess: Preprocess, path: P
 
 def _forget_its_origin(path: Path) -> None:
     """Write a TorchScript file again without its debugging records, which hold paths of this machine."""
-    files: Any = torch._C  # torch offers neither a reader nor an option elsewhere
+    files: Any = torch._C  # pyright: ignore[reportPrivateUsage] - neither a reader nor an option is offered elsewhere
     reader, stripped = files.PyTorchFileReader(str(path)), path.parent / "stripped" / path.name
     stripped.parent.mkdir()
     writer = files.PyTorchFileWriter(str(stripped))

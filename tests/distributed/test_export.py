@@ -151,6 +151,21 @@ def test_ranges_from_black_images_are_caught_by_the_gate(export: Any, storage: P
     assert Bundle.open(bundle_of(storage)).formats["onnxruntime_int8"].verdict == "inconclusive"
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_a_converter_that_fails_costs_its_own_format_only(
+    export: Any, storage: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+):
+    def fails(*_: Any) -> None:
+        raise error("no such operator")
+
+    # By its name: what converts stands behind imports of its own.
+    monkeypatch.setattr("resnet_dist.export.onnx_graph.write_onnx", fails)
+    code, _, err = export("--formats", "torchscript,onnx")
+    assert code == 4
+    assert f"onnx is not published: it could not be built ({error.__name__}: no such operator)" in err
+    assert set(Bundle.open(bundle_of(storage)).formats) == {"torchscript"}
+
+
 def test_a_signed_bundle_is_checked_by_its_key(export: Any, storage: Path, tmp_path: Path):
     keys = {}
     for name in ("own", "other"):
