@@ -145,7 +145,8 @@ def _say_unreadable(path: str, reason: str, number: int) -> None:
 
 @contextmanager
 def _output(output: str) -> Generator[BinaryIO]:
-    with whole_file(Path(output)) if output != STDOUT else _stdout() as stream, _explained(output):
+    # Closing fails once more where writing did.
+    with _explained(output), whole_file(Path(output)) if output != STDOUT else _stdout() as stream:
         yield stream
 
 

@@ -17,13 +17,14 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
     What is no regular file, such as /dev/null or a pipe, is written to as it is. Raises StorageError where the folder
     is not there or cannot be written to.
     """
-    place = path.expanduser().resolve()  # a link stays one
-    if place.is_dir():
+    given = path.expanduser()
+    if given.is_dir():
         raise StorageError(f"--output {path} is a folder; name a file")
-    if place.exists() and not place.is_file():
-        with place.open("wb") as stream:
+    if given.exists() and not given.is_file():
+        with given.open("wb") as stream:
             yield stream
         return
+    place = given.resolve()  # a link stays one; that of a pipe, as /dev/fd/63 is, leads nowhere
     temporary = place.parent / f".part-{place.name[:100]}-{secrets.token_hex(4)}"
     try:
         stream = temporary.open("xb")

@@ -228,6 +228,10 @@ def test_outputs_that_are_no_files_are_left_what_they_are(bundle_folder: Path, p
     assert len(rows((tmp_path / "real.csv").read_bytes())) == 12
     assert predict(bundle_folder, photos, "--output", "/dev/null", cwd=tmp_path).returncode == 0
     assert Path("/dev/null").is_char_device()
+    # A link to a pipe, which leads nowhere that could be opened.
+    assert len(rows(predict(bundle_folder, photos, "--output", "/dev/stdout", cwd=tmp_path).stdout)) == 12
+    full = predict(bundle_folder, photos, "--output", "/dev/full", cwd=tmp_path)
+    assert (full.returncode, b"--output /dev/full could not be written (No space left" in full.stderr) == (3, True)
     for place, said in ((".", b"is a folder"), ("absent/out.csv", b"cannot be written")):
         done = predict(bundle_folder, photos, "--output", place, cwd=tmp_path)
         assert done.returncode == 3
