@@ -119,6 +119,12 @@ def run_benchmark(
     return BenchmarkOutcome(str(bundle.folder), result, no_reference, failures, warning, _machine())
 
 
+def check_json(path: Path) -> None:
+    """Know before minutes of measuring that the numbers can be stored. Raises ConfigError."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"--json {path} cannot be written; name a file in a folder that is there")
+
+
 def write_json(path: Path, outcome: BenchmarkOutcome) -> None:
     """Store the numbers. Raises ConfigError where they cannot be."""
     try:

@@ -96,7 +96,7 @@ def benchmark(
         A file for all numbers.
     """
     resolved = read_job(None, job or {})
-    from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
+    from ray_jobs.benchmark import BenchmarkOptions, check_json, run_benchmark, write_json
     from ray_jobs.benchmark_flags import gates_of, names_of, numbers_of
     from ray_jobs.show import show_line
     from ray_jobs.show_benchmark import show_benchmark
@@ -108,6 +108,8 @@ def benchmark(
         seconds=seconds,
         gates=gates_of(fail_under),
     )
+    if json is not None:
+        check_json(json)
     outcome = run_benchmark(bundle, options, run, resolved.storage.root, show_line)
     if json is not None:
         write_json(json, outcome)

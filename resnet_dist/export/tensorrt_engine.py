@@ -114,7 +114,8 @@ def _calibrator(trt: Any, images: Sequence[NDArray[np.uint8]]) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self._batches = iter(images)
+            # Each batch is read as long as the first one, which the last one may not be.
+            self._batches = iter([batch for batch in images if len(batch) == len(images[0])])
             self._on_gpu = torch.empty(0)
 
         def get_batch_size(self) -> int:

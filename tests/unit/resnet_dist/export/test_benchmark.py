@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
+from ray_jobs.cli import main
 from ray_jobs.errors import ConfigError
 from resnet_dist.export.benchmark import Plan, Speed, _jiffies, benchmark, best_batch
 from resnet_dist.export.measured_process import MeasuredProcess, MeasuringError
@@ -240,3 +241,12 @@ def test_other_work_is_what_the_system_counts_now():
     assert last is not None
     assert last[0] - first[0] >= 0.2 * os.sysconf("SC_CLK_TCK")
     assert last[1] - first[1] >= last[0] - first[0]
+
+
+def test_where_numbers_cannot_be_stored_is_said_before_anything_is_measured(
+    real_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("ray_jobs.benchmark.benchmark", lambda *_: pytest.fail("it was measured"))
+    for place in (tmp_path / "no" / "b.json", tmp_path):
+        assert main(["benchmark", str(real_bundle), "--json", str(place)]) == 2
+        assert f"--json {place} cannot be written" in capfd.readouterr().err
