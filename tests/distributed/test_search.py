@@ -264,6 +264,7 @@ def test_a_supervisor_that_is_killed_is_replaced_and_its_trial_goes_on(make_job:
     assert "slot 0: its supervisor ended" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_search_whose_supervisors_are_killed_again_and_again_says_so_and_goes_on_later(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -316,7 +317,11 @@ def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
     assert left
     assert {record.ended_by for record in left} == {"total_epochs"}
     assert all(record.started_s is not None and record.ended_s is not None for record in left)
-    assert {said_by(both, record) for record in left} == {"ended by the search (total_epochs)"}
+    # A worker that is amid a longer epoch than the search waits for is ended without a word; its record says why.
+    told = "ended by the search (total_epochs)"
+    said = {said_by(both, record) for record in left}
+    assert told in said
+    assert said <= {told, ""}
     store = Store.open(outcome.uri)
     states = json.loads(store.read("search.json"))["trials"]
     assert [each["ended_by"] for each in states] == [record.ended_by for record in outcome.records]
