@@ -16,7 +16,7 @@ from resnet_dist.errors import RunError
 from resnet_dist.export.benchmark import Benchmark, Plan, benchmark, busy
 from resnet_dist.export.speed_gate import SpeedGate
 from resnet_dist.export.subject import Subject, format_subject, reference_subjects
-from resnet_dist.runtime.bundle import Bundle
+from resnet_dist.runtime.bundle import BUNDLE, Bundle
 from resnet_dist.runtime.engines import MOST_IMAGES, usable_cores
 from resnet_dist.runtime.errors import RuntimeMissingError
 
@@ -176,7 +176,7 @@ def _check_gates(options: BenchmarkOptions, subjects: list[Subject]) -> None:
 def _references(bundle: Bundle, run: str | None, root: str, scratch: Path) -> tuple[list[Subject], str]:
     """The network as it was trained, or why there is none."""
     folder = bundle.folder.absolute().parent
-    if run is None and not (bundle.folder.name == "bundle" and (folder / "config.toml").is_file()):
+    if run is None and not (bundle.folder.name == BUNDLE and (folder / "config.toml").is_file()):
         return [], "this bundle does not lie in its run; name that by --run RUN"
     if lacking := [name for name in ("torch", "safetensors", "pyarrow") if find_spec(name) is None]:
         return [], f"the package {lacking[0]} is not installed; pip install 'resnet-dist[export]'"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ray_jobs.errors import ConfigError
-from resnet_dist.runtime.bundle import MANIFEST
+from resnet_dist.runtime.bundle import BUNDLE, MANIFEST
 from resnet_dist.runtime.errors import BundleError
 
 
@@ -28,8 +28,8 @@ def local_bundle(argument: str, storage_root: str | None = None) -> Path:
             "`resnet-dist pull`, and give its folder"
         )
     run = Path(storage_root).expanduser() / "runs" / argument
-    if not (run / "bundle" / MANIFEST).is_file():
+    if not (run / BUNDLE / MANIFEST).is_file():
         raise BundleError(
             f"{argument!r} is no folder, and {run} has no bundle; export the run first, or give the bundle's folder"
         )
-    return run / "bundle"
+    return run / BUNDLE

@@ -5,7 +5,6 @@ complete or absent. `production.json` is one small file, replaced at once: whoev
 sees a half.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -16,9 +15,17 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from cluster.errors import StorageError
 from cluster.storage import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run_directory import BUNDLE, RUNS, RunDirectory, names_a_place
+from ray_jobs.run_directory import RUNS, RunDirectory, names_a_place
 from resnet_dist.errors import RunError
-from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, Manifest, read_manifest
+from resnet_dist.runtime.bundle import (
+    BUNDLE,
+    MANIFEST,
+    MOST_BYTES,
+    SIGNATURE,
+    Manifest,
+    read_manifest,
+    require_unchanged,
+)
 from resnet_dist.runtime.errors import BundleError
 
 BUNDLES = "bundles"
@@ -27,7 +34,6 @@ SHORT = 12
 """Letters of a digest that name a folder."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,17 +62,20 @@ class StoredBundle:
     manifest: Manifest
     text: bytes
     """bundle.json."""
-    digest: str
-    """Its seal."""
+
+    @property
+    def digest(self) -> str:
+        """Its seal."""
+        return self.manifest.seal
 
     @classmethod
     def open(cls, store: Store) -> Self:
         """The bundle in a folder of storage. Raises BundleError where there is none, or bundle.json was changed."""
         if not store.exists(MANIFEST):
             raise BundleError(f"{store.uri} is no bundle: there is no {MANIFEST}; export a run, or check the address")
-        text = store.read(MANIFEST, _MOST_BYTES)
+        text = store.read(MANIFEST, MOST_BYTES)
         manifest = read_manifest(text, f"{store.uri}/{MANIFEST}")
-        return cls(store, manifest, text, str(json.loads(text)["seal"]))
+        return cls(store, manifest, text)
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises BundleError where they are not those that were exported."""
@@ -75,17 +84,12 @@ class StoredBundle:
             raise BundleError(f"{self.store.uri} is incomplete: there is no {path}; promote or export the run again")
         # One byte more than it may have shows that it has more.
         data = self.store.read(path, known.bytes + 1)
-        found = hashlib.sha256(data).hexdigest()
-        if found != known.sha256:
-            raise BundleError(
-                f"{self.store.uri}/{path} was changed: its sha256 is {found[:SHORT]}..., {MANIFEST} says "
-                f"{known.sha256[:SHORT]}...; promote or export the run again"
-            )
+        require_unchanged(data, known, f"{self.store.uri}/{path}", "promote or export the run again")
         return data
 
     def signature(self) -> bytes | None:
         """The signature, where it is signed."""
-        return self.store.read(SIGNATURE, _MOST_BYTES) if self.store.exists(SIGNATURE) else None
+        return self.store.read(SIGNATURE, MOST_BYTES) if self.store.exists(SIGNATURE) else None
 
     def verify(self) -> None:
         """Read and check every file. Raises BundleError."""
@@ -106,9 +110,13 @@ class BundleShelf:
         self.name = name
         self.store = Store.open(storage_root).child(f"{BUNDLES}/{name}")
 
+    def place(self, digest: str) -> Store:
+        """Where the bundle of a digest lies, or would."""
+        return self.store.child(digest[:SHORT])
+
     def bundle(self, digest: str) -> StoredBundle:
         """The bundle of a digest, of which at least 12 letters are given. Raises BundleError."""
-        found = StoredBundle.open(self.store.child(digest[:SHORT]))
+        found = StoredBundle.open(self.place(digest))
         if not found.digest.startswith(digest):
             raise BundleError(
                 f"{found.store.uri} holds the bundle {found.digest}, not {digest}; promote the run of that again"
@@ -120,7 +128,7 @@ class BundleShelf:
         if not self.store.exists(PRODUCTION):
             return None
         try:
-            return _ADAPTER.validate_json(self.store.read(PRODUCTION, _MOST_BYTES), strict=True)
+            return _ADAPTER.validate_json(self.store.read(PRODUCTION, MOST_BYTES), strict=True)
         except ValidationError as error:
             raise BundleError(
                 f"{self.store.uri}/{PRODUCTION} cannot be used ({error.errors()[0]['msg']}); delete it and "

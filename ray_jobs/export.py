@@ -18,7 +18,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.job_file import Tree
 from ray_jobs.provenance import provenance_of
-from ray_jobs.run_directory import BUNDLE, RunDirectory
+from ray_jobs.run_directory import RunDirectory
 from ray_jobs.stored_run import job_of_run, which_checkpoint
 from resnet_dist.checkpoint import Checkpoint, load
 from resnet_dist.evaluation.calibration import fit_temperature
@@ -39,7 +39,7 @@ from resnet_dist.export.formats import (
 from resnet_dist.export.parity import Answered, Parity, check_parity
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.model.resnet import ResNetClassifier
-from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, read_manifest
+from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint

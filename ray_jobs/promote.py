@@ -38,7 +38,7 @@ def run_promote(
     source = find_bundle(run, storage_root)
     shelf = BundleShelf(storage_root, name or source.manifest.name)
     _check_verdicts(source, accept_inconclusive)
-    _copy(source, target := shelf.store.child(source.digest[:12]))
+    _copy(source, target := shelf.place(source.digest))
     before = shelf.production()
     if before is not None and before.digest == source.digest:
         return _promotion(shelf, StoredBundle.open(target), before.previous, changed=False)

@@ -13,7 +13,6 @@ from resnet_dist.run_records import Status
 from resnet_dist.runtime.preprocess import Preprocess
 
 RUNS = "runs"
-BUNDLE = "bundle"
 
 
 def names_a_place(argument: str) -> bool:

@@ -19,11 +19,13 @@ from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
 
 SCHEMA = 1
+BUNDLE = "bundle"
+"""Of a run: the folder of its bundle."""
 MANIFEST = "bundle.json"
 PREPROCESS = "preprocess.json"
 SIGNATURE = "model.sig"
-_MOST_BYTES = 64 * 2**20
-"""Of bundle.json: a larger one is none of ours."""
+MOST_BYTES = 64 * 2**20
+"""Of bundle.json or a signature: a larger one is none of ours."""
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -61,7 +63,7 @@ class BundleFormat:
 
 @dataclass(frozen=True)
 class Manifest:
-    """bundle.json, but for its seal."""
+    """bundle.json."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -75,6 +77,8 @@ class Manifest:
     refused: dict[str, str]
     provenance: dict[str, Any]
     files: dict[str, BundleFile]
+    seal: _Hash
+    """Sha256 of all the rest in canonical JSON, hashes of the files among it: what tells one bundle from another."""
 
 
 _ADAPTER = TypeAdapter(Manifest)
@@ -83,10 +87,10 @@ _ADAPTER = TypeAdapter(Manifest)
 class Bundle:
     """An opened bundle. `bundle.json` and `preprocess.json` have been checked; a format's files are as it is read."""
 
-    def __init__(self, folder: Path, manifest: Manifest, digest: str) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
-        self.digest = digest
-        """Sha256 of bundle.json, and so of all that the bundle is."""
+        self.digest = manifest.seal
+        """What tells this bundle from others, here and in storage."""
         self._manifest = manifest
         self.name = manifest.name
         self.classes = manifest.classes
@@ -116,12 +120,11 @@ class Bundle:
         checked.
         """
         folder = Path(place).expanduser()
-        if not (folder / MANIFEST).is_file() and (folder / "bundle" / MANIFEST).is_file():
-            folder = folder / "bundle"
+        if not (folder / MANIFEST).is_file() and (folder / BUNDLE / MANIFEST).is_file():
+            folder = folder / BUNDLE
         if public_key is not None:
             _check_signature(folder, Path(public_key))
-        data = _read(folder, MANIFEST)
-        return cls(folder, read_manifest(data, str(folder / MANIFEST)), hashlib.sha256(data).hexdigest())
+        return cls(folder, read_manifest(_read(folder, MANIFEST), str(folder / MANIFEST)))
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises BundleError where they are not those that were exported."""
@@ -129,12 +132,7 @@ class Bundle:
         if known is None:
             raise BundleError(f"{self.folder / MANIFEST} names no {path!r}; export the run again")
         data = _read(self.folder, path, known.bytes)
-        found = hashlib.sha256(data).hexdigest()
-        if found != known.sha256:
-            raise BundleError(
-                f"{self.folder / path} was changed: its sha256 is {found[:12]}..., {MANIFEST} says "
-                f"{known.sha256[:12]}...; get the bundle again, or export the run again"
-            )
+        require_unchanged(data, known, str(self.folder / path), "get the bundle again, or export the run again")
         return data
 
     def format(self, name: str | None = None) -> tuple[str, BundleFormat]:
@@ -150,6 +148,15 @@ class Bundle:
         """Check every file. Raises BundleError."""
         for path in self.files:
             self.read(path)
+
+
+def require_unchanged(data: bytes, known: BundleFile, place: str, remedy: str) -> None:
+    """Raise BundleError where a file's bytes are not those that were exported."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != known.sha256:
+        raise BundleError(
+            f"{place} was changed: its sha256 is {found[:12]}..., {MANIFEST} says {known.sha256[:12]}...; {remedy}"
+        )
 
 
 def seal(manifest: dict[str, Any]) -> bytes:
@@ -176,7 +183,7 @@ def read_manifest(data: bytes, place: str) -> Manifest:
     if sealed != digest:
         raise BundleError(f"{place} was changed since it was written; get the bundle again, or export the run again")
     try:
-        manifest = _ADAPTER.validate_json(json.dumps(value), strict=True)
+        manifest = _ADAPTER.validate_json(json.dumps(value | {"seal": digest}), strict=True)
     except ValidationError as error:
         raise BundleError(f"{place} cannot be used: {error}; export the run again") from error
     for path in manifest.files:
@@ -195,7 +202,7 @@ def _inside(path: str, place: str) -> None:
         raise BundleError(f"{place} names the file {path!r}, which lies outside of it; get the bundle from its source")
 
 
-def _read(folder: Path, path: str, most: int = _MOST_BYTES) -> bytes:
+def _read(folder: Path, path: str, most: int = MOST_BYTES) -> bytes:
     try:
         with (folder / path).open("rb") as stream:
             # What a file is said to have may be more than memory has: no more is asked for than there is.

@@ -91,7 +91,7 @@ def test_a_sealed_manifest_with_any_other_value_in_it_opens_or_is_refused(bundle
     def changes(key: str, value: Any) -> None:
         data = seal(manifest | {key: value})
         with suppress(BundleError):  # and nothing else
-            Bundle(bundle_folder, read_manifest(data, "here"), "")
+            Bundle(bundle_folder, read_manifest(data, "here"))
 
     changes()
 
