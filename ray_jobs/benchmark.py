@@ -5,13 +5,13 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ray_jobs.bundle_place import local_bundle
 from ray_jobs.errors import ConfigError
+from ray_jobs.packages import installed_version
 from resnet_dist.errors import RunError
 from resnet_dist.export.benchmark import Benchmark, Plan, benchmark, busy
 from resnet_dist.export.speed_gate import SpeedGate
@@ -195,7 +195,7 @@ def _machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": usable_cores(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in _PACKAGES if (found := installed_version(name))},
     }
 
 
@@ -206,10 +206,3 @@ def _processor() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -6,11 +6,6 @@ from ray_jobs.errors import ConfigError
 from resnet_dist.export.speed_gate import SpeedGate
 
 
-def names_of(text: str | None) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return () if text is None else tuple(name.strip() for name in text.split(","))
-
-
 def numbers_of(flag: str, text: str | None) -> tuple[int, ...]:
     """Whole numbers with commas between them. Raises ConfigError."""
     try:

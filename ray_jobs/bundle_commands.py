@@ -50,7 +50,7 @@ def export(
     """
     overrides = job or {}
     if formats is not None:
-        overrides = merged(overrides, {"export": {"formats": [name.strip() for name in formats.split(",")]}})
+        overrides = merged(overrides, {"export": {"formats": _names_of(formats)}})
     read_job(None, overrides)
     from ray_jobs.export import run_export
     from ray_jobs.show import show_export, show_line
@@ -97,12 +97,12 @@ def benchmark(
     """
     resolved = read_job(None, job or {})
     from ray_jobs.benchmark import BenchmarkOptions, check_json, run_benchmark, write_json
-    from ray_jobs.benchmark_flags import gates_of, names_of, numbers_of
+    from ray_jobs.benchmark_flags import gates_of, numbers_of
     from ray_jobs.show import show_line
     from ray_jobs.show_benchmark import show_benchmark
 
     options = BenchmarkOptions(
-        formats=names_of(formats),
+        formats=_names_of(formats),
         threads=numbers_of("threads", threads),
         batch_sizes=numbers_of("batch-sizes", batch_sizes),
         seconds=seconds,
@@ -174,6 +174,11 @@ def pull(
     from ray_jobs.show_bundles import show_pull
 
     show_pull(run_pull(name, to, resolved.storage.root, verify_key))
+
+
+def _names_of(text: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return () if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def _require_storage() -> None:

@@ -26,7 +26,7 @@ from ray_jobs.job_file import Tree
 from ray_jobs.judged_data import JudgedData, other_data, read_sample, run_data
 from ray_jobs.prepared_data import index_data
 from ray_jobs.run_directory import RunDirectory
-from ray_jobs.stored_run import job_of_run, which_checkpoint
+from ray_jobs.stored_run import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint import load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
@@ -55,8 +55,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     <folder>.<split>.json for another folder, and its predictions to the run. Raises RunError or DataError for what is
     not there.
     """
-    storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
-    directory = RunDirectory.find(run, storage_root)
+    directory = find_run(run, overrides)
     job = job_of_run(directory, overrides)
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))

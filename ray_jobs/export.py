@@ -18,8 +18,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.job_file import Tree
 from ray_jobs.provenance import provenance_of
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.stored_run import job_of_run, which_checkpoint
+from ray_jobs.stored_run import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint import Checkpoint, load
 from resnet_dist.evaluation.calibration import fit_temperature
 from resnet_dist.evaluation.operating_points import choose, judge_answers
@@ -89,8 +88,7 @@ def run_export(
     Raises RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format
     that was asked for and cannot be built here.
     """
-    storage_root = str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root))
-    directory = RunDirectory.find(run, storage_root)
+    directory = find_run(run, overrides)
     job = job_of_run(directory, overrides)
     preprocess = directory.read_preprocess()
     formats, skipped = wanted_formats(job.export, preprocess)
@@ -110,21 +108,21 @@ def run_export(
             test = images.answered("test", data.test, model)
             judged["test"] = judge_answers(point, test.logits, test.labels, data.classes)
         ranges = images.ranges(job, data) if needs_calibration(formats) else ()
+        calibration = Calibration(ranges, batches(val.images), val.labels)
 
         folder = Path(scratch) / BUNDLE
         folder.mkdir()
         built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
         for name in formats:
             say(f"{name}: building")
-            calibration = Calibration(ranges, batches(val.images), val.labels)
             try:
                 if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
                     write_graph(model, preprocess, folder, job.export.opset)
                 made = build(name, model, preprocess, folder, job.export, calibration)
                 engine = engine_of(made, folder, preprocess, usable_cores())
                 size = sum((folder / file).stat().st_size for file in made.files)
-                limit = job.export.int8_max_loss
-                parity = check_parity(engine, made.precision, val, noise, point, limit, size, BATCH)
+                most_loss = job.export.int8_max_loss
+                parity = check_parity(engine, made.precision, val, noise, point, most_loss, size, BATCH)
             except Exception as error:  # whatever a converter raises, the other formats are as good as before
                 failed[name] = f"it could not be built ({type(error).__name__}: {error})"
                 say(f"{name}: {failed[name]}")

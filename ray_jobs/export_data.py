@@ -1,7 +1,7 @@
 """The images that an export looks at: val and test to judge formats by, training images for int8 ranges, and noise."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -73,10 +73,8 @@ class ExportImages:
         images = np.memmap(
             self._scratch / f"{name}.images", np.uint8, "w+", shape=(len(samples), *self.preprocess.input_size, 3)
         )
-        read = partial(read_sample, self.preprocess, samples)
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for row, image in enumerate(pool.map(read, range(len(samples)))):
-                images[row] = image
+        for row, image in enumerate(self._read(samples)):
+            images[row] = image
         return Answered(images, samples.labels, self.answers(images, model))
 
     def noise(self, job: JobConfig, model: ResNetClassifier) -> Answered:
@@ -97,8 +95,7 @@ class ExportImages:
             return batches(self._of_folder(Path(job.export.calibration_root).expanduser(), count, job.seed))
         order = np.argsort(draw(job.seed, Purpose.CALIBRATION, 0, data.train.keys, 1)[:, 0])
         chosen = data.train.select(np.sort(order[:count]))
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            return batches(np.stack([*pool.map(partial(read_sample, self.preprocess, chosen), range(len(chosen)))]))
+        return batches(np.stack([*self._read(chosen)]))
 
     def answers(self, images: NDArray[np.uint8], model: ResNetClassifier) -> NDArray[np.float32]:
         """Logits [N, C] in fp32, of the network as it was trained, normalised as evaluation does it."""
@@ -108,6 +105,10 @@ class ExportImages:
                 normalised = torch.from_numpy(self.preprocess.normalise(batch)).permute(0, 3, 1, 2)
                 found.append(model(normalised).numpy())
         return np.concatenate(found)
+
+    def _read(self, samples: Samples) -> Iterator[NDArray[np.uint8]]:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            yield from pool.map(partial(read_sample, self.preprocess, samples), range(len(samples)))
 
     def _of_folder(self, folder: Path, count: int, seed: int) -> NDArray[np.uint8]:
         """Drawn, for the first ones by name may all be of one class."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.identity import belongs
+from ray_jobs.packages import installed_version
 
 _PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "pillow", "numpy")
 """Those that decode, draw, resize or compute; the wheel's name for DALI."""
@@ -43,7 +43,7 @@ def views_digest(
         "mixing": [training.mixup_alpha, training.cutmix_alpha],
         "batches": [training.global_batch_size, microbatch_size, job.evaluation.batch_size],
         "arithmetic": [training.precision, training.compile, threads, *_hardware(device)],
-        "packages": [_version(name) for name in _PACKAGES],
+        "packages": [installed_version(name) or "absent" for name in _PACKAGES],
     }
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=20).hexdigest()
 
@@ -69,10 +69,3 @@ def _hardware(device: torch.device) -> list[str | int | None]:
     if device.type != "cuda":
         return [device.type, capability]
     return [device.type, capability, torch.cuda.get_device_name(device), torch.backends.cudnn.version()]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"

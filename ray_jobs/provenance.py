@@ -2,13 +2,13 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import resnet_dist
 from ray_jobs.config import JobConfig
 from ray_jobs.identity import identity
+from ray_jobs.packages import installed_version
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.checkpoint import Checkpoint
 from resnet_dist.plain_json import plain_numbers
@@ -32,15 +32,8 @@ def provenance_of(directory: RunDirectory, job: JobConfig, found: Checkpoint, fi
         "git_revision": _git_revision(Path(resnet_dist.__file__).parent),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := installed_version(name))},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_revision(folder: Path) -> str | None:

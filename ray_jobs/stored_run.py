@@ -1,4 +1,4 @@
-"""What a command that works on a finished run takes from it: its job, and which checkpoint."""
+"""What a command that works on a finished run takes from it: where it is, its job, and which checkpoint."""
 
 import tomllib
 from typing import Any
@@ -8,6 +8,11 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import Tree, check, merged, print_config
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.checkpoint import Which
+
+
+def find_run(run: str, overrides: Tree) -> RunDirectory:
+    """A RUN argument, a bare name under the storage root of the overrides. Raises RunError where there is none."""
+    return RunDirectory.find(run, str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root)))
 
 
 def job_of_run(directory: RunDirectory, overrides: Tree) -> JobConfig:

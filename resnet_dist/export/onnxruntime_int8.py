@@ -4,7 +4,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportUntypedBaseClass=false
 
-import logging
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -39,7 +38,6 @@ def write_onnxruntime_int8(plain: Path, images: Iterable[NDArray[np.uint8]], pat
     Activations are unsigned on x86, where signed ones leave many convolutions in floating point, and signed on ARM;
     x86 without VNNI takes 7-bit weights. What comes before the first convolution stays as it is.
     """
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="rd-int8-") as folder:
         prepared, quantised = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
