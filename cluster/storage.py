@@ -7,7 +7,6 @@
 import errno
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Generator
@@ -20,8 +19,8 @@ import pyarrow
 from pyarrow import fs
 
 from cluster.errors import StorageError
+from cluster.whole_file import PART, replacing
 
-_TEMPORARY = ".part-"
 _ABANDONED_S = 3600.0
 
 
@@ -85,7 +84,7 @@ class Store:
         selector = fs.FileSelector(self._full(path), allow_not_found=True)
         with self._explained("listed", path):
             names = [info.base_name for info in self._filesystem.get_file_info(selector)]
-        return sorted(name for name in names if not name.startswith(_TEMPORARY))
+        return sorted(name for name in names if not name.startswith(PART))
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing where there is none."""
@@ -104,7 +103,7 @@ class Store:
         if self.local_path is None:
             return
         with self._explained("cleaned", ""):
-            for left in self.local_path.rglob(f"{_TEMPORARY}*"):
+            for left in self.local_path.rglob(f"{PART}*"):
                 with suppress(FileNotFoundError):
                     if time.time() - left.stat().st_mtime > _ABANDONED_S:
                         left.unlink()
@@ -122,18 +121,9 @@ class Store:
 
 
 def _write_local(path: Path, data: bytes) -> None:
-    """Through a temporary file beside it: a reader sees the old file or the new one, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{path.name}-{secrets.token_hex(4)}"
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as stream:
+        stream.write(data)
     # The new name must be on disk before whatever relies on it, such as the deletion of an older checkpoint.
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -16,9 +16,9 @@ from cluster.errors import StorageError
 from data_pipeline.errors import DataError
 from ray_jobs.errors import ConfigError
 from ray_jobs.image_paths import check_paths, image_paths
+from ray_jobs.output_file import output_file
 from ray_jobs.prediction_rows import OutputFormat, printable, row_writer
 from ray_jobs.prediction_tally import Tally
-from ray_jobs.whole_file import whole_file
 from resnet_dist.runtime.engines import MOST_IMAGES
 from resnet_dist.runtime.predictor import Prediction, Predictor
 
@@ -146,7 +146,7 @@ def _say_unreadable(path: str, reason: str, number: int) -> None:
 @contextmanager
 def _output(output: str) -> Generator[BinaryIO]:
     # Closing fails once more where writing did.
-    with _explained(output), whole_file(Path(output)) if output != STDOUT else _stdout() as stream:
+    with _explained(output), output_file(Path(output)) if output != STDOUT else _stdout() as stream:
         yield stream
 
 

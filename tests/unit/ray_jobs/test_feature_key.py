@@ -135,9 +135,9 @@ def test_where_the_files_lie_does_not() -> None:
 @pytest.mark.parametrize("package", ["torch", "torchvision", "nvidia-dali-cuda130", "pillow", "numpy"])
 def test_versions_change_it(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     before = digest()
-    monkeypatch.setattr("ray_jobs.feature_key.version", lambda name: "0" if name == package else "1")
+    monkeypatch.setattr("ray_jobs.packages.version", lambda name: "0" if name == package else "1")
     first = digest()
-    monkeypatch.setattr("ray_jobs.feature_key.version", lambda _: "1")
+    monkeypatch.setattr("ray_jobs.packages.version", lambda _: "1")
     assert len({before, first, digest()}) == 3
 
 
