@@ -13,7 +13,8 @@ from ray_jobs.bundle_place import local_bundle
 from ray_jobs.errors import ConfigError
 from ray_jobs.packages import installed_version
 from resnet_dist.errors import RunError
-from resnet_dist.export.benchmark import Benchmark, Plan, benchmark, busy
+from resnet_dist.export.benchmark import Benchmark, Plan, benchmark
+from resnet_dist.export.machine_load import busy
 from resnet_dist.export.speed_gate import SpeedGate
 from resnet_dist.export.subject import Subject, format_subject, reference_subjects
 from resnet_dist.runtime.bundle import BUNDLE, Bundle

@@ -12,7 +12,8 @@ import pytest
 from ray_jobs.benchmark import BenchmarkOptions, run_benchmark, write_json
 from ray_jobs.cli import main
 from ray_jobs.errors import ConfigError
-from resnet_dist.export.benchmark import Plan, Speed, _jiffies, benchmark, best_batch
+from resnet_dist.export.benchmark import Plan, Speed, benchmark, best_batch
+from resnet_dist.export.machine_load import jiffies
 from resnet_dist.export.measured_process import MeasuredProcess, MeasuringError
 from resnet_dist.export.speed_gate import SpeedGate
 from resnet_dist.export.subject import Subject, format_subject, reference_subjects
@@ -228,7 +229,7 @@ def test_a_machine_with_no_more_than_the_runtime_measures_its_formats(real_bundl
 
 
 def test_other_work_is_what_the_system_counts_now():
-    first = _jiffies()
+    first = jiffies()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
         try:
             used = 0.0
@@ -236,7 +237,7 @@ def test_other_work_is_what_the_system_counts_now():
                 used = psutil.Process(spinning.pid).cpu_times().user
         finally:
             spinning.kill()
-    last = _jiffies()
+    last = jiffies()
     assert first is not None
     assert last is not None
     assert last[0] - first[0] >= 0.2 * os.sysconf("SC_CLK_TCK")
