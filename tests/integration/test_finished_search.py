@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import check
@@ -18,21 +16,14 @@ SEARCH = 'trials = 2\n[space]\n"optimizer.learning_rate" = { log_uniform = [0.00
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> JobConfig:
-    """Two classes of twelve images."""
-    for label in ("good", "bad"):
-        place = tmp_path / "data" / label
-        place.mkdir(parents=True)
-        for number in range(12):
-            level = np.random.default_rng([number, len(label)]).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-            Image.fromarray(level).save(place / f"{number}.png")
+def job(folder: Path) -> JobConfig:
     return check(
         {
             "name": "finished",
-            "data": {"root": str(tmp_path / "data"), "image_size": 32, "cache_dir": str(tmp_path / "cache")},
+            "data": {"root": str(folder / "data"), "image_size": 32, "cache_dir": str(folder / "cache")},
             "model": {"arch": "resnet18", "weights": "none"},
             "training": {"epochs": 1, "global_batch_size": 4, "microbatch_size": 2},
-            "storage": {"root": str(tmp_path / "storage")},
+            "storage": {"root": str(folder / "storage")},
         }
     )
 
