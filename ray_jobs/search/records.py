@@ -11,7 +11,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.identity import difference
 from ray_jobs.search.space import Params, Plain
 from resnet_dist.errors import RunError
-from resnet_dist.plain_json import plain_numbers
+from resnet_dist.plain_json import plain_number, plain_numbers
 
 SEARCHES = "searches"
 TRIALS = "trials"
@@ -80,7 +80,7 @@ class TrialRecord:
         return {
             "schema": SCHEMA,
             **asdict(self),
-            "values": [None if value is None else plain_numbers({"": value})[""] for value in self.values],
+            "values": [None if value is None else plain_number(value) for value in self.values],
             "history": [plain_numbers(epoch) for epoch in self.history],
         }
 
