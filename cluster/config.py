@@ -24,7 +24,8 @@ class ClusterConfig(BaseModel):
     )
 
     address: str | None = None
-    """A running Ray ("auto", ray://host:10001); unset: an embedded local Ray for the length of the command."""
+    """A running Ray ("auto", ray://host:10001), or its Ray Jobs API (http://host:8265); unset: an embedded local Ray for
+    the length of the command."""
     num_workers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Training processes, one rank each."""
     use_gpu: bool | None = None
@@ -35,5 +36,10 @@ class ClusterConfig(BaseModel):
     """Logical CPUs the embedded Ray offers; unset: the cores of this machine."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts of the worker group without a new checkpoint in between before the job fails."""
+    workers_per_node: Annotated[int, Field(ge=1, le=64)] = 1
+    """On Kubernetes: workers, and GPUs, of one pod. As many as a node has GPUs is fastest: they exchange gradients
+    without the network."""
+    memory_per_worker_gib: Annotated[float, Field(gt=0.0, le=4096.0)] | None = None
+    """On Kubernetes: memory of each worker in GiB; unset: what the images, batches and network should need."""
     lease_ttl_s: Annotated[float, Field(gt=0.0)] = 30.0
     """Seconds without a heartbeat after which a run held by another process may be taken over."""

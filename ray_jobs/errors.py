@@ -4,7 +4,7 @@ import sys
 import traceback
 from enum import IntEnum
 
-from cluster.errors import ResourceError, StorageError
+from cluster.errors import ResourceError, StorageError, SubmissionError, TargetUnreachableError
 from data_pipeline.errors import DataError
 from resnet_dist.errors import DivergedError, RunError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
@@ -46,7 +46,7 @@ CERTAIN = (
 def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code that stands for an error."""
     match error:
-        case ConfigError() | ResourceError() | RuntimeMissingError():
+        case ConfigError() | ResourceError() | SubmissionError() | RuntimeMissingError():
             return ExitCode.USAGE
         case DataError() | RunError() | StorageError() | BundleError():
             return ExitCode.UNUSABLE
@@ -65,7 +65,7 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
         traceback.print_exception(error, file=sys.stderr)
     if code is ExitCode.INTERRUPTED:
         text = "interrupted; the same command resumes"
-    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError):
+    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError | TargetUnreachableError):
         hint = "" if debug else " (--debug shows where)"
         text = f"{type(error).__name__}: {error}{hint}"
     else:
