@@ -24,8 +24,8 @@ class ClusterConfig(BaseModel):
     )
 
     address: str | None = None
-    """A running Ray ("auto", ray://host:10001) or its Ray Jobs API (http://host:8265); unset: an embedded local Ray for the
-    length of the command."""
+    """A running Ray ("auto", ray://host:10001) or its Ray Jobs API (http://host:8265); unset: an embedded local Ray for
+    the length of the command."""
     num_workers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Training processes, one rank each."""
     use_gpu: bool | None = None
