@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from cyclopts import App, Argument, CycloptsError, Group, UnknownOptionError
 
+from ray_jobs.dry_run_flag import with_plain_flags
 from ray_jobs.errors import ConfigError, ExitCode, explain
 
 COMMAND = Group.create_ordered("command")
@@ -30,7 +31,7 @@ def answer(app: App, tokens: list[str]) -> int:
     debug = "--debug" in tokens
     try:
         code = app(
-            [token for token in tokens if token != "--debug"],  # noqa: S105 - no password
+            with_plain_flags([token for token in tokens if token != "--debug"]),  # noqa: S105 - no password
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
