@@ -24,7 +24,7 @@ class Judged:
             if old is None and "oldSelf" in text:
                 continue  # about a change, and nothing has changed
             try:
-                program = _program(text)
+                program = compiled(text)
             except CELParseError:
                 self.unevaluated.append(f"{path}: {text}")
                 continue
@@ -34,7 +34,7 @@ class Judged:
             try:
                 holds = bool(program.evaluate(known))
             except celpy.CELEvalError as error:
-                if KeyError not in error.args:
+                if not str(error.args[0]).startswith("no such member"):
                     self.unevaluated.append(f"{path}: {text}")
                     continue
                 holds = False  # a field that is not there: an API server refuses the object too
@@ -44,7 +44,8 @@ class Judged:
 
 
 @lru_cache(maxsize=256)
-def _program(rule: str) -> celpy.Runner:
+def compiled(rule: str) -> celpy.Runner:
+    """A rule ready to be evaluated. Raises CELParseError."""
     environment = _environment()
     return environment.program(environment.compile(rule))
 
