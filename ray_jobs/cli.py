@@ -16,6 +16,7 @@ from ray_jobs.flags import job_flags
 from ray_jobs.identity import belongs
 from ray_jobs.job_file import dotted_fields, read_job
 from ray_jobs.predict_command import predict
+from ray_jobs.queue_commands import queue
 
 if TYPE_CHECKING:
     JobFlags = dict[str, Any]
@@ -36,6 +37,7 @@ Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
 app = new_app()
 data = App(name="data", help="Make and prepare data sets.")
 app.command(data)
+app.command(queue)
 for command in (export, predict, benchmark, promote, pull):
     app.command(command)
 

@@ -43,9 +43,14 @@ def read_team_text(text: str, source: str) -> Team:
 
 
 def example_team(name: str) -> Team:
-    """A team as it might be, to begin with."""
+    """A team as it might be, to begin with. Raises ConfigError for a name that no team can have."""
+    try:
+        names = Names(name=name)
+    except ValidationError as error:
+        (problem,) = error.errors()
+        raise ConfigError(f"team {name!r}: {str(problem['msg']).removeprefix('Value error, ')}") from error
     return Team(
-        team=Names(name=name),
+        team=names,
         members=Members(groups=(name,)),
         quota=(
             Quota(flavor="cpu", cpus=32, memory_gib=128),
