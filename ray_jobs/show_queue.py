@@ -27,9 +27,8 @@ def show_applied(team: Team, applied: Sequence[Applied], *, dry_run: bool) -> No
     """What became of a team's objects, or what would."""
     for each in applied:
         if each.change != "unchanged":
-            show_line(
-                f"{each.kind} {each.name}: {'would be ' if dry_run and each.change != 'not judged' else ''}{each.change}"
-            )
+            would = "would be " if dry_run and each.change != "not judged" else ""
+            show_line(f"{each.kind} {each.name}: {would}{each.change}")
     counts = Counter(each.change for each in applied)
     counted = ", ".join(f"{count} {change}" for change, count in counts.items())
     name, namespace = team.team.name, team.namespace

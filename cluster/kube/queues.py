@@ -214,9 +214,9 @@ def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None
     if missing:
         name = team.team.name
         raise SubmissionError(
-            "no permission to " + "; ".join(missing) + ".\n"
+            f"no permission to {'; '.join(missing)}.\n"
             "Ask an admin, who has the role resnet-dist-queue-admin (k8s/queues/admin): `resnet-dist queue create "
-            f"{name} --config FILE --output {name}.yaml` writes the objects, and `kubectl apply --server-side -f {name}.yaml` "
+            f"{name} --config FILE --output {name}.yaml` writes the objects, `kubectl apply --server-side -f {name}.yaml` "
             "applies them"
         )
 
