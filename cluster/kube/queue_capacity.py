@@ -56,7 +56,11 @@ class Capacity:
     """What queues own, lend and may borrow, as Kueue reckons it, nested cohorts included."""
 
     def __init__(self, queues: Iterable[Object], cohorts: Iterable[Object]) -> None:
-        self._cohorts = {_name(each): _Node(_spec(each).get("parentName"), dict(quotas_of(each))) for each in cohorts}
+        cohorts = list(cohorts)
+        parents = {_name(each): _spec(each).get("parentName") for each in cohorts}
+        self._cohorts = {
+            _name(each): _Node(_parent_outside_circles(_name(each), parents), dict(quotas_of(each))) for each in cohorts
+        }
         self._queues = {_name(each): _Node(_spec(each).get("cohortName"), dict(quotas_of(each))) for each in queues}
         for node in [*self._queues.values(), *self._cohorts.values()]:
             if node.parent is not None:
@@ -73,7 +77,7 @@ class Capacity:
 
     def most(self, queue: str, flavor: str, resource: str) -> Fraction:
         """The most of a resource in a flavor that a queue could have if nobody used any."""
-        return self._most(self._queues[queue], (flavor, resource), frozenset())
+        return self._most(self._queues[queue], (flavor, resource))
 
     def root(self, queue: str) -> str | None:
         """The cohort at the top of a queue's tree; None for a queue that is alone."""
@@ -86,18 +90,27 @@ class Capacity:
         return sum((node.quotas.get((flavor, resource), Limits()).nominal for node in nodes), Fraction(0))
 
     def _top(self, cohort: str) -> str:
-        seen = {cohort}
-        while (above := self._cohorts[cohort].parent) is not None and above not in seen:
-            seen.add(above)
+        while (above := self._cohorts[cohort].parent) is not None:
             cohort = above
         return cohort
 
-    def _most(self, node: _Node, key: tuple[str, str], seen: frozenset[str]) -> Fraction:
-        if node.parent is None or node.parent in seen:  # Kueue stops all queues of a circle
+    def _most(self, node: _Node, key: tuple[str, str]) -> Fraction:
+        if node.parent is None:
             return node.total(key)
-        found = node.kept(key) + self._most(self._cohorts[node.parent], key, seen | {node.parent})
+        found = node.kept(key) + self._most(self._cohorts[node.parent], key)
         borrowing = node.quotas.get(key, Limits()).borrowing
         return found if borrowing is None else min(found, node.total(key) + borrowing)
+
+
+def _parent_outside_circles(cohort: str, parents: Mapping[str, str | None]) -> str | None:
+    """A cohort's parent; none within a circle, in which Kueue stops all queues anyway."""
+    above, seen = parents[cohort], set[str]()
+    while above is not None and above not in seen:
+        if above == cohort:
+            return None
+        seen.add(above)
+        above = parents.get(above)
+    return parents[cohort]
 
 
 def quotas_of(body: Object) -> Iterator[tuple[tuple[str, str], Limits]]:

@@ -1,6 +1,6 @@
 """What a team's share is used for: own, lent, borrowed, and which jobs wait."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, cast
@@ -101,8 +101,7 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
             f"there is no queue {team!r}; there are: {known}. `resnet-dist queue create {team} --config FILE` makes one"
         )
     capacity = Capacity(queues.values(), api.list(COHORT))
-    queue, root = queues[team], capacity.root(team)
-    members = [name for name in queues if root is not None and capacity.root(name) == root] or [team]
+    queue = queues[team]
     selector = _dict(_dict(queue, "spec"), "namespaceSelector")
     namespace = str(_dict(selector, "matchLabels").get(NAMESPACE_NAME, team))
     locals_ = {
@@ -114,11 +113,11 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
     return QueueView(
         name=team,
         namespace=namespace,
-        cohort=root or "",
+        cohort=capacity.root(team) or "",
         inactive=why_inactive(queue) or "",
-        shares=tuple(_shares(team, members, queues, capacity)),
+        shares=tuple(shares_of(team, queues, capacity)),
         jobs=tuple(jobs_of(workloads)),
-        others=tuple(_summary(queues[name], capacity) for name in members if name != team),
+        others=tuple(_summary(queues[name], capacity) for name in _others(team, queues, capacity)),
     )
 
 
@@ -214,9 +213,16 @@ def _reason(workload: Object) -> str:
     return ""
 
 
-def _shares(team: str, members: Iterable[str], queues: Mapping[str, Object], capacity: Capacity) -> Iterable[Share]:
-    others, root = [name for name in members if name != team], capacity.root(team)
-    reserved = {name: _usage(queues[name], "flavorsReservation") for name in members}
+def _others(team: str, queues: Iterable[str], capacity: Capacity) -> list[str]:
+    """The other queues of a queue's cohort."""
+    root = capacity.root(team)
+    return [name for name in queues if root is not None and name != team and capacity.root(name) == root]
+
+
+def shares_of(team: str, queues: Mapping[str, Object], capacity: Capacity) -> Iterator[Share]:
+    """What became of each of a queue's quotas, in its order; `queues` are all of the cluster by name."""
+    others, root = _others(team, queues, capacity), capacity.root(team)
+    reserved = {name: _usage(queues[name], "flavorsReservation") for name in (team, *others)}
     used = _usage(queues[team], "flavorsUsage")
     for pair in capacity.pairs(team):
         limits = capacity.limits(team, *pair)

@@ -125,7 +125,9 @@ def _filled(shipped: Object, team: Team) -> Object:
         metadata["name"] = name
         shipped["spec"]["clusterQueue"] = name
         storage = {SECRET: team.storage.secret, CLAIM: team.storage.claim}
-        metadata["annotations"] = {key: value for key, value in storage.items() if value is not None}
+        notes = {key: value for key, value in storage.items() if value is not None}
+        if notes:
+            metadata["annotations"] = notes
     elif kind is CLUSTER_ROLE_BINDING:
         metadata["name"] = f"resnet-dist-queue-viewers-{name}"
         shipped["subjects"] = list(_subjects(team))
@@ -216,8 +218,8 @@ def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None
         raise SubmissionError(
             f"no permission to {'; '.join(missing)}.\n"
             "Ask an admin, who has the role resnet-dist-queue-admin (k8s/queues/admin): `resnet-dist queue create "
-            f"{name} --config FILE --output {name}.yaml` writes the objects, `kubectl apply --server-side -f {name}.yaml` "
-            "applies them"
+            f"{name} --config FILE --output {name}.yaml` writes the objects, and `kubectl apply --server-side -f "
+            f"{name}.yaml` applies them"
         )
 
 
