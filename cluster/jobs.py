@@ -1,5 +1,7 @@
 """A job on a cluster, whatever runs it: what is asked for, what is known of it, what a target must be able to do."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -29,6 +31,12 @@ class JobRequest:
     run: str
     """URI of the run or search that it writes to."""
 
+    @property
+    def content(self) -> str:
+        """sha256, in hex, of all that is asked for: a request for more epochs differs in this and not in identity."""
+        parts = [self.verb, list(self.arguments), self.job_toml, self.search_toml]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class JobView:
@@ -40,6 +48,7 @@ class JobView:
     reason: str = ""
     """Why it is in that state, in one line; empty where there is nothing to say."""
     identity: str = ""
+    content: str = ""
     submission: str = ""
     run: str = ""
     queue: str = ""
@@ -63,8 +72,9 @@ class JobTarget(Protocol):
     does not answer for minutes."""
 
     def submit(self, request: JobRequest) -> JobView:
-        """Start a job. The same name and identity is the same job: one that goes on or is done is left as it is, one
-        that failed or was stopped starts again. Another identity under a name is refused."""
+        """Start a job. The same name and identity is the same job: one that goes on is left as it is, and so is one
+        that is done with the same content; else it starts again, and goes on with what it has stored. Another identity
+        under a name is refused."""
         ...
 
     def list(self) -> list[JobView]:
@@ -76,7 +86,7 @@ class JobTarget(Protocol):
         ...
 
     def follow(self, name: str) -> Iterator[JobView]:
-        """A job's views, the first at once and then one for each change, until it has ended."""
+        """A job's views until it has ended: the first at once, then one for each change and now and then the same."""
         ...
 
     def logs(self, name: str, *, follow: bool) -> Iterator[str]:

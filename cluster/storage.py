@@ -24,6 +24,14 @@ from cluster.whole_file import PART, replacing
 _ABANDONED_S = 3600.0
 
 
+def child_uri(root: str, path: str) -> str:
+    """The address of a folder below another: on this machine, or a URI with its options. Nothing is asked for it."""
+    if "://" not in root:
+        return f"{Path(root).expanduser().absolute()}/{path}"
+    place, mark, options = root.partition("?")
+    return f"{place.rstrip('/')}/{path}{mark}{options}"
+
+
 class Store:
     """Files under one root; paths are relative with "/" between parts. Failures raise StorageError."""
 
@@ -56,8 +64,7 @@ class Store:
 
     def child(self, path: str) -> Self:
         """The store at a folder below this one."""
-        place, mark, options = self.uri.partition("?")
-        return type(self)(self._filesystem, self._full(path), f"{place.rstrip('/')}/{path}{mark}{options}")
+        return type(self)(self._filesystem, self._full(path), child_uri(self.uri, path))
 
     def write(self, path: str, data: bytes) -> None:
         """Create or replace a file with `data`, whole or not at all."""

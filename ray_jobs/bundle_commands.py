@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ray_jobs.command_line import COMMAND as _COMMAND
+from ray_jobs.fields_of_commands import of_export
 from ray_jobs.flags import job_flags
-from ray_jobs.job_file import merged, read_job
+from ray_jobs.job_file import merged, read_job, read_overrides
 from resnet_dist.runtime.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
     ExportFlags = dict[str, Any]
     StorageFlags = dict[str, Any]
 else:
-    ExportFlags = job_flags(
-        lambda name: (
-            name.startswith(("export.", "storage."))
-            or name in {"data.root", "data.labels", "data.max_pixels", "data.cache_dir", "checkpoint.monitor"}
-        )
-    )
+    ExportFlags = job_flags(of_export)
     StorageFlags = job_flags(lambda name: name == "storage.root")
 
 
@@ -31,6 +27,7 @@ def export(
     formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
     checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
     output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    config: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
     job: Annotated[ExportFlags, Parameter("*")] | None = None,
 ) -> None:
     """Turn a run into a bundle: formats for production, each compared with the trained model.
@@ -47,11 +44,13 @@ def export(
         best, last, or the number of a step.
     output
         A folder of its own for the bundle; by default bundle/ in the run.
+    config
+        A job's TOML file: where its data and storage are and its [export]; all else in it is left alone.
     """
-    overrides = job or {}
+    flags = job or {}
     if formats is not None:
-        overrides = merged(overrides, {"export": {"formats": _names_of(formats)}})
-    read_job(None, overrides)
+        flags = merged(flags, {"export": {"formats": _names_of(formats)}})
+    overrides = read_overrides(config, flags, of_export)
     from ray_jobs.export import run_export
     from ray_jobs.show import show_export, show_line
 

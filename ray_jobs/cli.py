@@ -9,14 +9,16 @@ from cyclopts import App, Parameter
 
 from ray_jobs import job_file
 from ray_jobs.bundle_commands import benchmark, export, promote, pull
+from ray_jobs.cluster_commands import jobs, submit
 from ray_jobs.command_line import COMMAND as _COMMAND
 from ray_jobs.command_line import answer, new_app
 from ray_jobs.errors import ExitCode
+from ray_jobs.fields_of_commands import of_evaluation
 from ray_jobs.flags import job_flags
-from ray_jobs.identity import belongs
-from ray_jobs.job_file import dotted_fields, read_job
+from ray_jobs.job_file import read_job, read_overrides
 from ray_jobs.predict_command import predict
 from ray_jobs.queue_commands import queue
+from ray_jobs.submission import this_submission
 
 if TYPE_CHECKING:
     JobFlags = dict[str, Any]
@@ -24,11 +26,8 @@ if TYPE_CHECKING:
     DoctorFlags = dict[str, Any]
     ReportFlags = dict[str, Any]
 else:
-    _WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
     JobFlags = job_flags()
-    EvaluateFlags = job_flags(
-        lambda name: name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
-    )
+    EvaluateFlags = job_flags(of_evaluation)
     ReportFlags = job_flags(lambda name: name == "storage.root")
     DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
 
@@ -38,7 +37,7 @@ app = new_app()
 data = App(name="data", help="Make and prepare data sets.")
 app.command(data)
 app.command(queue)
-for command in (export, predict, benchmark, promote, pull):
+for command in (export, predict, benchmark, promote, pull, submit, jobs):
     app.command(command)
 
 
@@ -74,12 +73,12 @@ def train(
         from ray_jobs.folds import run_folds
         from ray_jobs.show import show_folds
 
-        show_folds(run_folds(resolved))
+        show_folds(run_folds(resolved, this_submission()))
         return
     from ray_jobs.show import show_training
     from ray_jobs.train import run_train
 
-    show_training(run_train(resolved))
+    show_training(run_train(resolved, this_submission()))
 
 
 @app.command
@@ -149,7 +148,7 @@ def tune(
         return
     from ray_jobs.tune import run_tune
 
-    show_search(run_tune(resolved, settings, space, warm_start))
+    show_search(run_tune(resolved, settings, space, warm_start, this_submission()))
 
 
 @app.command
@@ -180,6 +179,7 @@ def evaluate(
     *,
     split: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
     checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
+    config: Config = None,
     job: Annotated[EvaluateFlags, Parameter("*")] | None = None,
 ) -> None:
     """Judge a run's model on a split, with 95 % intervals; data.root is the run's own unless given.
@@ -192,9 +192,10 @@ def evaluate(
         train, val or test; by default test where there is one, else val.
     checkpoint
         best, last, or the number of a step.
+    config
+        A job's TOML file: where its data and storage are and how it is judged; all else in it is left alone.
     """
-    overrides = job or {}
-    read_job(None, overrides)
+    overrides = read_overrides(config, job or {}, of_evaluation)
     from ray_jobs.evaluate import run_evaluate
     from ray_jobs.show import show_evaluation
 

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, cast, get_args
@@ -30,6 +30,23 @@ def read_job(path: Path | None, overrides: Tree) -> JobConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} cannot be read ({error}); give a TOML file") from error
     return check(merged(_parsed(text, str(path)), overrides))
+
+
+def read_overrides(path: Path | None, flags: Tree, wanted: Callable[[str], bool]) -> Tree:
+    """What a command on a finished run changes of the run's own job: its flags, and below them what a job's file says
+    of the fields that are `wanted` (by dotted name). Raises ConfigError for anything wrong in either."""
+    said: dict[str, Any] = {}
+    if path is not None:
+        read_job(path, flags)
+        tree = _parsed(path.read_text(encoding="utf-8"), str(path))
+        for name, _, _ in dotted_fields():
+            section, _, field = name.rpartition(".")
+            below = tree.get(section, {}) if section else tree
+            if wanted(name) and field in below:
+                said = merged(said, {section: {field: below[field]}} if section else {field: below[field]})
+    overrides = merged(said, flags)
+    check(overrides)
+    return overrides
 
 
 def read_job_text(text: str, source: str) -> JobConfig:
@@ -100,6 +117,21 @@ def print_config(job: JobConfig) -> str:
         if isinstance(section, BaseModel):
             lines += ["", *_comment(field.description), f"[{name}]", *_fields(section)]
     return "\n".join(lines) + "\n"
+
+
+def print_overrides(tree: Tree) -> str:
+    """A nested tree of fields as TOML, for `read_overrides`."""
+    top = {name: value for name, value in tree.items() if not isinstance(value, Mapping)}
+    lines = [f"{name} = {toml_value(_plain(value))}" for name, value in top.items()]
+    for name, section in tree.items():
+        if isinstance(section, Mapping) and section:
+            fields = cast("Tree", section).items()
+            lines += ["", f"[{name}]", *(f"{field} = {toml_value(_plain(value))}" for field, value in fields)]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else UNSET if value is None else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

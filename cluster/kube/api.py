@@ -194,6 +194,11 @@ class KubeApi:
         with self._refusals(Attempt("get", kind)):
             return serves(self._connection, kind)
 
+    def require(self, kind: Kind) -> None:
+        """Raise SubmissionError where the API server does not have this kind in this version, and say whose it is."""
+        with self._refusals(Attempt("get", kind)):
+            refuse_unserved(self._connection, kind)
+
     def may(self, verb: str, kind: Kind, namespace: str | None = None) -> bool:
         """Whether we are allowed a verb; where the server is asked and nothing is tried."""
         resource, _, within = kind.plural.partition("/")

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from cluster.errors import SubmissionError
 from cluster.kube.api import KubeApi
 from cluster.kube.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object
 from cluster.kube.kueue import require_kueue
+from cluster.kube.parts import entries, part
 from cluster.kube.quantities import CPU, GPU, MEMORY, in_units, parsed
 from cluster.kube.queue_capacity import Capacity, Limits, why_inactive
 from cluster.kube.queues import NAMESPACE_NAME
@@ -102,12 +103,12 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
         )
     capacity = Capacity(queues.values(), api.list(COHORT))
     queue = queues[team]
-    selector = _dict(_dict(queue, "spec"), "namespaceSelector")
-    namespace = str(_dict(selector, "matchLabels").get(NAMESPACE_NAME, team))
+    selector = part(part(queue, "spec"), "namespaceSelector")
+    namespace = str(part(selector, "matchLabels").get(NAMESPACE_NAME, team))
     locals_ = {
         _name(each)
         for each in api.list(LOCAL_QUEUE, namespace=namespace)
-        if _dict(each, "spec").get("clusterQueue") == team
+        if part(each, "spec").get("clusterQueue") == team
     }
     workloads = [each for each in api.list(WORKLOAD, namespace=namespace) if queue_of(each) in locals_]
     return QueueView(
@@ -146,7 +147,7 @@ def waiting_in_order(workloads: Iterable[Object]) -> list[Object]:
 
 def stage_of(workload: Object) -> Stage:
     """How far an unfinished Workload has come."""
-    if _dict(workload, "spec").get("active") is False:
+    if part(workload, "spec").get("active") is False:
         return "stopped"
     if _is(workload, "Finished"):
         return "stopped"
@@ -157,16 +158,16 @@ def stage_of(workload: Object) -> Stage:
 
 def priority_of(workload: Object) -> int:
     """A Workload's priority; without a class it is 0."""
-    return int(_dict(workload, "spec").get("priority") or 0)
+    return int(part(workload, "spec").get("priority") or 0)
 
 
 def queue_of(workload: Object) -> str:
     """The LocalQueue that a Workload waits in."""
-    return str(_dict(workload, "spec").get("queueName", ""))
+    return str(part(workload, "spec").get("queueName", ""))
 
 
 def _job(workload: Object, position: int | None) -> QueuedJob:
-    spec, metadata = _dict(workload, "spec"), _dict(workload, "metadata")
+    spec, metadata = part(workload, "spec"), part(workload, "metadata")
     asked = requests_of(workload)
     owners = cast("list[Object]", metadata.get("ownerReferences") or [])
     stage = stage_of(workload)
@@ -174,7 +175,7 @@ def _job(workload: Object, position: int | None) -> QueuedJob:
         name=str(owners[0]["name"]) if owners else _name(workload),
         stage=stage,
         position=position,
-        priority_class=str(_dict(spec, "priorityClassRef").get("name", "")),
+        priority_class=str(part(spec, "priorityClassRef").get("name", "")),
         priority=priority_of(workload),
         gpus=in_units(GPU, asked.get(GPU, Fraction(0))),
         cpus=in_units(CPU, asked.get(CPU, Fraction(0))),
@@ -186,26 +187,26 @@ def _job(workload: Object, position: int | None) -> QueuedJob:
 
 def requests_of(workload: Object) -> dict[str, Fraction]:
     """What all pods of a Workload ask for, as Kueue counts it, or, before it has, as the pods state it."""
-    status = _dict(workload, "status")
+    status = part(workload, "status")
     counted = [
-        *(_dict(each, "resourceUsage") for each in _list(_dict(status, "admission"), "podSetAssignments")),
-    ] or [_dict(each, "resources") for each in _list(status, "resourceRequests")]
+        *(part(each, "resourceUsage") for each in entries(part(status, "admission"), "podSetAssignments")),
+    ] or [part(each, "resources") for each in entries(status, "resourceRequests")]
     total: dict[str, Fraction] = {}
     for each in counted:
         for name, amount in each.items():
             total[name] = total.get(name, Fraction(0)) + parsed(amount)
     if counted:
         return total
-    for pods in _list(_dict(workload, "spec"), "podSets"):
-        for container in _list(_dict(_dict(pods, "template"), "spec"), "containers"):
-            for name, amount in _dict(_dict(container, "resources"), "requests").items():
+    for pods in entries(part(workload, "spec"), "podSets"):
+        for container in entries(part(part(pods, "template"), "spec"), "containers"):
+            for name, amount in part(part(container, "resources"), "requests").items():
                 total[name] = total.get(name, Fraction(0)) + parsed(amount) * int(pods.get("count", 1))
     return total
 
 
 def _reason(workload: Object) -> str:
     """What Kueue says of a Workload that does not run."""
-    conditions = {str(each.get("type")): each for each in _list(_dict(workload, "status"), "conditions")}
+    conditions = {str(each.get("type")): each for each in entries(part(workload, "status"), "conditions")}
     for kind, status in (("QuotaReserved", "False"), ("Evicted", "True"), ("Admitted", "False")):
         condition = conditions.get(kind)
         if condition is not None and condition.get("status") == status and condition.get("message"):
@@ -252,7 +253,7 @@ def _summary(queue: Object, capacity: Capacity) -> Summary:
     name = _name(queue)
     usage = _usage(queue, "flavorsReservation")
     gpus = [pair for pair in capacity.pairs(name) if pair[1] == GPU]
-    status = _dict(queue, "status")
+    status = part(queue, "status")
     return Summary(
         name=name,
         cohort=capacity.root(name) or "",
@@ -269,29 +270,21 @@ def _usage(queue: Object, name: str) -> dict[tuple[str, str], tuple[Fraction, Fr
     """Total and borrowed by flavor and resource."""
     return {
         (str(flavor["name"]), str(each["name"])): (parsed(each.get("total", 0)), parsed(each.get("borrowed", 0)))
-        for flavor in _list(_dict(queue, "status"), name)
-        for each in _list(flavor, "resources")
+        for flavor in entries(part(queue, "status"), name)
+        for each in entries(flavor, "resources")
     }
 
 
 def _is(workload: Object, condition: str) -> bool:
     return any(
         each.get("type") == condition and each.get("status") == "True"
-        for each in _list(_dict(workload, "status"), "conditions")
+        for each in entries(part(workload, "status"), "conditions")
     )
 
 
 def _created(workload: Object) -> str:
-    return str(_dict(workload, "metadata").get("creationTimestamp", ""))
+    return str(part(workload, "metadata").get("creationTimestamp", ""))
 
 
 def _name(body: Object) -> str:
-    return str(_dict(body, "metadata").get("name", ""))
-
-
-def _dict(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", value.get(key) or {})
-
-
-def _list(value: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", value.get(key) or [])
+    return str(part(body, "metadata").get("name", ""))

@@ -11,7 +11,10 @@ from cluster.kube.kinds import EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Kind,
 from tests.kube_server.server import KubeServer
 from tests.kube_server.store import How, now
 
-NO_QUOTA = "couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in flavor h100, 4 more needed"
+NO_QUOTA = (
+    "couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in flavor h100, "
+    "4 more needed"
+)
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
 NO_IMAGE = 'Back-off pulling image "resnet-dist:0.1.0-gpu": ErrImagePull: not found'
 SUBMITTER = "ray-job-submitter"

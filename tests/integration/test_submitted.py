@@ -1,0 +1,110 @@
+"""What runs in a cluster for `submit`: the command's output and end are kept, and what is final is not tried again."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.storage import Store
+from ray_jobs.driver_log import read_end, read_log
+from ray_jobs.run_directory import RunDirectory
+from resnet_dist.run_records import Status
+
+
+def start(run: Path, *arguments: str, submission: str = "abc-1") -> "subprocess.Popen[str]":
+    environment = {**os.environ, "RESNET_DIST_SUBMISSION": submission, "RESNET_DIST_RUN": str(run)}
+    command = [sys.executable, "-m", "ray_jobs.submitted", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, start_new_session=True
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out
+
+
+def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    code, out = finish(start(run, "train", "--optimizer.learning-rate", "-1"))
+    assert code == 2
+    assert "optimizer.learning_rate=-1" in out
+    end = read_end(Store.open(str(run)), "abc-1")
+    assert end is not None
+    assert (end.exit_code, end.attempt, end.verb) == (2, 1, "train")
+    assert "optimizer.learning_rate=-1" in end.last_line
+    assert read_log(Store.open(str(run)), "abc-1") in out
+
+    code, out = finish(start(run, "train", "--version"))
+    assert code == 2
+    assert "has ended with exit code 2 before" in out
+
+    code, out = finish(start(run, "train", "--print-config", submission="abc-2"))
+    assert code == 0, out
+    assert "[optimizer]" in out
+
+
+def test_the_status_of_a_run_says_as_much(tmp_path: Path) -> None:
+    run = RunDirectory(Store.open(str(tmp_path / "run")))
+    run.write_status(Status(state="failed", submission="abc-1", exit_code=3))
+    assert finish(start(tmp_path / "run", "train"))[0] == 3
+    run.write_status(Status(state="failed", submission="abc-1", exit_code=1))
+    assert finish(start(tmp_path / "run", "train", "--print-config"))[0] == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_command_and_its_end_is_kept(tmp_path: Path, sent: signal.Signals) -> None:
+    # A fifo as the config file: the command waits in it, so that the signal always finds it there.
+    fifo = tmp_path / "job.toml"
+    os.mkfifo(fifo)
+    process = start(tmp_path / "run", "train", "--config", str(fifo))
+    with fifo.open("w") as writer:  # returns when the command has opened it
+        process.send_signal(sent)
+        code, out = finish(process)
+        writer.close()
+    assert code == 130, out
+    assert "interrupted; the same command resumes" in out
+    end = read_end(Store.open(str(tmp_path / "run")), "abc-1")
+    assert end is not None
+    assert end.exit_code == 130
+
+
+def test_a_killed_command_leaves_its_record(tmp_path: Path) -> None:
+    fifo = tmp_path / "job.toml"
+    os.mkfifo(fifo)
+    process = start(tmp_path / "run", "train", "--config", str(fifo))
+    with fifo.open("w"):
+        (child,) = psutil.Process(process.pid).children()
+        child.kill()
+        code, out = finish(process)
+    assert code == 137
+    assert "ended by SIGKILL" in out
+    end = read_end(Store.open(str(tmp_path / "run")), "abc-1")
+    assert end is not None
+    assert (end.exit_code, end.last_line) == (137, "error: the command was ended by SIGKILL")
+
+
+def test_without_its_environment_it_says_who_starts_it(tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path / "run", "train", submission="../../etc"))
+    assert code == 2
+    assert "`resnet-dist submit` starts this" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_log_that_cannot_be_kept_is_said_and_stops_no_command(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, out = finish(start(tmp_path / "file" / "run", "train", "--print-config"))
+    assert code == 0, out
+    assert out.count("warning: what is printed here cannot be kept: ") == 1
+
+
+def test_a_place_that_is_none_is_unusable() -> None:
+    environment = {**os.environ, "RESNET_DIST_SUBMISSION": "abc", "RESNET_DIST_RUN": "nowhere://bucket/run"}
+    command = [sys.executable, "-m", "ray_jobs.submitted", "train"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 3
+    assert "storage 'nowhere://bucket/run' cannot be opened" in done.stderr

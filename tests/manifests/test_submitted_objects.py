@@ -1,0 +1,113 @@
+"""What `submit` makes of the manifests is valid by every schema, rule and policy, whatever is asked for."""
+
+import shlex
+import tomllib
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.config import ClusterConfig
+from cluster.jobs import JobRequest, Verb
+from cluster.kube.rayjob import MOUNT, Placement, render_job
+from cluster.kube.sizing import JobNeeds, driver_only_sizes, pod_sizes
+from ray_jobs.job_file import check
+from ray_jobs.search.search_file import read_search
+from ray_jobs.submit import Asked, PoolFlags, pool_submission
+from tests.manifests.places import needs_definitions
+from tests.manifests.validation import problems_of
+
+pytestmark = needs_definitions
+
+LABELS = st.from_regex(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", fullmatch=True)
+WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20), max_size=3)
+VERBS: list[Verb] = ["train", "tune", "evaluate", "export"]
+
+
+def request(verb: Verb, name: str, arguments: tuple[str, ...]) -> JobRequest:
+    search = "[space]\n" if verb == "tune" else None
+    return JobRequest(name, verb, arguments, "seed = 0\n", search, "0" * 64, "abc-1", "s3://bucket/out/runs/a")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(VERBS),
+    LABELS,
+    WORDS,
+    st.integers(1, 8),
+    st.integers(1, 8),
+    st.booleans(),
+    st.none() | LABELS,
+    st.booleans(),
+)
+def test_every_rendering_is_valid(
+    verb: Verb, name: str, words: list[str], pods: int, per_node: int, use_gpu: bool, queue: str | None, claim: bool
+) -> None:
+    cluster = ClusterConfig(num_workers=pods * per_node, workers_per_node=per_node)
+    sizes = driver_only_sizes() if verb == "export" else pod_sizes(cluster, JobNeeds(32, 224, 224), use_gpu=use_gpu)
+    use_gpu = use_gpu and verb != "export"
+    asked = request(verb, name, tuple(words))
+    placement = Placement("team", sizes, use_gpu, "resnet-dist:1.2.3", queue, "research" if queue else None, claim)
+    made = render_job(asked, placement)
+    for each in (made.ray_job, made.config_map):
+        assert problems_of(each) == []
+        assert each["metadata"]["name"] == name
+        assert each["metadata"]["namespace"] == "team"
+    spec = made.ray_job["spec"]
+    # A shell reads the entrypoint: the command's words must come out of it as they went in.
+    assert shlex.split(spec["entrypoint"])[3 : 4 + len(words)] == [verb, *words]
+    assert "example" not in str(made.ray_job) + str(made.config_map)
+    groups = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert sum(group["replicas"] for group in groups) == sizes.pods
+    gpus = [
+        container["resources"]["limits"].get("nvidia.com/gpu", "0")
+        for group in groups
+        for container in group["template"]["spec"]["containers"]
+    ]
+    assert gpus == ([str(sizes.gpus)] if sizes.pods else [])
+    assert (MOUNT in str(made.ray_job)) == claim
+
+
+def rendered(asked: Asked, flags: PoolFlags | None = None) -> dict[str, Any]:
+    made = pool_submission(asked, flags or PoolFlags()).manifest("team")
+    assert problems_of(made.ray_job) == []
+    assert problems_of(made.config_map) == []
+    return {"job": made.ray_job, "data": made.config_map["data"]}
+
+
+def test_a_whole_job_file_reaches_the_pods() -> None:
+    job = check(
+        {
+            "name": "Tiles_1",
+            "data": {"root": "s3://bucket/tiles"},
+            "storage": {"root": "s3://bucket/out"},
+            "optimizer": {"learning_rate": 0.03},
+            "cluster": {"num_workers": 4, "workers_per_node": 2},
+        }
+    )
+    found = rendered(Asked("train", job), PoolFlags(team="vision", priority="production"))
+    told = tomllib.loads(found["data"]["job.toml"])
+    assert told["name"] == "Tiles_1"
+    assert told["optimizer"]["learning_rate"] == 0.03
+    assert told["cluster"]["address"] == "auto"
+    assert told["cluster"]["cpus_per_worker"] == 4
+    assert told["cluster"]["use_gpu"] is True
+    labels = found["job"]["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "vision"
+    assert labels["kueue.x-k8s.io/priority-class"] == "production"
+
+
+def test_a_search_brings_its_space() -> None:
+    job = check({"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}})
+    found = rendered(Asked("tune", job, search=read_search(None, {})))
+    assert "[space]" in found["data"]["search.toml"]
+    assert "--search /etc/resnet-dist/search.toml" in found["job"]["spec"]["entrypoint"]
+
+
+def test_without_gpus_nothing_asks_for_one() -> None:
+    job = check({"data": {"root": f"{MOUNT}/tiles"}, "storage": {"root": MOUNT}, "cluster": {"use_gpu": False}})
+    found = rendered(Asked("train", job))
+    assert "nvidia.com/gpu" not in str(found["job"])
+    assert "resnet-dist:0.1.0-cpu" in str(found["job"])
+    assert "-gpu" not in str(found["job"]["spec"]["rayClusterSpec"])
+    assert "kueue" not in str(found["job"])
