@@ -27,7 +27,7 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@$(BIN)/python -m ray_jobs.demo "$(DATA)" $(DEMO_OUTPUTS)
 
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
-	@$(BIN)/python -m pytest tests/unit tests/integration -n auto --dist loadfile -m "not gpu and not browser and not slow"
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m "not gpu and not browser and not slow"
 	@$(BIN)/python -m pytest tests/distributed -m "not gpu and not browser and not slow"
 
 test-all: lint ## All tests that this machine can run

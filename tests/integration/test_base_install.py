@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from benchmarks.base_environment import base_distributions, make_base_environment
+from benchmarks.base_environment import ROOT, base_distributions, make_base_environment
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,29 @@ def test_what_needs_an_extra_says_which(python: Path, bundle_folder: Path, tmp_p
     workers = run(python, *command, "--workers", "2", "--output", "parts", cwd=tmp_path)
     assert workers.returncode == 2
     assert "pip install 'resnet-dist[cluster]'" in workers.stderr
+
+
+def test_the_manifests_are_installed(python: Path, tmp_path: Path):
+    ask = "import cluster, pathlib; print(pathlib.Path(cluster.__file__).parent / 'k8s')"
+    installed = Path(run(python, "-c", ask, cwd=tmp_path).stdout.strip())
+    assert Path("jobs/train.yaml") in files(installed)
+    assert files(installed) == files(ROOT / "k8s")
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """What is below a folder, but for what Python leaves there."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
+
+
+def test_an_installed_package_reads_its_own_manifests(python: Path, tmp_path: Path):
+    """With what the extra `cluster` adds, which the environment of the base lacks, on the path."""
+    ask = (
+        f"import sys; sys.path.append({str(Path(yaml.__file__).parents[1])!r})\n"
+        "from cluster.kube.manifests import load_job, manifest_folder\n"
+        "print(manifest_folder()); print(*(each['kind'] for each in load_job('tune')))"
+    )
+    folder, kinds = run(python, "-c", ask, cwd=tmp_path).stdout.split("\n")[:2]
+    assert Path(folder).parts[-2:] == ("cluster", "k8s")
+    assert ROOT not in Path(folder).parents
+    assert kinds == "ConfigMap RayJob"
