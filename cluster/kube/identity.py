@@ -3,8 +3,10 @@
 # The client carries few types.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,8 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import load_kube_config
 
 from cluster.errors import SubmissionError
+from cluster.kube.kinds import Object
+from cluster.kube.parts import entries, part
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WITHOUT = "or name a Ray that needs no Kubernetes: --cluster.address http://HOST:8265"
@@ -115,7 +119,8 @@ class KubeconfigIdentity:
         configuration = Configuration()
         self._check()
         try:
-            load_kube_config(self.files, self.context, client_configuration=configuration)
+            with _plugins_unquoted():
+                load_kube_config(self.files, self.context, client_configuration=configuration)
         except ConfigException as error:
             raise SubmissionError(f"{self.words}: {_line(error)}; mend the file, {_WITHOUT}") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -125,7 +130,7 @@ class KubeconfigIdentity:
             ) from None
         user = self._entry("users", str(self._entry("contexts", self._context_name()).get("user")))
         if "exec" in user and not (configuration.api_key or configuration.cert_file):
-            command = Path(str((user["exec"] or {}).get("command"))).name
+            command = Path(str(part(user, "exec").get("command"))).name
             raise SubmissionError(
                 f"{self.words}: its credential plugin {command!r} gave no credentials; run it by hand to see why, "
                 "and log in where it asks for it"
@@ -153,16 +158,14 @@ class KubeconfigIdentity:
             return self.context
         return next((str(each["current-context"]) for each in self._parsed() if each.get("current-context")), "")
 
-    def _entry(self, section: str, name: str) -> dict[str, Any]:
-        key = section[:-1]
-        found = (each.get(key) or {} for each in self._entries(section) if each.get("name") == name)
-        return next(found, {})
+    def _entry(self, section: str, name: str) -> Object:
+        return next((part(each, section[:-1]) for each in self._entries(section) if each.get("name") == name), {})
 
-    def _entries(self, section: str) -> list[dict[str, Any]]:
-        return [each for document in self._parsed() for each in document.get(section) or [] if isinstance(each, dict)]
+    def _entries(self, section: str) -> list[Object]:
+        return [each for document in self._parsed() for each in entries(document, section)]
 
-    def _parsed(self) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = []
+    def _parsed(self) -> list[Object]:
+        documents: list[Object] = []
         for path in self.files.split(os.pathsep):
             try:
                 document: Any = yaml.safe_load(Path(path).read_text())
@@ -175,6 +178,24 @@ class KubeconfigIdentity:
                 raise SubmissionError(f"kubeconfig {path} is empty or no kubeconfig; mend it, {_WITHOUT}")
             documents.append(document)
         return documents
+
+
+@contextmanager
+def _plugins_unquoted() -> Generator[None]:
+    """Keep what a credential plugin prints out of the log, where the client writes it when the plugin fails: it may be
+    secret. The client also sets up logging for all of us if nobody has."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.module != "kube_config"
+
+    root.addHandler(handler)
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
+        root.removeHandler(handler)
 
 
 def _line(error: Exception) -> str:

@@ -43,9 +43,8 @@ class Watch:
             try:
                 # A server that was restored from an older copy may send nothing for long, and no error.
                 if not self._version or time.monotonic() > self._listed_at + self._connection.patience.relist_s:
-                    for event in self._relist():
-                        is_news = True
-                        yield event
+                    news = self._relist()
+                    yield from news or [None]
                 with self._stream() as stream:
                     outage.answered()
                     for line in stream:
@@ -54,18 +53,16 @@ class Watch:
                             is_news = True
                             yield event
                 outage = self._connection.outage()
+                if not is_news:
+                    yield None
             except (RefusedError, BrokenError) as error:
+                self._version = ""  # the server may be back with another state
                 if is_news:
                     outage = self._connection.outage()
-                else:
-                    self._version = ""  # the server may be back with another state
                 if isinstance(error, RefusedError) and error.status.is_expired:
-                    self._version = ""
                     outage.pause()
                 else:
                     outage.wait(error)
-            if not is_news:
-                yield None
 
     def _relist(self) -> list[Object]:
         found, version = self._listed()
@@ -77,15 +74,15 @@ class Watch:
 
     def _stream(self) -> AbstractContextManager[Iterator[bytes]]:
         patience = self._connection.patience
-        watched_s = max(round(patience.watch_s), 1)
         query = {
             **self._selection.query,
             "watch": "true",
             "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(watched_s),
+            "timeoutSeconds": str(max(round(patience.watch_s), 1)),
         }
-        return self._connection.stream(replace(self._selection, query=query), watched_s + patience.grace_s)
+        silence_s = patience.watch_s + patience.grace_s
+        return self._connection.stream(replace(self._selection, query=query), silence_s)
 
     def _seen(self, line: bytes) -> Object | None:
         try:

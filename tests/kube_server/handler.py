@@ -249,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
         store, kind = self.kube.store, asked.kind
         matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
         wants_bookmarks = query.get("allowWatchBookmarks") == "true"
-        ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
+        ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800) * self.kube.second_s
         lines: list[Object] = []
         with store.changed:
             version = int(query.get("resourceVersion") or 0)
@@ -265,31 +265,29 @@ class Handler(BaseHTTPRequestHandler):
                     stream.line({"type": "ERROR", "object": refused.status})
                 return
         with Stream(self, fault) as stream:
+            for line in lines:
+                stream.line(line)
             bookmarked = time.monotonic()
-            while not self.kube.stopping.is_set() and time.monotonic() < ends and store is self.kube.store:
-                for line in lines:
-                    stream.line(line)
-                lines = []
+            while not self.kube.stopping.is_set() and store is self.kube.store:
                 with store.changed:
                     if version < store.oldest:
                         return  # too slow: a real one ends such a watch as well
-                    changes = list(store.after(version))
-                    if not changes:
-                        store.changed.wait(min(0.05, max(ends - time.monotonic(), 0.001)))
-                        changes = list(store.after(version)) if version >= store.oldest else []
+                    if store.version == version:
+                        store.changed.wait(min(0.05, self.kube.bookmark_s, max(ends - time.monotonic(), 0.001)))
+                    changes = list(store.after(version)) if version >= store.oldest else []
                 for change in changes:
                     version = change.version
                     event = seen(change, kind, asked.namespace, matches)
                     if event is not None:
-                        lines.append({"type": event[0], "object": event[1]})
-                if wants_bookmarks and not lines and time.monotonic() > bookmarked + self.kube.bookmark_s:
+                        stream.line({"type": event[0], "object": event[1]})
+                is_over = time.monotonic() >= ends
+                # The last one comes shortly before the end, so that the next watch goes on from there.
+                if wants_bookmarks and (is_over or time.monotonic() > bookmarked + self.kube.bookmark_s):
                     bookmarked = time.monotonic()
-                    mark = {
-                        "kind": kind.name,
-                        "apiVersion": kind.api_version,
-                        "metadata": {"resourceVersion": str(version)},
-                    }
-                    lines.append({"type": "BOOKMARK", "object": mark})
+                    mark = {"kind": kind.name, "apiVersion": kind.api_version}
+                    stream.line({"type": "BOOKMARK", "object": mark | {"metadata": {"resourceVersion": str(version)}}})
+                if is_over:
+                    return
 
     def _log(self, asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
         pod = self.kube.store.get(POD, asked.namespace, asked.name)
@@ -381,12 +379,18 @@ class Stream:
         self._handler, self._fault, self._content, self._sent = handler, fault, content, 0
 
     def __enter__(self) -> "Stream":
+        self._handler.kube.streaming(1)
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {self._content}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        self._handler.wfile.write(head.encode())
-        self._trouble(b"")
+        try:
+            self._handler.wfile.write(head.encode())
+            self._trouble()
+        except BaseException:
+            self._handler.kube.streaming(-1)
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._handler.kube.streaming(-1)
         if kind is None:
             if self._handler.kube.stopping.is_set():
                 raise Disturbed
@@ -404,12 +408,12 @@ class Stream:
             self._handler.reset()
         self._chunk(raw)
         self._sent += 1
-        self._trouble(raw)
+        self._trouble()
 
     def _chunk(self, raw: bytes) -> None:
         self._handler.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
-    def _trouble(self, _: bytes) -> None:
+    def _trouble(self) -> None:
         if self._fault is None or self._sent < self._fault.after:
             return
         if self._fault.trouble == "half-closed":

@@ -1,0 +1,56 @@
+"""A Kubernetes API server on this machine, and our client of it, with little patience."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.kube.api import KubeApi
+from cluster.kube.kinds import CONFIG_MAP
+from cluster.kube.patience import Patience
+from tests.kube_server.server import KubeServer
+
+QUICK = Patience(
+    outage_s=10, unknown_s=5, first_pause_s=0.002, longest_pause_s=0.02, connect_s=5, read_s=5, watch_s=0.05,
+    grace_s=0.3, relist_s=100, silent_log_s=0.3,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of this machine has no part in this."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[KubeServer]:
+    """An API server, in which a second of a watch is soon over."""
+    server = KubeServer()
+    server.second_s = 0.05
+    with server:
+        yield server
+
+
+@pytest.fixture
+def patience() -> Patience:
+    """What `api` has of it."""
+    return QUICK
+
+
+@pytest.fixture
+def api(server: KubeServer, patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeApi:
+    """Our client, which has had an answer already."""
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+    api = KubeApi.connect(patience=patience)
+    assert api.list(CONFIG_MAP) == []
+    server.requests.clear()
+    return api
+
+
+@pytest.fixture
+def hasty(patience: Patience) -> Patience:
+    """Patience for a fraction of a second."""
+    return replace(patience, outage_s=0.2, unknown_s=0.1)
