@@ -1,6 +1,7 @@
 """What a machine must have before a job may start. Each check says what it found and how to mend it."""
 
 import importlib
+import re
 import secrets
 import shutil
 import sys
@@ -20,6 +21,7 @@ _GIB = 1024**3
 _LITTLE_MEMORY_GIB = 4.0
 _LITTLE_DISK_GIB = 10.0
 _NO_DISK_GIB = 1.0
+_LITTLE_SHARED_MEMORY_GIB = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,47 @@ def check_memory() -> Check:
     return Check("memory", "ok", found)
 
 
-def check_disk(root: str) -> Check:
+def check_disk(
+    root: str,
+    name: str = "disk",
+    remedy: str = "free space, keep fewer checkpoints, or choose another --storage.root",
+) -> Check:
     """Free space where `root` is, or will be; a URI has no limit that could be seen."""
     if "://" in root:
-        return Check("disk", "ok", f"{root}: object storage")
+        return Check(name, "ok", f"{root}: object storage")
     folder = _existing(root)
     free = shutil.disk_usage(folder).free / _GIB
     found = f"{free:.1f} GiB free at {folder}"
     if free < _LITTLE_DISK_GIB:
-        status = "error" if free < _NO_DISK_GIB else "warning"
-        return Check("disk", status, found, "free space, keep fewer checkpoints, or choose another --storage.root")
-    return Check("disk", "ok", found)
+        return Check(name, "error" if free < _NO_DISK_GIB else "warning", found, remedy)
+    return Check(name, "ok", found)
+
+
+def check_shared_memory() -> Check:
+    """Where Ray keeps its objects, and NCCL what goes between the GPUs of a node; Docker gives 64 MiB of it."""
+    folder, name = Path("/dev/shm"), "shared memory"  # noqa: S108 - only looked at
+    remedy = "mount a memory-backed emptyDir at /dev/shm, or give docker run --shm-size 8g: NCCL and Ray need it"
+    if not folder.is_dir():
+        return Check(name, "warning", "no /dev/shm", remedy)
+    usage = shutil.disk_usage(folder)
+    found = f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free at /dev/shm"
+    if usage.free < _LITTLE_SHARED_MEMORY_GIB * _GIB:
+        return Check(name, "warning", found, remedy)
+    return Check(name, "ok", found)
+
+
+def check_driver(gpus: int, file: Path = Path("/proc/driver/nvidia/version")) -> Check:
+    """The NVIDIA driver's version, and the CUDA that torch was built for."""
+    import torch
+
+    cuda = f"torch for CUDA {torch.version.cuda}" if torch.version.cuda else "torch without CUDA"
+    try:
+        found = re.search(r"\s(\d+\.\d+[.\d]*)\s", file.read_text())
+    except OSError:
+        found = None
+    if found is None and gpus:
+        return Check("GPU driver", "warning", f"not named in {file}; {cuda}", "look with nvidia-smi")
+    return Check("GPU driver", "ok", f"{found[1]}; {cuda}" if found else f"none; {cuda}")
 
 
 def check_storage(root: str) -> Check:

@@ -29,7 +29,9 @@ else:
     JobFlags = job_flags()
     EvaluateFlags = job_flags(of_evaluation)
     ReportFlags = job_flags(lambda name: name == "storage.root")
-    DoctorFlags = job_flags(lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu"})
+    DoctorFlags = job_flags(
+        lambda name: name in {"model.arch", "model.weights", "storage.root", "cluster.use_gpu", "cluster.address"}
+    )
 
 Config = Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)]
 
@@ -287,15 +289,29 @@ def split(
 
 
 @app.command
-def doctor(*, config: Config = None, job: Annotated[DoctorFlags, Parameter("*")] | None = None) -> ExitCode:
-    """Check whether this machine can run jobs, and say how to mend what cannot.
+def doctor(
+    *,
+    config: Config = None,
+    timeout: Annotated[float, Parameter(group=_COMMAND)] = 60.0,
+    job: Annotated[DoctorFlags, Parameter("*")] | None = None,
+) -> ExitCode:
+    """Check whether this machine, or each node of the Ray at cluster.address, can run jobs, and how to mend it.
 
     Parameters
     ----------
     config
         The TOML file of a job to check for.
+    timeout
+        Seconds to wait for an answer of a node of a cluster; a node that gives none is named.
     """
     resolved = read_job(config, job or {})
+    if resolved.cluster.address is not None:
+        from ray_jobs.cluster_doctor import diagnose_cluster
+        from ray_jobs.show import show_node_checks
+
+        found = diagnose_cluster(resolved, timeout)
+        show_node_checks(found)
+        return ExitCode.FAILED if any(each.check.status == "error" for each in found) else ExitCode.DONE
     from ray_jobs.doctor import diagnose
     from ray_jobs.show import show_checks
 

@@ -35,11 +35,8 @@ def process_group(use_gpu: bool) -> Generator[None]:
     dist.destroy_process_group()
 
 
-def _store(rank: int, world_size: int) -> dist.TCPStore:
-    if rank > 0:
-        host, port = ray.train.collective.broadcast_from_rank_zero(("", 0))
-        return dist.TCPStore(host, port, world_size, is_master=False, timeout=_TIMEOUT)
-    host = ray.util.get_node_ip_address()
+def serve_store(host: str, world_size: int, timeout: timedelta) -> tuple[dist.TCPStore, int]:
+    """Rank zero's side of a rendezvous, which listens on `host` only, and the port that the others need."""
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     port = int(listener.getsockname()[1])
     store = dist.TCPStore(
@@ -47,9 +44,23 @@ def _store(rank: int, world_size: int) -> dist.TCPStore:
         port,
         world_size,
         is_master=True,
-        timeout=_TIMEOUT,
+        timeout=timeout,
         wait_for_workers=False,
         master_listen_fd=listener.detach(),
     )
+    return store, port
+
+
+def join_store(host: str, port: int, world_size: int, timeout: timedelta) -> dist.TCPStore:
+    """Another rank's side of a rendezvous."""
+    return dist.TCPStore(host, port, world_size, is_master=False, timeout=timeout)
+
+
+def _store(rank: int, world_size: int) -> dist.TCPStore:
+    if rank > 0:
+        host, port = ray.train.collective.broadcast_from_rank_zero(("", 0))
+        return join_store(host, port, world_size, _TIMEOUT)
+    host = ray.util.get_node_ip_address()
+    store, port = serve_store(host, world_size, _TIMEOUT)
     ray.train.collective.broadcast_from_rank_zero((host, port))
     return store

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cluster.node_comparison import NodeCheck
 from cluster.preflight import Check
 from ray_jobs.errors import GateError
 from ray_jobs.outcome import TrainOutcome
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
-_TEXTS = {"", "found", "parameters", "type", "values", "verdict", "when"}
+_TEXTS = {"", "found", "nodes", "parameters", "type", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -145,6 +146,28 @@ def show_checks(checks: list[Check]) -> None:
     for check in checks:
         if check.remedy:
             show_line(f"{check.name}: {check.remedy}")
+
+
+def show_node_checks(found: list[NodeCheck]) -> None:
+    """What `doctor` found on a cluster: a row for each answer and the nodes that gave it; then what to do."""
+    names = list(dict.fromkeys(each.node for each in found if each.check.name in {"node", "answers"}))
+    rows: dict[Check, list[str]] = {}
+    kinds = list(dict.fromkeys(each.check.name for each in found))
+    for kind in kinds:
+        for each in found:
+            if each.check.name == kind:
+                rows.setdefault(each.check, []).append(each.node)
+    table = table_of("check", "nodes", "", "found")
+    for check, nodes in rows.items():
+        which = f"all {len(names)}" if len(names) > 1 and set(nodes) >= set(names) else ", ".join(filter(None, nodes))
+        table.add_row(check.name, escape(which), f"[{_STYLES[check.status]}]{check.status}[/]", escape(check.found))
+    console().print(table)
+    for check, nodes in rows.items():
+        if check.remedy:
+            show_line(f"{', '.join(filter(None, nodes)) or 'all'}: {check.name}: {check.remedy}")
+    errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
+    said = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
+    show_line(f"{len(names)} nodes: {said}")
 
 
 def console() -> Console:

@@ -1,0 +1,112 @@
+"""The living nodes of a Ray, and questions to all of them at once, each with an answer or with what became of it."""
+
+# ray carries few types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+_HEAD = "node:__internal_head__"
+_ID_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine or pod with a raylet."""
+
+    id: str
+    """Ray's, in hex."""
+    name: str
+    """What a person calls it: its name or host name, with address or id where another node has the same."""
+    address: str
+    is_head: bool
+    cpus: int
+    """Logical CPUs that Ray may give away; 0 on most heads."""
+    gpus: int
+
+    def pinned(self) -> dict[str, Any]:
+        """Options of a remote function or class that runs on this node and no other, however busy it is."""
+        return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(self.id, soft=False)}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A node that gave no answer, and why in words."""
+
+    why: str
+
+
+def living_nodes() -> list[Node]:
+    """All nodes that Ray believes to be alive, the head first."""
+    found = [each for each in cast("list[dict[str, Any]]", ray.nodes()) if each["Alive"]]
+    found.sort(key=lambda each: (_HEAD not in each["Resources"], each["NodeManagerHostname"], each["NodeID"]))
+    names = _names(found)
+    return [
+        Node(
+            id=each["NodeID"],
+            name=names[each["NodeID"]],
+            address=each["NodeManagerAddress"],
+            is_head=_HEAD in each["Resources"],
+            cpus=int(each["Resources"].get("CPU", 0)),
+            gpus=int(each["Resources"].get("GPU", 0)),
+        )
+        for each in found
+    ]
+
+
+def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[str, Any]:
+    """The answer of each node by its id; `Lost` where there is none in time. Waits no longer than `timeout_s` for all.
+
+    `asked`: an object reference for each. `question`: what they were asked to do, for what is said of those that did
+    not. An exception that the node's own code raised is an answer: returned as it is.
+    """
+    until = time.monotonic() + timeout_s
+    if asked:
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s, fetch_local=False)
+    found: dict[str, Any] = {}
+    for node, reference in asked.items():
+        try:
+            # What has answered is fetched at once; its node may have gone since, which must not cost the time again.
+            found[node] = ray.get(reference, timeout=max(until - time.monotonic(), 1.0))
+        except ray.exceptions.GetTimeoutError:
+            found[node] = Lost(f"has not answered for {timeout_s:g} s, asked to {question}")
+        except ray.exceptions.RayTaskError as error:
+            found[node] = cast("BaseException", error.cause) if error.cause is not None else error
+        except ray.exceptions.RayError as error:
+            found[node] = Lost(_why(error, question))
+    return found
+
+
+def _why(error: ray.exceptions.RayError, question: str) -> str:
+    if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
+        return f"could not set up a process: {str(error).splitlines()[0]}"
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "has too little memory: Ray ended the process that checks it"
+    if isinstance(error, ray.exceptions.TaskUnschedulableError | ray.exceptions.ActorUnschedulableError):
+        return "went away before it was asked"
+    # Ray's own text has ids, paths of logs and a traceback; its class says which of both it was.
+    return f"died, or its process did, when asked to {question} ({type(error).__name__})"
+
+
+def _names(found: list[dict[str, Any]]) -> dict[str, str]:
+    """By node id. A node's own name, else its host name; more where that is not enough to tell them apart."""
+    plain = {
+        each["NodeID"]: each["NodeManagerHostname"]
+        if each["NodeName"] in {"", each["NodeManagerAddress"]}
+        else each["NodeName"]
+        for each in found
+    }
+    placed = {each["NodeID"]: f"{plain[each['NodeID']]} ({each['NodeManagerAddress']})" for each in found}
+    exact = {node: f"{name} {node[:_ID_SHOWN]}" for node, name in placed.items()}
+    for names in (plain, placed):
+        count = Counter(names.values())
+        if all(number == 1 for number in count.values()):
+            return names
+    return exact

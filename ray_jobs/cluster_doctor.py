@@ -1,0 +1,378 @@
+"""`resnet-dist doctor --cluster.address`: whether a running Ray's nodes can run jobs together, and which one cannot.
+
+Nothing is reserved, so a cluster that is at work can be asked, and nothing is left: no actor, group or file. Every
+question has its time; a node that gives no answer is named, and not asked again.
+"""
+
+# ray carries few types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray import cloudpickle
+
+from cluster import node_survey
+from cluster.clock_skew import Exchange, estimate_skew
+from cluster.errors import ResourceError, StorageError
+from cluster.node_comparison import (
+    NodeCheck,
+    check_clock,
+    check_links,
+    compare_images,
+    compare_packages,
+    compare_sources,
+    compare_with_driver,
+)
+from cluster.node_survey import Survey, survey
+from cluster.nodes import Lost, Node, answers, living_nodes
+from cluster.peer_links import Address, Link
+from cluster.preflight import Check
+from cluster.ray_session import ray_session
+from cluster.shared_storage import Mark, name_of, outsiders, unseen
+from cluster.storage import Store
+from ray_jobs.all_reduce_timing import Timing
+from ray_jobs.config import JobConfig
+from ray_jobs.errors import ConfigError
+from ray_jobs.node_agent import NodeAgent
+
+DRIVER = "this machine"
+_EXCHANGES = 7
+_REACH_S = 5.0
+_NEIGHBOURS = 3
+"""To so many others each node sends as much as it can, for a while."""
+_LOST_REMEDY = (
+    "look after that node and its raylet (kubectl describe pod, top, dmesg); replace it, or end what fills it"
+)
+
+Answers = dict[Node, Any]
+
+
+def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
+    """Every check of every living node of the Ray at `job.cluster.address`, by kind of check.
+
+    `timeout_s`: how long one answer of a node is waited for. Raises ConfigError for an address that is no Ray's own,
+    ResourceError where no Ray answers.
+    """
+    address = job.cluster.address or ""
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"cluster.address={address} is a Ray Jobs API, which runs whole jobs; doctor asks every node itself: give "
+            'ray://HOST:10001, or "auto" on a node of the cluster'
+        )
+    with ray_session(job.cluster):
+        nodes = living_nodes()
+        if not nodes:
+            raise ResourceError(f"cluster.address={address}: that Ray has no living node; look at its head")
+        examination = _Examination(job, nodes, timeout_s, is_far=address.startswith("ray://"))
+        try:
+            examination.run()
+        finally:
+            examination.clean_up()
+    return examination.found
+
+
+class _Examination:
+    """One visit to all nodes. `found` grows check by check; `nodes` are those that still answer."""
+
+    def __init__(self, job: JobConfig, nodes: list[Node], timeout_s: float, *, is_far: bool) -> None:
+        self._job = job
+        self._nodes = nodes
+        self._timeout_s = timeout_s
+        # This process is not on any node: what is wrong with it stops only jobs that are started from here.
+        self._driver_status = "warning" if is_far else "error"
+        self._root = Store.open(job.storage.root).uri
+        self._token = secrets.token_hex(8)
+        self._secret = secrets.token_bytes(16)
+        self._agents: dict[Node, Any] = {}
+        self._more_agents: list[Any] = []
+        self._marked: list[str] = []
+        self.found: list[NodeCheck] = []
+
+    def run(self) -> None:
+        self._survey()
+        kind: Any = ray.remote(NodeAgent)
+        for node in self._nodes:
+            self._agents[node] = kind.options(**node.pinned()).remote(node.address)
+        checked = self._ask("check itself", lambda _, agent: agent.checks.remote(self._job))
+        for number in range(max((len(each) for each in checked.values()), default=0)):
+            for node, checks in checked.items():
+                if number < len(checks):
+                    self._add(node.name, checks[number])
+        self._clocks()
+        self._storage()
+        if self._network():
+            self._all_reduce()
+
+    def clean_up(self) -> None:
+        """End every process and remove every file that may be left; what cannot be removed is named."""
+        for agent in (*self._agents.values(), *self._more_agents):
+            with suppress(Exception):  # whatever Ray says of a node that is gone
+                ray.kill(agent, no_restart=True)
+        self._agents, self._more_agents = {}, []
+        store = Store.open(self._root)
+        for owner in self._marked:
+            try:
+                store.delete(name_of(self._token, owner))
+            except StorageError as error:
+                self._add(DRIVER, Check("storage root", "warning", f"left behind: {error}", "delete that file"))
+
+    def _survey(self) -> None:
+        # By value: on a node of another image there may be no such module.
+        cloudpickle.register_pickle_by_value(node_survey)
+        try:
+            asked: Any = ray.remote(survey)
+            self._agents = {node: asked.options(max_retries=0, **node.pinned()) for node in self._nodes}
+            answered = self._ask("say what is installed", lambda _, task: task.remote())
+        finally:
+            cloudpickle.unregister_pickle_by_value(node_survey)
+            self._agents = {}
+        surveys = {node: Survey(**values) for node, values in answered.items()}
+        for node, each in surveys.items():
+            role = "head" if node.is_head else "worker"
+            text = f"{role} at {node.address} on {each.hostname}: in Ray {node.cpus} CPUs, {node.gpus} GPUs"
+            self._add(node.name, Check("node", "ok", text))
+        by_name = {node.name: each for node, each in surveys.items()}
+        if not by_name:
+            return
+        here = Survey(**survey())
+        first = next(iter(by_name.values()))
+        with_driver = compare_with_driver(here, first, self._driver_status)
+        self.found += compare_images(by_name)
+        self.found += compare_packages(by_name)
+        self._add(DRIVER, with_driver[0])
+        self.found += compare_sources(by_name)
+        self._add(DRIVER, with_driver[1])
+        # What follows is done by this project's own code.
+        self._nodes = [node for node in self._nodes if surveys[node].sources]
+
+    def _clocks(self) -> None:
+        exchanges: dict[Node, list[Exchange]] = {}
+        for node in list(self._nodes):
+            for _ in range(_EXCHANGES):
+                sent = time.time()
+                theirs = self._ask("tell the time", lambda _, agent: agent.now.remote(), only=[node])
+                if node not in theirs:
+                    break
+                exchanges.setdefault(node, []).append(Exchange(sent, theirs[node], max(time.time(), sent)))
+        for node, each in exchanges.items():
+            self._add(node.name, check_clock(estimate_skew(each)))
+
+    def _storage(self) -> None:
+        """Every node and this process write a file, and each looks for those of all others."""
+        root, token = self._root, self._token
+        owners = {node: node.id for node in self._nodes}
+        remedy = "grant access, mount it on every node, or choose another --storage.root"
+        failed: dict[str, str] = {}
+        here = Mark(root, token, "driver")
+        self._marked = [*owners.values(), "driver"]
+        try:
+            here.write()
+        except StorageError as error:
+            failed[DRIVER] = str(error)
+        wrote = self._ask(
+            "write to storage.root", lambda node, agent: agent.write_mark.remote(root, token, owners[node]), failed
+        )
+        names = {owners[node]: node.name for node in wrote} | ({} if DRIVER in failed else {"driver": DRIVER})
+        seen = self._ask(
+            "read from storage.root",
+            lambda _, agent: agent.unseen.remote(root, token, list(names)),
+            failed,
+            list(wrote),
+        )
+        blind: dict[str, dict[str, str]] = {node.name: each for node, each in seen.items()}
+        if DRIVER not in failed:
+            blind[DRIVER] = unseen(root, token, names)
+        # A node that was lost in between is named for that.
+        blind = {
+            name: {names[owner]: why for owner, why in each.items() if names[owner] in blind}
+            for name, each in blind.items()
+        }
+        self._ask("remove its file from storage.root", lambda _, agent: agent.remove_mark.remote(), failed, list(wrote))
+        with suppress(StorageError):
+            here.remove()
+        self._ask("remove its folder", lambda _, agent: agent.remove_folders.remote(), failed, list(wrote))
+        here.remove_folders()
+        self._marked = [owner for node, owner in owners.items() if node not in self._nodes]
+
+        apart = outsiders(blind)
+        for name in blind:
+            if name not in apart and name not in failed:
+                text = f"{root}: written, read by all others and removed"
+                self._add(name, Check("storage root", "ok", text))
+        local = "" if "://" in self._root else f"; {self._root} is a folder of each machine's own unless it is a mount"
+        for name, others in apart.items():
+            why = next((blind[name][other] for other in others if other in blind[name]), "")
+            text = f"{root} is not what {_some(others)} has{f' ({why})' if why else ''}{local}"
+            self._add(name, Check("storage root", self._status(name), text, remedy))
+        for name, error in failed.items():
+            if name not in apart:
+                self._add(name, Check("storage root", self._status(name), error, remedy))
+
+    def _network(self) -> bool:
+        """Whether all nodes reach each other."""
+        secret = self._secret
+        failed: dict[str, str] = {}
+        opened: dict[Node, Address] = self._ask("listen", lambda _, agent: agent.listen.remote(secret), failed)
+        for name, error in failed.items():
+            text = f"cannot listen on the address that Ray has of it: {error}"
+            self._add(name, Check("network", "error", text, "start Ray there with its own --node-ip-address"))
+        if len(opened) < 2:
+            return not failed
+        places = {node.name: each for node, each in opened.items()}
+        linked: dict[Node, dict[str, Link]] = self._ask(
+            "reach the others",
+            lambda node, agent: agent.reach.remote(
+                {name: each for name, each in places.items() if name != node.name}, secret, _REACH_S
+            ),
+            failed,
+            list(opened),
+        )
+        links = {
+            node.name: {peer: link for peer, link in each.items() if peer in {other.name for other in self._nodes}}
+            for node, each in linked.items()
+            if node in self._nodes
+        }
+        whole = not failed and all(link.seconds is not None for each in links.values() for link in each.values())
+        rates = self._rates(opened) if whole else {}
+        checks = check_links(links, places, rates)
+        self.found += checks
+        return whole
+
+    def _rates(self, opened: Mapping[Node, Address]) -> dict[str, list[float]]:
+        """Bytes a second of the links that touch each node; every node sends to one other, and hears one, at a time."""
+        rates: dict[str, list[float]] = {}
+        for shift in range(1, min(_NEIGHBOURS, len(self._nodes) - 1) + 1):
+            ring = list(self._nodes)
+            to = {node: ring[(number + shift) % len(ring)] for number, node in enumerate(ring)}
+            sent = self._ask(
+                "send to another",
+                lambda node, agent, to=to: agent.rate.remote(opened[to[node]], self._secret),
+                {},
+            )
+            for node, rate in sent.items():
+                for end in (node, to[node]):
+                    rates.setdefault(end.name, []).append(rate)
+        return rates
+
+    def _all_reduce(self) -> None:
+        with_gpus = [node for node in self._nodes if node.gpus] if self._job.cluster.use_gpu is not False else []
+        nodes = with_gpus or [node for node in self._nodes if node.cpus] or self._nodes
+        ranks = [(node, device) for node in with_gpus for device in range(node.gpus)] or [
+            (node, None) for node in nodes
+        ]
+        name = f"all-reduce by {'NCCL' if with_gpus else 'gloo'}"
+        if len(ranks) < 2:
+            self._add("", Check(name, "ok", "nothing to measure: one process would train"))
+            return
+        first, timeout_s = ranks[0][0], self._timeout_s
+        served = self._ask(
+            "open a rendezvous", lambda _, agent: agent.serve_rendezvous.remote(len(ranks), timeout_s / 2), {}, [first]
+        )
+        if first not in served:
+            return
+        asked: dict[int, tuple[Node, Any]] = {}
+        kind: Any = ray.remote(NodeAgent)
+        for rank, (node, device) in enumerate(ranks):
+            agent = self._agents[node]
+            if device:
+                agent = kind.options(**node.pinned()).remote(node.address)
+                self._more_agents.append(agent)
+            asked[rank] = node, agent.all_reduce.remote(served[first], rank, len(ranks), device, timeout_s / 2)
+        answered = answers({str(rank): each for rank, (_, each) in asked.items()}, timeout_s, f"take part in {name}")
+        failed: dict[Node, str] = {}
+        for rank, (node, _) in asked.items():
+            answer = answered[str(rank)]
+            if isinstance(answer, Lost):
+                self._lose(node, answer)
+            elif isinstance(answer, BaseException):
+                failed.setdefault(node, _first_line(answer))
+        if not failed and all(node in self._nodes for node, _ in ranks):
+            self._add("", Check(name, "ok", _said(answered["0"], [node for node, _ in ranks])))
+            return
+        self._blame(name, failed)
+
+    def _blame(self, name: str, failed: Mapping[Node, str]) -> None:
+        """A collective fails on every rank, whoever is at fault: first those that listen where nobody else reaches."""
+        where = self._ask("say where gloo listens", lambda _, agent: agent.gloo_address.remote(), {}, list(failed))
+        blamed = False
+        for node, (listens, interface) in where.items():
+            if f"({listens})" not in interface and listens != interface.partition(" ")[0]:
+                blamed = True
+                text = f"gloo listens on {listens} there, and not on {interface}: {failed[node]}"
+                remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start on that node"
+                self._add(node.name, Check(name, "error", text, remedy))
+        if not blamed:
+            for node, error in failed.items():
+                remedy = "plain TCP passes: compare NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and MTUs of the nodes"
+                self._add(node.name, Check(name, "error", error, remedy))
+
+    def _ask(
+        self,
+        question: str,
+        call: Callable[[Node, Any], Any],
+        failed: dict[str, str] | None = None,
+        nodes: Sequence[Node] | None = None,
+        *,
+        only: Sequence[Node] | None = None,
+    ) -> Answers:
+        """The answers of all nodes (or of those given that still answer). A node without one is lost.
+
+        `failed`: takes the errors of the nodes' own code, by name; without it they are checks that failed.
+        """
+        chosen = [node for node in (only or nodes or self._nodes) if node in self._nodes]
+        asked: dict[str, Any] = {}
+        for node in chosen:
+            try:
+                asked[node.id] = call(node, self._agents[node])
+            except ray.exceptions.RayError as error:  # an actor that is known to be dead
+                self._lose(node, Lost(f"died before it was asked to {question} ({type(error).__name__})"))
+        found: Answers = {}
+        by_id = {node.id: node for node in chosen}
+        for id_, answer in answers(asked, self._timeout_s, question).items():
+            node = by_id[id_]
+            if isinstance(answer, Lost):
+                self._lose(node, answer)
+            elif not isinstance(answer, BaseException):
+                found[node] = answer
+            elif failed is not None:
+                failed.setdefault(node.name, _first_line(answer))
+            else:
+                self._lose(node, Lost(f"could not {question}: {_first_line(answer)}"))
+        return found
+
+    def _lose(self, node: Node, lost: Lost) -> None:
+        if node in self._nodes:
+            self._nodes.remove(node)
+            self._add(node.name, Check("answers", "error", lost.why, _LOST_REMEDY))
+
+    def _add(self, name: str, check: Check) -> None:
+        self.found.append(NodeCheck(name, check))
+
+    def _status(self, name: str) -> Any:
+        return self._driver_status if name == DRIVER else "error"
+
+
+def _said(timings: Sequence[Timing], nodes: Sequence[Node]) -> str:
+    latency, *rest = timings
+    rates = ", ".join(
+        f"{each.size / 2**20:.0f} MiB in {1000 * each.seconds:.1f} ms = {each.bus_bandwidth / 1e6:.0f} MB/s on the bus "
+        f"({each.algorithm_bandwidth / 1e6:.0f} MB/s summed)"
+        for each in rest
+    )
+    return (
+        f"{len(nodes)} ranks on {len(set(nodes))} nodes: {latency.size} B in {1000 * latency.seconds:.2f} ms, {rates}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
