@@ -4,8 +4,8 @@ import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import requires
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -26,8 +26,7 @@ _MOST_NAMED = 4
 _NETWORK_REMEDY = "let nodes reach each other on all TCP ports: firewall, security group, NetworkPolicy, routes"
 
 
-@dataclass(frozen=True)
-class NodeCheck:
+class NodeCheck(NamedTuple):
     """A check of one node, or of all of them together."""
 
     node: str

@@ -46,7 +46,9 @@ class Lost:
 def living_nodes() -> list[Node]:
     """All nodes that Ray believes to be alive, the head first."""
     found = [each for each in cast("list[dict[str, Any]]", ray.nodes()) if each["Alive"]]
-    found.sort(key=lambda each: (_HEAD not in each["Resources"], each["NodeManagerHostname"], each["NodeID"]))
+    found.sort(
+        key=lambda each: (_HEAD not in each["Resources"], each["NodeManagerHostname"], each["NodeManagerAddress"])
+    )
     names = _names(found)
     return [
         Node(

@@ -293,6 +293,7 @@ def doctor(
     *,
     config: Config = None,
     timeout: Annotated[float, Parameter(group=_COMMAND)] = 60.0,
+    json: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
     job: Annotated[DoctorFlags, Parameter("*")] | None = None,
 ) -> ExitCode:
     """Check whether this machine, or each node of the Ray at cluster.address, can run jobs, and how to mend it.
@@ -303,21 +304,26 @@ def doctor(
         The TOML file of a job to check for.
     timeout
         Seconds to wait for an answer of a node of a cluster; a node that gives none is named.
+    json
+        Write what was found there, too: a list of objects with node, name, status, found, remedy.
     """
     resolved = read_job(config, job or {})
-    if resolved.cluster.address is not None:
+    from ray_jobs.show import show_checks, show_node_checks, write_checks
+
+    if resolved.cluster.address is None:
+        from ray_jobs.doctor import diagnose
+
+        checks = diagnose(resolved)
+        named = [("", check) for check in checks]
+        show_checks(checks)
+    else:
         from ray_jobs.cluster_doctor import diagnose_cluster
-        from ray_jobs.show import show_node_checks
 
-        found = diagnose_cluster(resolved, timeout)
-        show_node_checks(found)
-        return ExitCode.FAILED if any(each.check.status == "error" for each in found) else ExitCode.DONE
-    from ray_jobs.doctor import diagnose
-    from ray_jobs.show import show_checks
-
-    checks = diagnose(resolved)
-    show_checks(checks)
-    return ExitCode.FAILED if any(check.status == "error" for check in checks) else ExitCode.DONE
+        named = diagnose_cluster(resolved, timeout)
+        show_node_checks(named)
+    if json is not None:
+        write_checks(json, named)
+    return ExitCode.FAILED if any(check.status == "error" for _, check in named) else ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.node_agent import NodeAgent
 
 DRIVER = "this machine"
+_AGENT = "ray_jobs/node_agent.py"
 _EXCHANGES = 7
 _REACH_S = 5.0
 _NEIGHBOURS = 3
@@ -149,7 +150,10 @@ class _Examination:
         self.found += compare_sources(by_name)
         self._add(DRIVER, with_driver[1])
         # What follows is done by this project's own code.
-        self._nodes = [node for node in self._nodes if surveys[node].sources]
+        for node, each in surveys.items():
+            if _AGENT not in each.sources:
+                text = "has no resnet-dist, or one without this command: the other checks are left out there"
+                self._lose(node, Lost(text), "start every node from the same image, or install the same resnet-dist")
 
     def _clocks(self) -> None:
         exchanges: dict[Node, list[Exchange]] = {}
@@ -346,10 +350,10 @@ class _Examination:
                 self._lose(node, Lost(f"could not {question}: {_first_line(answer)}"))
         return found
 
-    def _lose(self, node: Node, lost: Lost) -> None:
+    def _lose(self, node: Node, lost: Lost, remedy: str = _LOST_REMEDY) -> None:
         if node in self._nodes:
             self._nodes.remove(node)
-            self._add(node.name, Check("answers", "error", lost.why, _LOST_REMEDY))
+            self._add(node.name, Check("answers", "error", lost.why, remedy))
 
     def _add(self, name: str, check: Check) -> None:
         self.found.append(NodeCheck(name, check))

@@ -1,5 +1,9 @@
 """What a finished command prints: tables on a terminal, the same in plain text elsewhere."""
 
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -148,7 +152,7 @@ def show_checks(checks: list[Check]) -> None:
             show_line(f"{check.name}: {check.remedy}")
 
 
-def show_node_checks(found: list[NodeCheck]) -> None:
+def show_node_checks(found: Sequence[NodeCheck]) -> None:
     """What `doctor` found on a cluster: a row for each answer and the nodes that gave it; then what to do."""
     names = list(dict.fromkeys(each.node for each in found if each.check.name in {"node", "answers"}))
     rows: dict[Check, list[str]] = {}
@@ -168,6 +172,12 @@ def show_node_checks(found: list[NodeCheck]) -> None:
     errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
     said = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
     show_line(f"{len(names)} nodes: {said}")
+
+
+def write_checks(path: Path, found: Iterable[tuple[str, Check]]) -> None:
+    """What `doctor` found, by node where it asked several, for programs."""
+    items = [{"node": node, **asdict(check)} for node, check in found]
+    path.write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")
 
 
 def console() -> Console:
