@@ -100,6 +100,15 @@ def check_shared_memory() -> Check:
     return Check(name, "ok", found)
 
 
+def check_gpus_in_ray(in_ray: int, driver_gpus: int) -> list[Check]:
+    """Whether Ray gives away all GPUs of a node that the driver shows; nothing where it does."""
+    if in_ray == driver_gpus:
+        return []
+    found = f"Ray gives away {in_ray}, the driver shows {driver_gpus}"
+    remedy = "ask for nvidia.com/gpu in the pod's limits, or start Ray there with another --num-gpus"
+    return [Check("GPUs in Ray", "warning" if in_ray < driver_gpus else "error", found, remedy)]
+
+
 def check_driver(gpus: int, file: Path = Path("/proc/driver/nvidia/version")) -> Check:
     """The NVIDIA driver's version, and the CUDA that torch was built for."""
     import torch

@@ -66,6 +66,8 @@ def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
             f"cluster.address={address} is a Ray Jobs API, which runs whole jobs; doctor asks every node itself: give "
             'ray://HOST:10001, or "auto" on a node of the cluster'
         )
+    if not timeout_s > 0:
+        raise ConfigError(f"--timeout {timeout_s:g} must be above 0; 60 suits most clusters")
     with ray_session(job.cluster):
         nodes = living_nodes()
         if not nodes:
@@ -91,16 +93,17 @@ class _Examination:
         self._token = secrets.token_hex(8)
         self._secret = secrets.token_bytes(16)
         self._agents: dict[Node, Any] = {}
-        self._more_agents: list[Any] = []
+        self._started: list[Any] = []
+        self._here: Mark | None = None
         self._marked: list[str] = []
         self.found: list[NodeCheck] = []
 
     def run(self) -> None:
         self._survey()
-        kind: Any = ray.remote(NodeAgent)
-        for node in self._nodes:
-            self._agents[node] = kind.options(**node.pinned()).remote(node.address)
-        checked = self._ask("check itself", lambda _, agent: agent.checks.remote(self._job))
+        if not self._nodes:
+            return
+        self._agents = {node: self._start_agent(node) for node in self._nodes}
+        checked = self._ask("check itself", lambda node, agent: agent.checks.remote(self._job, node.gpus))
         for number in range(max((len(each) for each in checked.values()), default=0)):
             for node, checks in checked.items():
                 if number < len(checks):
@@ -112,16 +115,23 @@ class _Examination:
 
     def clean_up(self) -> None:
         """End every process and remove every file that may be left; what cannot be removed is named."""
-        for agent in (*self._agents.values(), *self._more_agents):
+        for agent in self._started:
             with suppress(Exception):  # whatever Ray says of a node that is gone
                 ray.kill(agent, no_restart=True)
-        self._agents, self._more_agents = {}, []
         store = Store.open(self._root)
         for owner in self._marked:
             try:
                 store.delete(name_of(self._token, owner))
             except StorageError as error:
                 self._add(DRIVER, Check("storage root", "warning", f"left behind: {error}", "delete that file"))
+        if self._here is not None:
+            self._here.remove_folders()
+
+    def _start_agent(self, node: Node) -> Any:
+        kind: Any = ray.remote(NodeAgent)
+        agent = kind.options(**node.pinned()).remote(node.address)
+        self._started.append(agent)
+        return agent
 
     def _survey(self) -> None:
         # By value: on a node of another image there may be no such module.
@@ -159,11 +169,12 @@ class _Examination:
         exchanges: dict[Node, list[Exchange]] = {}
         for node in list(self._nodes):
             for _ in range(_EXCHANGES):
-                sent = time.time()
-                theirs = self._ask("tell the time", lambda _, agent: agent.now.remote(), only=[node])
+                # A clock that is set in between must not make the way there and back longer or shorter.
+                sent, began = time.time(), time.monotonic()
+                theirs = self._ask("tell the time", lambda _, agent: agent.now.remote(), nodes=[node])
                 if node not in theirs:
                     break
-                exchanges.setdefault(node, []).append(Exchange(sent, theirs[node], max(time.time(), sent)))
+                exchanges.setdefault(node, []).append(Exchange(sent, theirs[node], sent + time.monotonic() - began))
         for node, each in exchanges.items():
             self._add(node.name, check_clock(estimate_skew(each)))
 
@@ -173,7 +184,7 @@ class _Examination:
         owners = {node: node.id for node in self._nodes}
         remedy = "grant access, mount it on every node, or choose another --storage.root"
         failed: dict[str, str] = {}
-        here = Mark(root, token, "driver")
+        here = self._here = Mark(root, token, "driver")
         self._marked = [*owners.values(), "driver"]
         try:
             here.write()
@@ -201,7 +212,6 @@ class _Examination:
         with suppress(StorageError):
             here.remove()
         self._ask("remove its folder", lambda _, agent: agent.remove_folders.remote(), failed, list(wrote))
-        here.remove_folders()
         self._marked = [owner for node, owner in owners.items() if node not in self._nodes]
 
         apart = outsiders(blind)
@@ -220,45 +230,52 @@ class _Examination:
 
     def _network(self) -> bool:
         """Whether all nodes reach each other."""
-        secret = self._secret
         failed: dict[str, str] = {}
-        opened: dict[Node, Address] = self._ask("listen", lambda _, agent: agent.listen.remote(secret), failed)
-        for name, error in failed.items():
-            text = f"cannot listen on the address that Ray has of it: {error}"
-            self._add(name, Check("network", "error", text, "start Ray there with its own --node-ip-address"))
-        if len(opened) < 2:
-            return not failed
+        opened: dict[Node, Address] = self._ask("listen", lambda _, agent: agent.listen.remote(self._secret), failed)
         places = {node.name: each for node, each in opened.items()}
         linked: dict[Node, dict[str, Link]] = self._ask(
             "reach the others",
-            lambda node, agent: agent.reach.remote(
-                {name: each for name, each in places.items() if name != node.name}, secret, _REACH_S
-            ),
+            lambda node, agent: agent.reach.remote(_without(places, node.name), self._secret, _REACH_S),
             failed,
             list(opened),
         )
+        for name, error in failed.items():
+            text = f"cannot use the address that Ray has of it: {error}"
+            self._add(name, Check("network", "error", text, "start Ray there with its own --node-ip-address"))
+        left = {node.name for node in self._nodes}
         links = {
-            node.name: {peer: link for peer, link in each.items() if peer in {other.name for other in self._nodes}}
+            node.name: {peer: link for peer, link in each.items() if peer in left}
             for node, each in linked.items()
-            if node in self._nodes
+            if node.name in left
         }
         whole = not failed and all(link.seconds is not None for each in links.values() for link in each.values())
+        if len(links) < 2:
+            return whole
         rates = self._rates(opened) if whole else {}
-        checks = check_links(links, places, rates)
-        self.found += checks
-        return whole
+        checks = check_links(links, places, rates or {})
+        self.found += [each for each in checks if rates is not None or each.check.status == "error"]
+        return whole and rates is not None
 
-    def _rates(self, opened: Mapping[Node, Address]) -> dict[str, list[float]]:
-        """Bytes a second of the links that touch each node; every node sends to one other, and hears one, at a time."""
+    def _rates(self, opened: Mapping[Node, Address]) -> dict[str, list[float]] | None:
+        """Bytes a second of the links that touch each node; every node sends to one other, and hears one, at a time.
+
+        None where large messages do not pass, which is then found.
+        """
         rates: dict[str, list[float]] = {}
+        failed: dict[str, str] = {}
         for shift in range(1, min(_NEIGHBOURS, len(self._nodes) - 1) + 1):
             ring = list(self._nodes)
             to = {node: ring[(number + shift) % len(ring)] for number, node in enumerate(ring)}
             sent = self._ask(
-                "send to another",
-                lambda node, agent, to=to: agent.rate.remote(opened[to[node]], self._secret),
-                {},
+                "send to another", lambda node, agent, to=to: agent.rate.remote(opened[to[node]], self._secret), failed
             )
+            for name, error in failed.items():
+                peer = next((peer.name for node, peer in to.items() if node.name == name), "")
+                text = f"small messages pass from it to {peer}, large ones do not: {error}"
+                remedy = "compare the MTUs of both nodes' interfaces and of what lies between them"
+                self._add(name, Check("network", "error", text, remedy))
+            if failed:
+                return None
             for node, rate in sent.items():
                 for end in (node, to[node]):
                     rates.setdefault(end.name, []).append(rate)
@@ -272,7 +289,7 @@ class _Examination:
         ]
         name = f"all-reduce by {'NCCL' if with_gpus else 'gloo'}"
         if len(ranks) < 2:
-            self._add("", Check(name, "ok", "nothing to measure: one process would train"))
+            self._add("", Check(name, "ok", "nothing to measure between fewer than two processes"))
             return
         first, timeout_s = ranks[0][0], self._timeout_s
         served = self._ask(
@@ -280,26 +297,25 @@ class _Examination:
         )
         if first not in served:
             return
-        asked: dict[int, tuple[Node, Any]] = {}
-        kind: Any = ray.remote(NodeAgent)
+        asked: dict[str, Any] = {}
         for rank, (node, device) in enumerate(ranks):
-            agent = self._agents[node]
-            if device:
-                agent = kind.options(**node.pinned()).remote(node.address)
-                self._more_agents.append(agent)
-            asked[rank] = node, agent.all_reduce.remote(served[first], rank, len(ranks), device, timeout_s / 2)
-        answered = answers({str(rank): each for rank, (_, each) in asked.items()}, timeout_s, f"take part in {name}")
+            agent = self._agents[node] if not device else self._start_agent(node)
+            asked[str(rank)] = agent.all_reduce.remote(served[first], rank, len(ranks), device, timeout_s / 2)
+        answered = answers(asked, timeout_s, f"take part in {name}")
         failed: dict[Node, str] = {}
-        for rank, (node, _) in asked.items():
+        for rank, (node, _) in enumerate(ranks):
             answer = answered[str(rank)]
             if isinstance(answer, Lost):
                 self._lose(node, answer)
             elif isinstance(answer, BaseException):
                 failed.setdefault(node, _first_line(answer))
-        if not failed and all(node in self._nodes for node, _ in ranks):
+        if any(node not in self._nodes for node, _ in ranks):
+            text = "not measured: a node was lost, and the others waited for it"
+            self._add("", Check(name, "warning", text, "start doctor again without that node"))
+        elif failed:
+            self._blame(name, failed)
+        else:
             self._add("", Check(name, "ok", _said(answered["0"], [node for node, _ in ranks])))
-            return
-        self._blame(name, failed)
 
     def _blame(self, name: str, failed: Mapping[Node, str]) -> None:
         """A collective fails on every rank, whoever is at fault: first those that listen where nobody else reaches."""
@@ -322,14 +338,12 @@ class _Examination:
         call: Callable[[Node, Any], Any],
         failed: dict[str, str] | None = None,
         nodes: Sequence[Node] | None = None,
-        *,
-        only: Sequence[Node] | None = None,
     ) -> Answers:
         """The answers of all nodes (or of those given that still answer). A node without one is lost.
 
         `failed`: takes the errors of the nodes' own code, by name; without it they are checks that failed.
         """
-        chosen = [node for node in (only or nodes or self._nodes) if node in self._nodes]
+        chosen = [node for node in (self._nodes if nodes is None else nodes) if node in self._nodes]
         asked: dict[str, Any] = {}
         for node in chosen:
             try:
@@ -376,6 +390,10 @@ def _said(timings: Sequence[Timing], nodes: Sequence[Node]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _without(places: Mapping[str, Address], name: str) -> dict[str, Address]:
+    return {each: place for each, place in places.items() if each != name}
 
 
 def _first_line(error: BaseException) -> str:

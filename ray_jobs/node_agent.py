@@ -31,7 +31,7 @@ class NodeAgent:
         self._mark: Mark | None = None
         self._store: Any = None
 
-    def checks(self, job: JobConfig) -> list[Check]:
+    def checks(self, job: JobConfig, gpus_in_ray: int) -> list[Check]:
         """What `doctor` checks of any one machine, but for storage: whether that is shared is for all nodes to say."""
         cpus, gpus = local_resources(job.cluster)
         remedy = "free space there, or set TMPDIR and Ray's --temp-dir to a larger place"
@@ -43,6 +43,7 @@ class NodeAgent:
             preflight.check_shared_memory(),
             preflight.check_disk(tempfile.gettempdir(), "scratch disk", remedy),
             preflight.check_gpus(gpus, wanted=None),
+            *preflight.check_gpus_in_ray(gpus_in_ray, gpus),
             preflight.check_driver(gpus),
             preflight.check_nccl(gpus),
             check_dali(on_gpu=gpus > 0 and job.cluster.use_gpu is not False),

@@ -171,7 +171,7 @@ def show_node_checks(found: Sequence[NodeCheck]) -> None:
             show_line(f"{', '.join(filter(None, nodes)) or 'all'}: {check.name}: {check.remedy}")
     errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
     said = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
-    show_line(f"{len(names)} nodes: {said}")
+    show_line(f"{len(names)} node{'s' if len(names) > 1 else ''}: {said}")
 
 
 def write_checks(path: Path, found: Iterable[tuple[str, Check]]) -> None:

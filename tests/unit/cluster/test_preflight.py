@@ -68,3 +68,35 @@ def test_gpus_that_only_the_driver_sees_are_an_error():
     assert preflight.check_gpus(0, wanted=True).status == "error"
     assert preflight.check_gpus(2, wanted=None).status == "error"
     assert preflight.check_nccl(0).status == "ok"
+
+
+@pytest.mark.parametrize(("free", "status"), [(64 / 1024, "warning"), (16, "ok")])
+def test_the_shared_memory_that_docker_gives_is_little(monkeypatch: pytest.MonkeyPatch, free: float, status: str):
+    usage = type("Usage", (), {"free": free * GIB, "total": free * GIB})
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage())
+    check = preflight.check_shared_memory()
+    assert check.status == status
+    assert ("emptyDir" in check.remedy) == (status == "warning")
+
+
+def test_gpus_that_ray_does_not_give_away_are_told():
+    assert preflight.check_gpus_in_ray(2, 2) == []
+    assert [check.status for check in preflight.check_gpus_in_ray(1, 2)] == ["warning"]
+    assert [check.status for check in preflight.check_gpus_in_ray(2, 1)] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu\nGCC version: gcc 13.2.0\n",
+            "570.86.15",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n", "580.95.05"),
+    ],
+)
+def test_the_drivers_version_is_read_from_the_kernel(tmp_path: Path, text: str, found: str):
+    (tmp_path / "version").write_text(text)
+    assert preflight.check_driver(1, tmp_path / "version").found.startswith(f"{found}; torch")
+    assert preflight.check_driver(1, tmp_path / "absent").status == "warning"
+    assert preflight.check_driver(0, tmp_path / "absent").status == "ok"
