@@ -41,6 +41,8 @@ class Lost:
     """A node that gave no answer, and why in words."""
 
     why: str
+    is_gone: bool = True
+    """Whether it, or its process, has ended; else it is silent."""
 
 
 def living_nodes() -> list[Node]:
@@ -78,7 +80,7 @@ def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[s
             # What has answered is fetched at once; its node may have gone since, which must not cost the time again.
             found[node] = ray.get(reference, timeout=max(until - time.monotonic(), 1.0))
         except ray.exceptions.GetTimeoutError:
-            found[node] = Lost(f"has not answered for {timeout_s:g} s, asked to {question}")
+            found[node] = Lost(f"has not answered for {timeout_s:g} s, asked to {question}", is_gone=False)
         except ray.exceptions.RayTaskError as error:
             found[node] = cast("BaseException", error.cause) if error.cause is not None else error
         except ray.exceptions.RayError as error:

@@ -291,6 +291,8 @@ class _Examination:
         if len(ranks) < 2:
             self._add("", Check(name, "ok", "nothing to measure between fewer than two processes"))
             return
+        if not with_gpus and self._blame_gloo(name, nodes):
+            return
         first, timeout_s = ranks[0][0], self._timeout_s
         served = self._ask(
             "open a rendezvous", lambda _, agent: agent.serve_rendezvous.remote(len(ranks), timeout_s / 2), {}, [first]
@@ -303,34 +305,44 @@ class _Examination:
             asked[str(rank)] = agent.all_reduce.remote(served[first], rank, len(ranks), device, timeout_s / 2)
         answered = answers(asked, timeout_s, f"take part in {name}")
         failed: dict[Node, str] = {}
+        lost: dict[Node, Lost] = {}
         for rank, (node, _) in enumerate(ranks):
             answer = answered[str(rank)]
             if isinstance(answer, Lost):
-                self._lose(node, answer)
+                lost[node] = answer
             elif isinstance(answer, BaseException):
                 failed.setdefault(node, _first_line(answer))
-        if any(node not in self._nodes for node, _ in ranks):
+        if not failed and not lost:
+            self._add("", Check(name, "ok", _said(answered["0"], [node for node, _ in ranks])))
+            return
+        # Whoever is silent beside others that failed only waits for them.
+        for node, each in lost.items():
+            if each.is_gone or not failed:
+                self._lose(node, each)
+        if any(each.is_gone for each in lost.values()):
             text = "not measured: a node was lost, and the others waited for it"
             self._add("", Check(name, "warning", text, "start doctor again without that node"))
-        elif failed:
-            self._blame(name, failed)
-        else:
-            self._add("", Check(name, "ok", _said(answered["0"], [node for node, _ in ranks])))
+            return
+        for node, error in failed.items():
+            remedy = "plain TCP passes: compare NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and MTUs of the nodes"
+            self._add(node.name, Check(name, "error", error, remedy))
 
-    def _blame(self, name: str, failed: Mapping[Node, str]) -> None:
-        """A collective fails on every rank, whoever is at fault: first those that listen where nobody else reaches."""
-        where = self._ask("say where gloo listens", lambda _, agent: agent.gloo_address.remote(), {}, list(failed))
+    def _blame_gloo(self, name: str, nodes: Sequence[Node]) -> bool:
+        """Whether some nodes' gloo listens where no other node reaches it, which then is found.
+
+        It goes by the host name, which is 127.0.1.1 in many a /etc/hosts; the others would wait for such a node.
+        """
+        if len({node.address for node in nodes}) < 2:
+            return False
         blamed = False
+        where = self._ask("say where gloo listens", lambda _, agent: agent.gloo_address.remote(), {}, nodes)
         for node, (listens, interface) in where.items():
-            if f"({listens})" not in interface and listens != interface.partition(" ")[0]:
+            if listens.startswith(("127.", "::1")) and not node.address.startswith(("127.", "::1")):
                 blamed = True
-                text = f"gloo listens on {listens} there, and not on {interface}: {failed[node]}"
-                remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start on that node"
+                text = f"gloo listens on {listens}, as the host name says, and not on {interface}"
+                remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start, or mend /etc/hosts"
                 self._add(node.name, Check(name, "error", text, remedy))
-        if not blamed:
-            for node, error in failed.items():
-                remedy = "plain TCP passes: compare NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and MTUs of the nodes"
-                self._add(node.name, Check(name, "error", error, remedy))
+        return blamed
 
     def _ask(
         self,

@@ -91,7 +91,7 @@ class NodeAgent:
         try:
             host = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0]
         except OSError:
-            host = "an unknown address"
+            host = "127.0.0.1 for want of an address of the host name"
         return chosen or str(host), interface_to(self._address)
 
     # The class is also loaded where the command runs, which may have no torch.
