@@ -11,8 +11,9 @@ import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import urlsplit
 
 import pyarrow
@@ -22,6 +23,17 @@ from cluster.errors import StorageError
 from cluster.whole_file import PART, replacing
 
 _ABANDONED_S = 3600.0
+_BAD_KEYS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What a listing says of a file."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """When it was last written, in nanoseconds since 1970; object stores know it to the second or so."""
 
 
 def child_uri(root: str, path: str) -> str:
@@ -35,24 +47,29 @@ def child_uri(root: str, path: str) -> str:
 class Store:
     """Files under one root; paths are relative with "/" between parts. Failures raise StorageError."""
 
-    def __init__(self, filesystem: fs.FileSystem, root: str, uri: str) -> None:
+    def __init__(self, filesystem: fs.FileSystem, root: str, uri: str, setting: str = "storage.root") -> None:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
-        self.uri = uri.rstrip("/")
+        self._setting = setting
+        place, mark, options = uri.partition("?")
+        self.uri = f"{place.rstrip('/')}{mark}{options}"
         """Where the root is, for people and for `open`."""
         self.local_path = Path(self._root or "/") if isinstance(filesystem, fs.LocalFileSystem) else None
         """The root as a folder of this machine; None for an object store."""
 
     @classmethod
-    def open(cls, root: str) -> Self:
-        """A store at a folder (created when first written to) or at a URI such as s3://bucket/prefix."""
+    def open(cls, root: str, setting: str = "storage.root") -> Self:
+        """A store at a folder (created when first written to) or at a URI such as s3://bucket/prefix.
+
+        `setting` is what names it, for messages.
+        """
         if re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", root):
             raise StorageError(
                 f"storage {root!r} is neither a folder nor a URI; write {root.replace(':/', '://', 1)!r}"
             )
         if "://" not in root:
             absolute = str(Path(root).expanduser().absolute())
-            return cls(fs.LocalFileSystem(), absolute, absolute)
+            return cls(fs.LocalFileSystem(), absolute, absolute, setting)
         _refuse_credentials(root)
         try:
             filesystem, path = fs.FileSystem.from_uri(root)
@@ -60,11 +77,15 @@ class Store:
             raise StorageError(
                 f"storage {root!r} cannot be opened ({error}); give a folder or a URI such as s3://bucket/prefix"
             ) from error
-        return cls(filesystem, path, root)
+        return cls(filesystem, path, root, setting)
 
     def child(self, path: str) -> Self:
         """The store at a folder below this one."""
-        return type(self)(self._filesystem, self._full(path), child_uri(self.uri, path))
+        return type(self)(self._filesystem, self._full(path), self.place(path), self._setting)
+
+    def place(self, path: str) -> str:
+        """The address of a file or folder here; a URI's options stay at its end."""
+        return child_uri(self.uri, path) if path else self.uri
 
     def write(self, path: str, data: bytes) -> None:
         """Create or replace a file with `data`, whole or not at all."""
@@ -92,6 +113,30 @@ class Store:
         with self._explained("listed", path):
             names = [info.base_name for info in self._filesystem.get_file_info(selector)]
         return sorted(name for name in names if not name.startswith(PART))
+
+    def files(self) -> dict[str, StoredFile]:
+        """Every file below the root, at any depth, by its path. Raises StorageError where there is no such folder."""
+        with self._explained("listed", ""):
+            infos = self._filesystem.get_file_info(fs.FileSelector(self._root, recursive=True))
+        # Below, not only from here on: a bucket's own root has no name before its files.
+        before = len(self._root) + 1 if self._root else 0
+        return {
+            info.path[before:]: StoredFile(info.size or 0, info.mtime_ns or 0)
+            for info in infos
+            if info.type == fs.FileType.File
+        }
+
+    def file(self, path: str) -> StoredFile | None:
+        """What a listing would say of a file; None where there is none."""
+        with self._explained("read", path):
+            info = self._filesystem.get_file_info(self._full(path))
+        return StoredFile(info.size or 0, info.mtime_ns or 0) if info.type == fs.FileType.File else None
+
+    @contextmanager
+    def reading(self, path: str) -> Generator[BinaryIO]:
+        """A file's bytes as a stream. Raises OSError or pyarrow's own errors, as each read does."""
+        with self._filesystem.open_input_stream(self._full(path)) as stream:
+            yield stream
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing where there is none."""
@@ -123,8 +168,8 @@ class Store:
         try:
             yield
         except (OSError, pyarrow.ArrowException) as error:
-            place = f"{self.uri}/{path}" if path else self.uri
-            raise StorageError(f"{place} could not be {done}: {why(error, self.local_path)}") from error
+            reason = why(error, self.local_path, f"--{self._setting}")
+            raise StorageError(f"{self.place(path)} could not be {done}: {reason}") from error
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -160,13 +205,25 @@ def why(error: BaseException, folder: Path | None, choice: str = "--storage.root
             f"no space is left there{_free(folder)}; what was stored before is intact: free space or raise the quota, "
             "then start the same command again"
         )
-    if code in {errno.EACCES, errno.EPERM, errno.EROFS} or "ACCESS_DENIED" in str(error):
+    if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"no permission; grant access or choose another {choice}"
+    if any(name in str(error) for name in _BAD_KEYS):
+        return (
+            f"the server refuses it ({_server_said(error)}): no permission for these keys, or none given; set "
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, grant access, or choose another {choice}"
+        )
+    if "NO_SUCH_BUCKET" in str(error):
+        return f"there is no such bucket; create it, or correct {choice}"
     if code == errno.ENOENT:
         return "there is no such file; check the address"
     if code in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return f"a file stands where a folder must be, or a folder where a file must be ({error}); move it away"
     return f"{error}; check the address and the connection"
+
+
+def _server_said(error: BaseException) -> str:
+    found = re.search(r"AWS Error (\w+)", str(error))
+    return found[1] if found else "access denied"
 
 
 def _free(folder: Path | None) -> str:

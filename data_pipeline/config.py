@@ -31,12 +31,13 @@ class DataConfig(BaseModel):
     )
 
     root: Annotated[str, _WHERE] = ""
-    """The ImageFolder: a folder with train/ and val/ (test/ too, if there is one), or only class folders."""
+    """The ImageFolder: a folder with train/ and val/ (test/ too, if there is one), or only class folders. A folder that
+    every node sees, or a URI such as s3://bucket/folder, which each node copies to its own data.cache_dir."""
     # What the file says is part of the data's fingerprint; where it lies is not.
     labels: Annotated[str, _WHERE] = ""
     """A CSV or Parquet file of paths and labels, instead of class folders: columns path (relative to data.root), label,
     and if wanted split (train, val, test), group (images that stay in one split) and, with data.folds, fold (from 0 on,
-    empty for test). Relative to data.root."""
+    empty for test). Relative to data.root, or a URI."""
     rename_classes: tuple[str, ...] = ()
     """OLD=NEW for classes to be called otherwise; renamed to the name of another, a class is merged with it."""
     ignore_classes: tuple[str, ...] = ()
@@ -92,7 +93,8 @@ class DataConfig(BaseModel):
     prefetch: Annotated[int, Field(ge=1, le=16, json_schema_extra={"identity": False})] = 2
     """Microbatches decoded ahead of training."""
     cache_dir: Annotated[str, _WHERE] = ""
-    """Where the scan of a folder is remembered between starts; empty: the user's cache folder."""
+    """Where the scan of a folder is remembered between starts, and images of a URI are kept: a folder of each node, with
+    room for all of them. Empty: resnet-dist/ in $XDG_CACHE_HOME, else in ~/.cache."""
 
     @field_validator("rename_classes")
     @classmethod

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from data_pipeline.cache_folder import cache_folder
 from data_pipeline.config import DataConfig
 from data_pipeline.samples import sample_id_of
 
@@ -45,10 +45,8 @@ class ScanCache:
     @classmethod
     def of(cls, data: DataConfig, root: bytes, probe_name: str) -> "ScanCache | None":
         """The cache of a folder under the settings that decide what is readable; None for a user without a home."""
-        try:
-            home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-            folder = Path(data.cache_dir).expanduser() if data.cache_dir else Path(home, "resnet-dist")
-        except RuntimeError:  # pathlib's word for no home folder
+        folder = cache_folder(data)
+        if folder is None:
             return None
         decided_by = json.dumps(["scan/1", sample_id_of(root), data.bit_depth, data.max_pixels, probe_name])
         digest = hashlib.blake2b(decided_by.encode(), digest_size=16).hexdigest()

@@ -296,7 +296,7 @@ def _outcome(
         config=facts.config,
         records=tuple(records),
         best=best[0] if best else None,
-        best_file=f"{directory.uri}/{BEST}" if best else "",
+        best_file=directory.store.place(BEST) if best else "",
         pool=pool,
         already_finished=already_finished,
     )
