@@ -63,8 +63,7 @@ class Mirror:
 
     def __init__(self, store: Store, cache: Path) -> None:
         self._store = store
-        digest = hashlib.blake2b(store.uri.encode(), digest_size=8).hexdigest()
-        self._place = cache.absolute() / "images" / digest
+        self._place = cache.absolute() / "images" / digest_of(store.uri)
         self._parts = self._place / "parts"
         self.folder = self._place / "files" / folder_name(store.uri)
         """Where the files are; it bears the name of the store's own folder."""
@@ -336,6 +335,11 @@ class _Change:
         """All is as it should be: read it, and let others fetch."""
         fcntl.flock(self._readers, fcntl.LOCK_SH)
         fcntl.flock(self._fetching, fcntl.LOCK_UN)
+
+
+def digest_of(uri: str) -> str:
+    """A name for what is kept of a URI."""
+    return hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
 
 
 def folder_name(uri: str) -> str:

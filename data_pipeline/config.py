@@ -93,8 +93,8 @@ class DataConfig(BaseModel):
     prefetch: Annotated[int, Field(ge=1, le=16, json_schema_extra={"identity": False})] = 2
     """Microbatches decoded ahead of training."""
     cache_dir: Annotated[str, _WHERE] = ""
-    """Where the scan of a folder is remembered between starts, and images of a URI are kept: a folder of each node, with
-    room for all of them. Empty: resnet-dist/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    """A folder of each node where the scan of a folder is remembered between starts, and images of a URI are kept: it
+    needs room for all of them. Empty: resnet-dist/ in $XDG_CACHE_HOME, else in ~/.cache."""
 
     @field_validator("rename_classes")
     @classmethod

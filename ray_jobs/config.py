@@ -120,6 +120,6 @@ def run_name(job: JobConfig) -> str:
     """The run's name: `name`, or <folder>-<arch> with what a name may not hold replaced by "-"."""
     if job.name is not None:
         return job.name
-    folder = PurePosixPath(job.data.root).name or "data"
+    folder = PurePosixPath(job.data.root.partition("?")[0] if "://" in job.data.root else job.data.root).name or "data"
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip(".-") or "data"
     return f"{cleaned[:70]}-{job.model.arch}"

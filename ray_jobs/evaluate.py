@@ -24,6 +24,7 @@ from data_pipeline.splits import read_split_csv
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import Tree
 from ray_jobs.judged_data import JudgedData, other_data, read_sample, run_data
+from ray_jobs.node_images import NodeImages, on_this_node
 from ray_jobs.prepared_data import index_data
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.stored_run import find_run, job_of_run, which_checkpoint
@@ -69,6 +70,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
         preprocess=replace(directory.read_preprocess(), max_pixels=job.data.max_pixels),
         samples=samples,
         batch_size=job.evaluation.batch_size,
+        images=NodeImages.of(job.data, samples),
     )
     with ray_session(job.cluster):
         logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
@@ -89,6 +91,8 @@ class _Work:
     preprocess: Preprocess
     samples: Samples
     batch_size: int
+    images: NodeImages | None
+    """How each node comes to its copy of the images."""
 
 
 def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
@@ -113,15 +117,16 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
     model.load_state_dict(work.weights)
     model.to(device)
 
-    def batches() -> Iterator[EvaluationBatch]:
+    def batches(samples: Samples) -> Iterator[EvaluationBatch]:
         with ThreadPoolExecutor(plan.threads) as pool:
-            for first in range(rank * work.batch_size, len(work.samples), plan.num_workers * work.batch_size):
-                rows = np.arange(first, min(first + work.batch_size, len(work.samples)), dtype=np.int64)
-                images = np.stack(list(pool.map(partial(read_sample, work.preprocess, work.samples), rows.tolist())))
+            for first in range(rank * work.batch_size, len(samples), plan.num_workers * work.batch_size):
+                rows = np.arange(first, min(first + work.batch_size, len(samples)), dtype=np.int64)
+                images = np.stack(list(pool.map(partial(read_sample, work.preprocess, samples), rows.tolist())))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
-                yield EvaluationBatch(rows, normalised, torch.from_numpy(work.samples.labels[rows]))
+                yield EvaluationBatch(rows, normalised, torch.from_numpy(samples.labels[rows]))
 
-    return predict(model, batches(), device)
+    with on_this_node(work.images, work.samples) as (samples,):
+        return predict(model, batches(samples), device)
 
 
 def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:

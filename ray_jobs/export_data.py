@@ -18,6 +18,7 @@ from data_pipeline.samples import Samples
 from data_pipeline.splits import read_split_csv
 from ray_jobs.config import JobConfig
 from ray_jobs.judged_data import read_sample, run_data
+from ray_jobs.node_images import local_folder
 from ray_jobs.prepared_data import index_data
 from ray_jobs.run_directory import RunDirectory
 from resnet_dist.export.parity import Answered
@@ -92,7 +93,8 @@ class ExportImages:
         """
         count = job.export.calibration_images
         if job.export.calibration_root:
-            return batches(self._of_folder(Path(job.export.calibration_root).expanduser(), count, job.seed))
+            with local_folder(job.export.calibration_root, job.data, "export.calibration_root") as folder:
+                return batches(self._of_folder(Path(folder).expanduser(), count, job.seed))
         order = np.argsort(draw(job.seed, Purpose.CALIBRATION, 0, data.train.keys, 1)[:, 0])
         chosen = data.train.select(np.sort(order[:count]))
         return batches(np.stack([*self._read(chosen)]))

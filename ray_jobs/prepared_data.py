@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline.errors import DataError
 from data_pipeline.image_folder import SPLITS
 from data_pipeline.index import Dataset, index_folder
 from data_pipeline.samples import Samples
 from data_pipeline.splits import SplitRow, assign_splits, split_rows
 from ray_jobs.config import JobConfig
+from ray_jobs.node_images import local_data
 from ray_jobs.scan_view import ScanView
 from resnet_dist.runtime.preprocess import Preprocess, decode_rgb, image_header
 
@@ -54,13 +56,20 @@ def prepare_data(job: JobConfig) -> PreparedData:
 
 
 def index_data(job: JobConfig, *, may_lack_classes: bool = False) -> Dataset:
-    """Index and scan the job's folder; a first scan of many images shows how far it is. Raises DataError.
+    """Index and scan the job's folder, copied to this machine where it is a URI; long work shows how far it is.
+
+    Raises DataError, for a URI StorageError too.
 
     `may_lack_classes`: images to be judged, which need not have all classes that the job's settings name.
     """
     header = partial(image_header, max_pixels=job.data.max_pixels)
-    with ScanView() as view:
-        return index_folder(job.data, decoder(job), header, _probe(job), view.show, may_lack_classes=may_lack_classes)
+    with local_data(job.data) as data, ScanView() as view:
+        try:
+            return index_folder(data, decoder(job), header, _probe(job), view.show, may_lack_classes=may_lack_classes)
+        except DataError as error:
+            if data.root == job.data.root:
+                raise
+            raise DataError(f"{error}\n{data.root} is this machine's copy of {job.data.root}") from error
 
 
 def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:

@@ -17,6 +17,7 @@ from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.feature_sharing import FeatureSharing
 from ray_jobs.first_weights import FirstWeights
+from ray_jobs.node_images import NodeImages
 from ray_jobs.prepared_data import decoder
 from ray_jobs.recorder import Meet, RunRecorder, SilentRecorder
 from ray_jobs.run_directory import RunDirectory
@@ -51,6 +52,8 @@ class WorkerTask:
     """A microbatch size that the memory of an earlier attempt has shown to be the most."""
     sharing: FeatureSharing | None = None
     """Where features of frozen stages are shared with other trainings; None: nowhere."""
+    images: NodeImages | None = None
+    """How each node comes to its copy of the images; None where all see the samples' folder."""
 
 
 def train_rank(

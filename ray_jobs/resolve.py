@@ -37,7 +37,9 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
     schedule = job.schedule.model_copy(update={"epochs": epochs})
     sections = {
         "name": run_name(job),
-        "data": job.data.model_copy(update={"root": _absolute(job.data.root)}),
+        "data": job.data.model_copy(
+            update={"root": _absolute(job.data.root), "cache_dir": _absolute_but_home(job.data.cache_dir)}
+        ),
         "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
         "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
     }
@@ -54,6 +56,11 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
 
 def _absolute(root: str) -> str:
     return root if "://" in root else os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - keeps symlinks
+
+
+def _absolute_but_home(folder: str) -> str:
+    """Each node has homes of its own."""
+    return folder if not folder or folder.startswith("~") else _absolute(folder)
 
 
 def _absolute_file(weights: str) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees of a folder's first scan, which reads every image: a live bar, plain lines elsewhere."""
+"""What a person sees while images are fetched, or read for the first time: a live bar, plain lines elsewhere."""
 
 from time import monotonic
 from types import TracebackType
@@ -15,10 +15,11 @@ _LINE_EVERY_S = 10.0
 class ScanView:
     """A context manager around a scan; `show` is called by it now and then."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, doing: str = "checking images") -> None:
         self._console = console or Console(highlight=False)
+        self._doing = doing
         self._bar = Progress(
-            TextColumn("checking images"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -39,14 +40,14 @@ class ScanView:
         self._bar.stop()
 
     def show(self, done: int, images: int) -> None:
-        """`done` of `images` have been read."""
+        """`done` of `images` are done."""
         now = monotonic()
         if now - self._began < _SHORT_S or done == images:
             return
         if not self._console.is_terminal:
             if self._said is None or now - self._said >= _LINE_EVERY_S:
                 self._said = now
-                self._console.print(f"checking images: {done} of {images}", soft_wrap=True)
+                self._console.print(f"{self._doing}: {done} of {images}", soft_wrap=True)
             return
         self._bar.start()
         self._bar.update(self._task, total=images, completed=done)

@@ -19,6 +19,7 @@ from data_pipeline.index import given_folds, list_images
 from data_pipeline.samples import key_of, sample_id_of
 from data_pipeline.splits import fold_of_rows, refuse_empty, split_of_rows
 from ray_jobs.errors import ConfigError
+from ray_jobs.node_images import local_data
 
 COLUMNS = ("path", "label", "split", "group", "fold")
 
@@ -64,7 +65,8 @@ def run_split(
     pattern = _checked(grouping, data)
     if output.exists() and not overwrite:
         raise ConfigError(f"--output {output} is there already; name another file, or add --overwrite")
-    listing, classes = list_images(data, group_column=grouping.column)
+    with local_data(data) as here:
+        listing, classes = list_images(here, group_column=grouping.column)
     if listing.broken:
         lines = [f"  {image.sample_id!r}: {image.reason}" for image in listing.broken[:_LISTED]]
         more = [f"  and {len(listing.broken) - _LISTED} more"] * (len(listing.broken) > _LISTED)

@@ -15,6 +15,7 @@ from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import CERTAIN, ConfigError, JobFailedError
 from ray_jobs.first_weights import FirstWeights
+from ray_jobs.node_images import NodeImages
 from ray_jobs.outcome import TrainOutcome
 from ray_jobs.prepared_data import PreparedData, prepare_data
 from ray_jobs.progress import ProgressView
@@ -73,11 +74,13 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     try:
         with ray_session(job.cluster), ProgressView(run, data) as view:
             view.show_stages(job, len(data.dataset.samples.classes))
+            train, val = data.split("train"), data.split("val")
             task = WorkerTask(
                 job=job,
                 run_uri=run.uri,
-                train=data.split("train"),
-                val=data.split("val"),
+                train=train,
+                val=val,
+                images=NodeImages.of(job.data, train, val),
                 plan=plan_workers(job.cluster, *cluster_resources()),
                 submission=submission,
                 driver=ProcessIdentity.current(),

@@ -1,5 +1,7 @@
 """What runs on each worker under Ray Train: asks rank and device once, then trains."""
 
+from dataclasses import replace
+
 import ray
 import ray.train
 import torch
@@ -7,6 +9,7 @@ import torch
 from cluster.lease import take
 from cluster.resources import WorkerPlan
 from cluster.storage import Store
+from ray_jobs.node_images import on_this_node
 from ray_jobs.process_group import process_group
 from ray_jobs.rank_training import WorkerTask, train_rank
 from ray_jobs.run_directory import RunDirectory
@@ -22,7 +25,9 @@ def train_worker(config: "dict[str, ray.ObjectRef[WorkerTask]]") -> None:
     group = Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
     run = RunDirectory(Store.open(task.run_uri))
-    with process_group(task.plan.use_gpu):
+    # Before the workers wait for each other: torch's patience ends, and a first copy of the images may take long.
+    with on_this_node(task.images, task.train, task.val) as (train, val), process_group(task.plan.use_gpu):
+        task = replace(task, train=train, val=val)
         if group.rank > 0:
             train_rank(task, run, group, device, None, _report)
             return

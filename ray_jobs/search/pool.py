@@ -10,6 +10,7 @@ import ray
 from cluster.processes import ProcessIdentity
 from data_pipeline.splits import write_split_csv
 from ray_jobs.feature_sharing import GIB, FeatureSharing
+from ray_jobs.node_images import NodeImages
 from ray_jobs.search.actors import Actor
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory
@@ -29,12 +30,14 @@ def start_pool(
     """A supervisor for each slot."""
     facts, data = start.facts, start.data
     first = {key: ray.put(weights) for key, weights in start.first.items()}
+    train, val = data.split("train"), data.split("val")
     slot = Slot(
         number=0,
         desk=desk,
         search_uri=directory.uri,
-        train=data.split("train"),
-        val=data.split("val"),
+        train=train,
+        val=val,
+        images=NodeImages.of(facts.job.data, train, val),
         plan=start.plan,
         dataset=data.summary(),
         split_csv=write_split_csv(data.split_rows()),

@@ -16,6 +16,7 @@ from data_pipeline.samples import Samples
 from ray_jobs.config import JobConfig
 from ray_jobs.feature_sharing import FeatureSharing
 from ray_jobs.first_weights import FirstWeights
+from ray_jobs.node_images import NodeImages, on_this_node
 from ray_jobs.process_group import process_group
 from ray_jobs.rank_training import WorkerTask, train_rank
 from ray_jobs.run_directory import RunDirectory
@@ -54,6 +55,8 @@ class Slot:
     """Where features of frozen stages are shared."""
     group: int = 0
     """Which of the slot's worker groups this is."""
+    images: NodeImages | None = None
+    """How each node comes to its copy of the images; None where all see the samples' folder."""
 
 
 @dataclass
@@ -88,7 +91,8 @@ def serve_trials(config: "dict[str, ray.ObjectRef[Slot]]") -> None:
     device, group = device_of(slot.plan), Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(slot.plan.threads)
     turn = 0
-    with process_group(slot.plan.use_gpu):
+    with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
+        slot = replace(slot, train=train, val=val)
         while (order := ask(slot.desk.take.remote(slot.number, slot.group, turn))) is not None:
             turn += 1
             note = _serve(order, slot, group, device)
