@@ -36,6 +36,8 @@ class ClusterConfig(BaseModel):
     """Logical CPUs the embedded Ray offers; unset: the cores of this machine."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts of the worker group without a new checkpoint in between before the job fails."""
+    wait_for_nodes_s: Annotated[float, Field(ge=0.0)] = 600.0
+    """Seconds to wait, on a running Ray, until it has room for the workers: nodes start late, go, and are replaced."""
     workers_per_node: Annotated[int, Field(ge=1, le=64)] = 1
     """On Kubernetes: workers, and GPUs, of one pod. As many as a node has GPUs is fastest: they exchange gradients
     without the network."""

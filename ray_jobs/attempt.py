@@ -7,6 +7,7 @@ from contextlib import suppress
 import ray
 from ray.exceptions import RayError
 from ray.train import WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs.rank_training import WorkerTask
 from ray_jobs.worker import train_worker
@@ -23,7 +24,10 @@ def run_attempt(task: WorkerTask, tick: Callable[[], None]) -> Exception | None:
     Ctrl-C, and in a thread of this one nothing could end it before Ray itself is shut down.
     """
     with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
-        attempt = ray.remote(_fit).options(num_cpus=0, max_retries=0).remote(task, scratch)
+        # Beside the driver: what goes with another node must be the workers on it, and not who starts them again.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        run = ray.remote(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+        attempt = run.remote(task, scratch)
         try:
             while not ray.wait([attempt], timeout=_POLL_S)[0]:
                 tick()
@@ -51,4 +55,4 @@ def first_line(error: BaseException) -> str:
 
 
 def _fit(task: WorkerTask, scratch: str) -> Exception | None:
-    return fit_worker_group(train_worker, {"task": ray.put(task)}, task.plan, scratch)
+    return fit_worker_group(train_worker, {"task": ray.put(task)}, task.plan, scratch, starts=0)

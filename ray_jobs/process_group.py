@@ -8,11 +8,13 @@ address under which Ray knows the node, which is 127.0.0.1 in an embedded Ray, a
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportPrivateImportUsage=false
 
+import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import psutil
 import ray.train
 import ray.train.collective
 import ray.util
@@ -26,6 +28,10 @@ def process_group(use_gpu: bool) -> Generator[None]:
     """Within, all workers are in torch's default process group: NCCL on GPUs, else gloo. Every worker enters it."""
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
+    if not use_gpu:
+        # Gloo asks the host's name for an address, which in containers is often one that no other node reaches.
+        if (name := interface_of(ray.util.get_node_ip_address())) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     store = _store(rank, world_size)
     dist.init_process_group(
         "nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
@@ -33,6 +39,15 @@ def process_group(use_gpu: bool) -> Generator[None]:
     yield
     # After an error the others may wait in a collective, and to wait for them would hide it; Ray ends the processes.
     dist.destroy_process_group()
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address; None where there is none, as behind a translation of addresses."""
+    for name, addresses in psutil.net_if_addrs().items():
+        # An IPv6 address may carry its zone: fe80::1%eth0.
+        if any(each.address.partition("%")[0] == address for each in addresses):
+            return name
+    return None
 
 
 def serve_store(host: str, world_size: int, timeout: timedelta) -> tuple[dist.TCPStore, int]:

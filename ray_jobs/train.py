@@ -1,15 +1,19 @@
 """`resnet-dist train`: prepares a run on the driver, launches its workers, restarts them where they fail."""
 
+import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
 
 import ray
+from rich.console import Console
 
+from cluster.errors import ResourceError
 from cluster.lease import check_free
 from cluster.processes import ProcessIdentity
-from cluster.ray_session import cluster_resources, ray_session
+from cluster.ray_session import ray_session
 from cluster.resources import local_resources, plan_workers
+from cluster.waiting import plan_when_there, wait_for_room
 from data_pipeline.splits import write_split_csv
 from ray_jobs.attempt import causes_of, first_line, run_attempt
 from ray_jobs.config import JobConfig, run_name
@@ -23,6 +27,7 @@ from ray_jobs.rank_training import WorkerTask
 from ray_jobs.resolve import resolved_job
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.run_lifecycle import is_done, newest_checkpoint, outcome_of, write_end, write_records
+from ray_jobs.worker_group import found_no_room
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
 from resnet_dist.training.halving import halved
@@ -53,8 +58,10 @@ def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) ->
     """The job with nothing left to choose, and its data."""
     use_gpu = False
     if job.cluster.address is None or not local_only:
-        found = local_resources(job.cluster) if job.cluster.address is None else cluster_resources()
-        use_gpu = plan_workers(job.cluster, *found).use_gpu
+        if job.cluster.address is None:
+            use_gpu = plan_workers(job.cluster, *local_resources(job.cluster)).use_gpu
+        else:
+            use_gpu = plan_when_there(job.cluster, _say).use_gpu
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
@@ -81,7 +88,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
                 train=train,
                 val=val,
                 images=NodeImages.of(job.data, train, val),
-                plan=plan_workers(job.cluster, *cluster_resources()),
+                plan=plan_when_there(job.cluster, view.say),
                 submission=submission,
                 driver=ProcessIdentity.current(),
                 first=None if first is None else ray.put(first),
@@ -102,11 +109,26 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
 def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, reached: int) -> None:
     """Worker groups one after the other, until one ends well or too many fail without a checkpoint beyond `reached`."""
     most = task.job.cluster.max_failures
-    failures = 0
+    failures, full_since = 0, None
     while True:
+        wait_for_room(task.plan, task.job.cluster, view.say)
+        began = time.monotonic()
         failure = run_attempt(task, view.refresh)
         if failure is None:
             return
+        if found_no_room(failure):
+            # What there is may be in use by others: that ends, and is no failure.
+            full_since = full_since or began
+            left = task.job.cluster.wait_for_nodes_s - (time.monotonic() - full_since)
+            if left <= 0:
+                raise ResourceError(
+                    f"no room for {task.plan.num_workers} workers with {task.plan.resources_per_worker} each came free "
+                    f"within cluster.wait_for_nodes_s={task.job.cluster.wait_for_nodes_s:g}; end other jobs, use fewer "
+                    "or smaller workers, or wait for longer"
+                ) from failure
+            view.say(f"no room for {task.plan.num_workers} workers yet; waiting for {left:.0f} s at most")
+            continue
+        full_since = None
         causes = causes_of(failure)
         too_large = next((cause for cause in causes if isinstance(cause, MicrobatchTooLargeError)), None)
         if too_large is not None:
@@ -127,3 +149,7 @@ def _train_until_done(run: RunDirectory, task: WorkerTask, view: ProgressView, r
                 f"failure:\n{first_line(causes[0])}"
             ) from failure
         view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {reached}")
+
+
+def _say(text: str) -> None:
+    Console(highlight=False).print(text, markup=False, soft_wrap=True)

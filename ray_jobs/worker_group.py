@@ -6,6 +6,7 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
+from ray.train import ControllerError
 
 from cluster.resources import WorkerPlan
 from ray_jobs.worker_backend import WorkersOwnGroup
@@ -15,10 +16,16 @@ _NEEDLESS = {"DatasetsCallback"}
 
 
 def fit_worker_group(
-    function: Callable[[dict[str, Any]], None], config: dict[str, Any], plan: WorkerPlan, scratch: str
+    function: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    plan: WorkerPlan,
+    scratch: str,
+    starts: int = -1,
 ) -> Exception | None:
     """Run a function on every rank to its end; the error that ended it, None when all is done.
 
+    A group that finds no room for a minute, or that loses a worker while it starts, is started again `starts` times;
+    -1: for ever, and silently.
     `config` should hold references only: Ray's controller reads it, too, and would load whatever is in it.
     """
     # Another process, which would ask again and again whether a node is about to go: training ends at any step alike.
@@ -36,7 +43,7 @@ def fit_worker_group(
         run_config=ray.train.RunConfig(
             name="attempt",
             storage_path=scratch,
-            failure_config=ray.train.FailureConfig(max_failures=0),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=starts),
         ),
     )
     try:
@@ -44,6 +51,12 @@ def fit_worker_group(
     except Exception as error:  # handed on, whatever it is
         return error
     return None
+
+
+def found_no_room(failure: Exception) -> bool:
+    """Whether a worker group was not started for want of resources."""
+    cause = failure.controller_failure if isinstance(failure, ControllerError) else None
+    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # Ray's own, of a module that it calls internal
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
