@@ -28,10 +28,9 @@ def process_group(use_gpu: bool) -> Generator[None]:
     """Within, all workers are in torch's default process group: NCCL on GPUs, else gloo. Every worker enters it."""
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    if not use_gpu:
-        # Gloo asks the host's name for an address, which in containers is often one that no other node reaches.
-        if (name := interface_of(ray.util.get_node_ip_address())) is not None:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+    # Gloo asks the host's name for an address, which in containers is often one that no other node reaches.
+    if not use_gpu and (name := interface_of(ray.util.get_node_ip_address())) is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     store = _store(rank, world_size)
     dist.init_process_group(
         "nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT

@@ -157,7 +157,7 @@ def _hindrance(pods: Iterable[Object], events: Iterable[Object]) -> str:
     return found[min(found)] if found else ""
 
 
-def _container_hindrance(pod: str, container: Mapping[str, Any]) -> Iterable[tuple[int, str]]:
+def _container_hindrance(pod: str, container: Object) -> Iterable[tuple[int, str]]:
     state = part(container, "state")
     waiting = part(state, "waiting")
     why, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
