@@ -6,46 +6,25 @@ import re
 import socket
 import ssl
 import struct
-import time
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cluster.kube.kinds import POD, Kind, Object
+from cluster.kube.kinds import Kind, Object
 from tests.kube_server import refusals
+from tests.kube_server.asked import Asked
 from tests.kube_server.discovery import discovered
 from tests.kube_server.faults import Fault
 from tests.kube_server.refusals import Refused
 from tests.kube_server.selectors import selector
-from tests.kube_server.store import How, seen
+from tests.kube_server.store import How
+from tests.kube_server.streams import Disturbed, send_log, send_watch
 
 if TYPE_CHECKING:
     from tests.kube_server.server import KubeServer
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _MERGE, _APPLY = "application/merge-patch+json", ("application/apply-patch+yaml", "application/apply-patch+json")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request is about."""
-
-    verb: str
-    kind: Kind
-    namespace: str
-    name: str
-    part: str
-    """A subresource: "status", "log"."""
-
-    @property
-    def resource(self) -> str:
-        """As RBAC names it."""
-        return f"{self.kind.plural}/{self.part}" if self.part else self.kind.plural
-
-
-class Disturbed(Exception):  # noqa: N818 - ordered
-    """The connection is gone."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -131,9 +110,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self.kube.is_allowed(asked.verb, asked.resource, asked.namespace):
             raise refusals.forbidden(asked.kind, asked.name, asked.verb, asked.namespace, user)
         if asked.part == "log":
-            return self._log(asked, query, fault)
+            return send_log(self, asked, query, fault)
         if asked.verb == "watch":
-            return self._watch(asked, query, fault)
+            return send_watch(self, asked, query, fault)
         if asked.verb == "list":
             return self._send(200, self._list(asked, query), fault)
         code, answer = self._written(asked, query, body)
@@ -245,78 +224,6 @@ class Handler(BaseHTTPRequestHandler):
             if (not namespace or key[0] == namespace) and matches(body)
         ]  # fmt: skip
 
-    def _watch(self, asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
-        store, kind = self.kube.store, asked.kind
-        matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        wants_bookmarks = query.get("allowWatchBookmarks") == "true"
-        ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800) * self.kube.second_s
-        lines: list[Object] = []
-        with store.changed:
-            version = int(query.get("resourceVersion") or 0)
-            if not version:
-                lines = [{"type": "ADDED", "object": body} for body in store.objects(kind, asked.namespace, matches)]
-                version = store.version
-            try:
-                store.after(version)
-            except Refused as refused:
-                if not self.kube.is_expiry_an_event:
-                    raise
-                with Stream(self, fault) as stream:
-                    stream.line({"type": "ERROR", "object": refused.status})
-                return
-        with Stream(self, fault) as stream:
-            for line in lines:
-                stream.line(line)
-            bookmarked = time.monotonic()
-            while not self.kube.stopping.is_set() and store is self.kube.store:
-                with store.changed:
-                    if version < store.oldest:
-                        return  # too slow: a real one ends such a watch as well
-                    if store.version == version:
-                        store.changed.wait(min(0.05, self.kube.bookmark_s, max(ends - time.monotonic(), 0.001)))
-                    changes = list(store.after(version)) if version >= store.oldest else []
-                for change in changes:
-                    version = change.version
-                    event = seen(change, kind, asked.namespace, matches)
-                    if event is not None:
-                        stream.line({"type": event[0], "object": event[1]})
-                is_over = time.monotonic() >= ends
-                # The last one comes shortly before the end, so that the next watch goes on from there.
-                if wants_bookmarks and (is_over or time.monotonic() > bookmarked + self.kube.bookmark_s):
-                    bookmarked = time.monotonic()
-                    mark = {"kind": kind.name, "apiVersion": kind.api_version}
-                    stream.line({"type": "BOOKMARK", "object": mark | {"metadata": {"resourceVersion": str(version)}}})
-                if is_over:
-                    return
-
-    def _log(self, asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
-        pod = self.kube.store.get(POD, asked.namespace, asked.name)
-        names = [each["name"] for each in pod["spec"]["containers"]]
-        name = query.get("container") or (names[0] if len(names) == 1 else "")
-        if name not in names:
-            why = f"container {name} is not valid for pod {asked.name}" if name else (
-                f"a container name must be specified for pod {asked.name}, choose one of: [{' '.join(names)}]"
-            )  # fmt: skip
-            raise refusals.bad_request(why)
-        states = {each["name"]: each.get("state", {}) for each in pod.get("status", {}).get("containerStatuses", [])}
-        if "waiting" in states.get(name, {"waiting": {}}):
-            reason = states.get(name, {}).get("waiting", {}).get("reason", "ContainerCreating")
-            raise refusals.bad_request(f'container "{name}" in pod "{asked.name}" is waiting to start: {reason}')
-        since = query.get("sinceTime", "")[:19]  # whole seconds, as the kubelet is asked
-        is_followed, is_timed = query.get("follow") == "true", query.get("timestamps") == "true"
-        at, logs = 0, self.kube.logs
-        container = (asked.namespace, asked.name, name)
-        with Stream(self, fault, "text/plain") as stream:
-            while not self.kube.stopping.is_set():
-                lines, at, has_ended = logs.since(container, at, since)
-                for stamp, line in lines:
-                    stream.text(f"{stamp} {line}\n" if is_timed else f"{line}\n")
-                if not is_followed or has_ended:
-                    return
-                with logs.changed:
-                    if len(logs.lines.get(container, [])) == at and container not in logs.ended:
-                        logs.changed.wait(0.05)
-
     def _disturb(self, fault: Fault | None) -> None:
         match fault and fault.trouble:
             case "answer":
@@ -370,53 +277,3 @@ class Handler(BaseHTTPRequestHandler):
             except OSError:
                 break
         raise Disturbed
-
-
-class Stream:
-    """An answer in chunks, of one line each."""
-
-    def __init__(self, handler: Handler, fault: Fault | None, content: str = "application/json") -> None:
-        self._handler, self._fault, self._content, self._sent = handler, fault, content, 0
-
-    def __enter__(self) -> "Stream":
-        self._handler.kube.streaming(1)
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {self._content}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        try:
-            self._handler.wfile.write(head.encode())
-            self._trouble()
-        except BaseException:
-            self._handler.kube.streaming(-1)
-            raise
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._handler.kube.streaming(-1)
-        if kind is None:
-            if self._handler.kube.stopping.is_set():
-                raise Disturbed
-            self._handler.wfile.write(b"0\r\n\r\n")
-
-    def line(self, event: Object) -> None:
-        """One event."""
-        self.text(json.dumps(event) + "\n")
-
-    def text(self, text: str) -> None:
-        """One line with its end."""
-        raw = text.encode()
-        if self._fault and self._fault.trouble == "cut line" and self._sent >= self._fault.after:
-            self._chunk(raw[: len(raw) // 2])
-            self._handler.reset()
-        self._chunk(raw)
-        self._sent += 1
-        self._trouble()
-
-    def _chunk(self, raw: bytes) -> None:
-        self._handler.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
-
-    def _trouble(self) -> None:
-        if self._fault is None or self._sent < self._fault.after:
-            return
-        if self._fault.trouble == "half-closed":
-            self._handler.wait_for_leaving()
-        if self._fault.trouble in ("cut", "lost", "short"):
-            self._handler.reset()

@@ -7,8 +7,10 @@ from typing import Any
 from cluster.kube.kinds import Object
 
 Path = tuple[str, ...]
-Owners = dict[Path, set[str]]
-"""Which managers have set a field."""
+Owner = tuple[str, str]
+"""A manager, and how it writes: "Apply" or "Update". What it has set in one way is another's in the other."""
+Owners = dict[Path, set[Owner]]
+"""Who has set a field."""
 
 _UNOWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), ("metadata", "uid")}
 
@@ -35,37 +37,37 @@ def fields_of(body: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, body
 
 
-def owners_after(before: Object, after: Object, owners: Owners, manager: str) -> Owners:
+def owners_after(before: Object, after: Object, owners: Owners, owner: Owner) -> Owners:
     """Who owns what after a write that is no apply: the writer owns what it has changed."""
     old = dict(fields_of(before))
     return {
-        path: owners.get(path, set()) if path in old and old[path] == value else {manager}
+        path: owners.get(path, set()) if path in old and old[path] == value else {owner}
         for path, value in fields_of(after)
     }
 
 
-def conflicts_of(live: Object, applied: Object, owners: Owners, manager: str) -> list[tuple[Path, str]]:
+def conflicts_of(live: Object, applied: Object, owners: Owners, owner: Owner) -> list[tuple[Path, str]]:
     """Fields that are to be another value than another manager has set, with that manager."""
     now = dict(fields_of(live))
     return [
-        (path, ", ".join(sorted(owners[path] - {manager})))
+        (path, ", ".join(sorted(name for name, _ in owners[path] - {owner})))
         for path, value in fields_of(applied)
-        if path in now and now[path] != value and owners.get(path, set()) - {manager}
+        if path in now and now[path] != value and owners.get(path, set()) - {owner}
     ]
 
 
-def applied_to(live: Object, applied: Object, owners: Owners, manager: str) -> tuple[Object, Owners]:
+def applied_to(live: Object, applied: Object, owners: Owners, owner: Owner) -> tuple[Object, Owners]:
     """The object after an apply, and the owners of its fields; a field that its only owner leaves out goes away."""
     result, left = copy.deepcopy(live), {path: set(who) for path, who in owners.items()}
     now, wanted = dict(fields_of(live)), dict(fields_of(applied))
-    for path in [path for path, who in left.items() if manager in who and path not in wanted]:
-        left[path].discard(manager)
+    for path in [path for path, who in left.items() if owner in who and path not in wanted]:
+        left[path].discard(owner)
         if not left[path]:
             del left[path]
             _remove(result, path)
     for path, value in wanted.items():
         _put(result, path, copy.deepcopy(value))
-        left[path] = left.get(path, set()) | {manager} if now.get(path) == value else {manager}
+        left[path] = left.get(path, set()) | {owner} if now.get(path) == value else {owner}
     return result, left
 
 

@@ -5,7 +5,7 @@ import secrets
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from cluster.kube import kinds
 from cluster.kube.kinds import Kind, Object
 from tests.kube_server import refusals
 from tests.kube_server.bodies import refuse_wrong, with_defaults
-from tests.kube_server.merging import Owners, applied_to, conflicts_of, merge_patched, owners_after
+from tests.kube_server.merging import Owner, Owners, applied_to, conflicts_of, merge_patched, owners_after
 from tests.kube_server.selectors import Matches
 
 ALL_KINDS: tuple[Kind, ...] = tuple(value for value in vars(kinds).values() if isinstance(value, Kind))
@@ -43,7 +43,13 @@ class How:
     dry_run: bool = False
     strict: bool = True
     manager: str = "unknown"
+    operation: Literal["Apply", "Update"] = "Update"
     force: bool = False
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the fields are that are written."""
+        return self.manager, self.operation
 
 
 @dataclass
@@ -95,7 +101,7 @@ class Store:
             if kind not in _WITHOUT_STATUS:
                 body.pop("status", None)
             body = with_defaults(body)
-            return self._write(kind, body, owners_after({}, body, {}, how.manager), how)
+            return self._write(kind, body, owners_after({}, body, {}, how.owner), how)
 
     def replace(self, kind: Kind, namespace: str, name: str, body: Object, how: How = How(), part: str = "") -> Object:
         """An object as a writer wants it; `part`: "status" for that alone, else all but that."""
@@ -124,12 +130,13 @@ class Store:
     def apply(self, kind: Kind, namespace: str, name: str, body: Object, how: How) -> Object:
         """An object with the fields that a manager wants to be so."""
         with self.changed:
+            how = replace(how, operation="Apply")
             key = (kind, namespace, name)
             live = self._objects.get(key)
             if live is None:
                 return self.create(kind, namespace, body, how)
             owners = self._owners[key]
-            conflicts = [] if how.force else conflicts_of(live, body, owners, how.manager)
+            conflicts = [] if how.force else conflicts_of(live, body, owners, how.owner)
             if conflicts:
                 said = ", ".join(f'conflict with "{who}": .{".".join(path)}' for path, who in conflicts)
                 causes = [
@@ -142,7 +149,7 @@ class Store:
                 ]
                 message = f"Apply failed with {len(conflicts)} conflict{'s'[: len(conflicts) > 1]}: {said}"
                 raise refusals.Refused(409, "Conflict", message, {"causes": causes})
-            merged, owners = applied_to(live, body, owners, how.manager)
+            merged, owners = applied_to(live, body, owners, how.owner)
             merged["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return self._update(kind, live, merged, how, "", owners)
 
@@ -244,9 +251,7 @@ class Store:
         if new.get("spec") != live.get("spec"):
             new["metadata"]["generation"] = live["metadata"]["generation"] + 1
         if owners is None:
-            owners = owners_after(
-                live, new, self._owners[kind, live["metadata"].get("namespace", ""), name], how.manager
-            )
+            owners = owners_after(live, new, self._owners[kind, live["metadata"].get("namespace", ""), name], how.owner)
         return self._write(kind, new, owners, how)
 
     def _write(self, kind: Kind, body: Object, owners: Owners, how: How) -> Object:

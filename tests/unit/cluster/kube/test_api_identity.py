@@ -96,7 +96,7 @@ def test_a_context_is_chosen_by_name_with_its_namespace(config: Path, patience: 
     assert KubeApi.connect(patience=patience).namespace == "default"
     assert KubeApi.connect("other", patience=patience).namespace == "team-b"
     assert KubeApi.connect("other", "mine", patience=patience).namespace == "mine"
-    with pytest.raises(SubmissionError, match="no context 'third' in .*, which has test, other"):
+    with pytest.raises(SubmissionError, match=r"no context 'third' in .*, which has test, other"):
         KubeApi.connect("third", patience=patience)
 
 
@@ -115,7 +115,9 @@ def test_a_token_that_expires_is_read_again(server: KubeServer, config: Path, pa
     api = KubeApi.connect(patience=patience)
     assert api.list(CONFIG_MAP) == []
     server.tokens = {"a-renewed-token": "me"}
-    with pytest.raises(SubmissionError, match="does not accept the credentials of current context of .*; log in again"):
+    with pytest.raises(
+        SubmissionError, match=r"does not accept the credentials of current context of .*; log in again"
+    ):
         api.list(CONFIG_MAP)
     server.kubeconfig(config.parent, token="a-renewed-token")
     assert api.list(CONFIG_MAP) == []
@@ -134,7 +136,8 @@ def test_a_token_that_expires_in_a_watch_is_read_again(server: KubeServer, confi
         list(watch)
 
 
-def test_credentials_are_read_again_once_for_a_request(server: KubeServer, config: Path, patience: Patience):
+@pytest.mark.usefixtures("config")
+def test_credentials_are_read_again_once_for_a_request(server: KubeServer, patience: Patience):
     api = KubeApi.connect(patience=patience)
     server.tokens = {}
     with pytest.raises(SubmissionError):
@@ -234,14 +237,14 @@ def test_a_server_with_another_certificate_is_not_spoken_to(
         change(
             path, clusters=[{"name": "test", "cluster": {"server": server.url, "certificate-authority": str(other)}}]
         )
-        with pytest.raises(SubmissionError, match="no secure connection: .*certificate-authority"):
+        with pytest.raises(SubmissionError, match=r"no secure connection: .*certificate-authority"):
             KubeApi.connect(patience=patience).list(POD)
         assert server.requests == []
 
 
 def test_https_to_a_server_without_it_is_told_at_once(config: Path, server: KubeServer, patience: Patience):
     change(config, clusters=[{"name": "test", "cluster": {"server": server.url.replace("http", "https")}}])
-    with pytest.raises(SubmissionError, match="no secure connection: .*see server"):
+    with pytest.raises(SubmissionError, match=r"no secure connection: .*see server"):
         KubeApi.connect(patience=patience).list(POD)
 
 

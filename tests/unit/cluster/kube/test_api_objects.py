@@ -77,7 +77,7 @@ def test_pages_that_expire_are_read_anew(api: KubeApi, server: KubeServer):
     assert server.count("list", "resourceflavors") == 3
 
 
-def test_a_dry_run_is_judged_and_not_carried_out(api: KubeApi, server: KubeServer):
+def test_a_dry_run_is_judged_and_not_carried_out(api: KubeApi):
     made = api.create(CONFIG_MAP, config_map("one"), dry_run=True)
     assert made["metadata"]["uid"]
     assert api.list(CONFIG_MAP) == []
@@ -94,7 +94,7 @@ def test_of_two_writers_the_second_is_told(api: KubeApi):
     api.create(CONFIG_MAP, config_map("one", key="0"))
     mine, theirs = api.get(CONFIG_MAP, "one"), api.get(CONFIG_MAP, "one")
     after = api.replace(CONFIG_MAP, theirs | {"data": {"key": "theirs"}})
-    with pytest.raises(ObjectChangedError, match="'one' in namespace default: .*modified"):
+    with pytest.raises(ObjectChangedError, match=r"'one' in namespace default: .*modified"):
         api.replace(CONFIG_MAP, mine | {"data": {"key": "mine"}})
     assert api.get(CONFIG_MAP, "one") == after
     with pytest.raises(ObjectChangedError, match="already exists"):
@@ -120,6 +120,13 @@ def test_an_apply_keeps_what_others_have_set_and_takes_back_what_was_ours(api: K
     with pytest.raises(ObjectChangedError, match=r'conflict with "kubectl-edit": \.data\.theirs'):
         api.apply(CONFIG_MAP, config_map("one", theirs="2"))
     assert api.apply(CONFIG_MAP, config_map("one", ours="2")) == after
+
+
+def test_what_was_created_is_not_taken_back_by_an_apply(api: KubeApi):
+    api.create(CONFIG_MAP, config_map("one", made="1"))
+    assert api.apply(CONFIG_MAP, config_map("one", applied="1"))["data"] == {"made": "1", "applied": "1"}
+    with pytest.raises(ObjectChangedError, match=r'conflict with "resnet-dist": \.data\.made'):
+        api.apply(CONFIG_MAP, config_map("one", made="2"))
 
 
 def test_a_deletion_takes_what_is_owned_along_and_may_be_repeated(api: KubeApi, server: KubeServer):

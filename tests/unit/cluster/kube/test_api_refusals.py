@@ -43,7 +43,7 @@ def test_no_permission_names_verb_and_resource(api: KubeApi, server: KubeServer,
 
 def test_no_permission_for_all_of_the_cluster(api: KubeApi, server: KubeServer):
     server.deny("create", "namespaces")
-    with pytest.raises(SubmissionError, match="create Namespace 'x' is not allowed: .*at the cluster scope"):
+    with pytest.raises(SubmissionError, match=r"create Namespace 'x' is not allowed: .*at the cluster scope"):
         api.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}})
 
 
@@ -57,7 +57,7 @@ def test_no_permission_to_delete_names_it_and_leaves_the_object(api: KubeApi, se
 
 def test_no_such_namespace_secret_or_object(api: KubeApi):
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": "team-x"}}
-    with pytest.raises(NoSuchObjectError, match="no namespace 'team-x'; create it .*kubectl create namespace team-x"):
+    with pytest.raises(NoSuchObjectError, match=r"no namespace 'team-x'; create it .*kubectl create namespace team-x"):
         api.create(CONFIG_MAP, body)
     with pytest.raises(NoSuchObjectError, match="get Secret 's3-keys' in namespace default: there is none"):
         api.get(SECRET, "s3-keys")
@@ -169,5 +169,5 @@ def test_who_was_first_is_told_from_an_outage(api: KubeApi, server: KubeServer):
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
     server.store.create(CONFIG_MAP, "default", body)
     server.fault("lost", verb="create")
-    with pytest.raises(ObjectChangedError, match="create ConfigMap 'one' in namespace default: .*already exists"):
+    with pytest.raises(ObjectChangedError, match=r"create ConfigMap 'one' in namespace default: .*already exists"):
         api.create(CONFIG_MAP, body)

@@ -1,0 +1,22 @@
+"""What a request means."""
+
+from dataclasses import dataclass
+
+from cluster.kube.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request is about."""
+
+    verb: str
+    kind: Kind
+    namespace: str
+    name: str
+    part: str
+    """A subresource: "status", "log"."""
+
+    @property
+    def resource(self) -> str:
+        """As RBAC names it."""
+        return f"{self.kind.plural}/{self.part}" if self.part else self.kind.plural
