@@ -27,6 +27,7 @@ from cluster.kube.refusal import one_line, status_of
 _LARGEST = 64 * 2**20
 """Bytes of an answer; the server keeps no object of more than 2 MiB, and lists come in pages."""
 _LONGEST_LINE = 8 * 2**20
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _CERTAIN_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """What another try would meet again."""
 
@@ -186,6 +187,12 @@ class Connection:
 
     def _logged_in(self) -> ApiClient:
         configuration: Any = self.identity.load()
+        address = urlsplit(str(configuration.host))
+        if address.scheme != "https" and configuration.api_key and address.hostname not in _THIS_MACHINE:
+            raise SubmissionError(
+                f"http://{address.hostname}: {self.identity.words} would send its token where anybody can read it; "
+                "name the server with https"
+            )
         configuration.retries = False  # they are ours to make: the client would repeat what may not be
         configuration.keep_alive = True
         return ApiClient(configuration)

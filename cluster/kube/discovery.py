@@ -29,10 +29,14 @@ def refuse_unserved(connection: Connection, kind: Kind) -> None:
     if serves(connection, kind):
         return
     group, _, version = kind.api_version.rpartition("/")
-    operator, needed = _OPERATORS.get(group, (group or "Kubernetes", ""))
+    if not group:
+        raise SubmissionError(
+            f"{connection.server} serves no {kind.plural} of {version}; is it an API server's address?"
+        )
+    operator, needed = _OPERATORS.get(group, (group, ""))
     newer = f"{operator} {needed} or newer" if needed else operator
     try:
-        answer = connection.ask(Request("GET", f"/apis/{group}")) if group else {}
+        answer = connection.ask(Request("GET", f"/apis/{group}"))
     except RefusedError as error:
         if error.status.code != 404:
             raise

@@ -128,7 +128,7 @@ class KubeconfigIdentity:
             raise SubmissionError(
                 f"{self.words} is no kubeconfig that can be used ({type(error).__name__}); mend the file, {_WITHOUT}"
             ) from None
-        user = self._entry("users", str(self._entry("contexts", self._context_name()).get("user")))
+        user = self._user()
         if "exec" in user and not (configuration.api_key or configuration.cert_file):
             command = Path(str(part(user, "exec").get("command"))).name
             raise SubmissionError(
@@ -136,6 +136,9 @@ class KubeconfigIdentity:
                 "and log in where it asks for it"
             )
         return configuration
+
+    def _user(self) -> Object:
+        return self._entry("users", str(self._entry("contexts", self._context_name()).get("user")))
 
     def _check(self) -> None:
         name = self._context_name()
@@ -151,6 +154,12 @@ class KubeconfigIdentity:
         if urlsplit(server).scheme not in ("http", "https"):
             raise SubmissionError(
                 f"{self.words}: its cluster has no server of http or https; mend the file, {_WITHOUT}"
+            )
+        if "as" in self._user():
+            # The client would pass over it, and ask as who may do more.
+            raise SubmissionError(
+                f"{self.words}: its user acts as another one ({self._user()['as']}), which is not supported; name a "
+                "context of that user with --kube-context"
             )
 
     def _context_name(self) -> str:

@@ -13,7 +13,7 @@ from tests.kube_server.server import KubeServer
 
 QUICK = Patience(
     outage_s=10, unknown_s=5, first_pause_s=0.002, longest_pause_s=0.02, connect_s=5, read_s=5, watch_s=0.05,
-    grace_s=0.3, relist_s=100, silent_log_s=0.3,
+    grace_s=0.2, relist_s=100, silent_log_s=0.15,
 )  # fmt: skip
 
 

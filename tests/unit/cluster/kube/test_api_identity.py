@@ -87,6 +87,18 @@ def test_a_kubeconfig_that_cannot_be_used(text: str, match: str, tmp_path: Path,
     assert "\n" not in str(refused.value)
 
 
+def test_a_user_who_acts_as_another_one_is_refused(config: Path):
+    change(config, users=[{"name": "tester", "user": {"token": SECRET, "as": "admin"}}])
+    with pytest.raises(SubmissionError, match=r"acts as another one \(admin\)"):
+        KubeApi.connect()
+
+
+def test_a_token_does_not_leave_this_machine_in_the_clear(config: Path):
+    change(config, clusters=[{"name": "test", "cluster": {"server": "http://192.0.2.1:6443"}}])
+    with pytest.raises(SubmissionError, match=r"http://192\.0\.2\.1: .*would send its token.*https"):
+        KubeApi.connect()
+
+
 def test_a_context_is_chosen_by_name_with_its_namespace(config: Path, patience: Patience):
     contexts = [
         {"name": "test", "context": {"cluster": "test", "user": "tester"}},
@@ -213,6 +225,13 @@ def test_in_a_pod_its_service_account_is_used_and_its_token_renewed(
         server.tokens = {"a-renewed-token": "me"}
         (account / "token").write_text("a-renewed-token")
         assert api.list(POD) == []
+        watch = api.watch(CONFIG_MAP, namespace="default")
+        assert next(watch) is None
+        server.fault("cut line", verb="watch")
+        server.store.create(
+            CONFIG_MAP, "default", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
+        )
+        assert next(each for each in watch if each is not None)["metadata"]["name"] == "one"
 
 
 def test_in_a_pod_without_a_token_the_way_out_is_named(

@@ -136,6 +136,12 @@ def test_what_is_no_api_server_is_told(api: KubeApi, server: KubeServer):
         api.get(POD, "x")
 
 
+def test_an_address_that_serves_nothing_of_kubernetes_is_told(api: KubeApi, server: KubeServer):
+    server.store.kinds = ()
+    with pytest.raises(SubmissionError, match=r"serves no pods of v1; is it an API server's address"):
+        api.get(POD, "x")
+
+
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/", min_size=12, max_size=60)
 
 
