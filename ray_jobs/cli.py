@@ -18,7 +18,7 @@ from ray_jobs.flags import job_flags
 from ray_jobs.job_file import read_job, read_overrides
 from ray_jobs.predict_command import predict
 from ray_jobs.queue_commands import queue
-from ray_jobs.submission import this_submission
+from ray_jobs.submission import is_ray_jobs_address, this_submission
 
 if TYPE_CHECKING:
     JobFlags = dict[str, Any]
@@ -54,7 +54,7 @@ def train(
     config: Config = None,
     print_config: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
     job: Annotated[JobFlags, Parameter("*")] | None = None,
-) -> None:
+) -> int | None:
     """Train a classifier, or go on with a run of the same name and identity.
 
     A flag wins over the file, the file over the defaults.
@@ -70,17 +70,23 @@ def train(
     resolved = read_job(config, job or {})
     if print_config:
         sys.stdout.write(job_file.print_config(resolved))
-        return
+        return None
+    if is_ray_jobs_address(resolved.cluster.address):
+        from ray_jobs.submit import Asked
+        from ray_jobs.submitting import run_elsewhere
+
+        return run_elsewhere(Asked("train", resolved))
     if resolved.data.folds is not None and resolved.data.fold is None:
         from ray_jobs.folds import run_folds
         from ray_jobs.show import show_folds
 
         show_folds(run_folds(resolved, this_submission()))
-        return
+        return None
     from ray_jobs.show import show_training
     from ray_jobs.train import run_train
 
     show_training(run_train(resolved, this_submission()))
+    return None
 
 
 @app.command
@@ -97,7 +103,7 @@ def tune(
     max_concurrent_trials: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
     workers_per_trial: Annotated[int | None, Parameter(group=_COMMAND, show_default=False)] = None,
     job: Annotated[JobFlags, Parameter("*")] | None = None,
-) -> None:
+) -> int | None:
     """Search for a better configuration than the job's own, or go on with a search of the same name and space.
 
     Every trial is a training of at most training.epochs; the job's own configuration runs first. Ctrl-C ends with the
@@ -140,17 +146,23 @@ def tune(
     settings, space = read_search(search, {name: value for name, value in budget.items() if value is not None})
     if print_search:
         sys.stdout.write(printed(settings, space))
-        return
+        return None
+    if is_ray_jobs_address(resolved.cluster.address) and not dry_run:
+        from ray_jobs.submit import Asked
+        from ray_jobs.submitting import run_elsewhere
+
+        return run_elsewhere(Asked("tune", resolved, search=(settings, space), warm_start=warm_start))
     from ray_jobs.show_search import show_plan, show_search
 
     if dry_run:
         from ray_jobs.search.dry_run import plan_search
 
         show_plan(plan_search(resolved, settings, space))
-        return
+        return None
     from ray_jobs.tune import run_tune
 
     show_search(run_tune(resolved, settings, space, warm_start, this_submission()))
+    return None
 
 
 @app.command
@@ -183,7 +195,7 @@ def evaluate(
     checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
     config: Config = None,
     job: Annotated[EvaluateFlags, Parameter("*")] | None = None,
-) -> None:
+) -> int | None:
     """Judge a run's model on a split, with 95 % intervals; data.root is the run's own unless given.
 
     Parameters
@@ -198,10 +210,19 @@ def evaluate(
         A job's TOML file: where its data and storage are and how it is judged; all else in it is left alone.
     """
     overrides = read_overrides(config, job or {}, of_evaluation)
+    resolved = read_job(config, job or {})
+    if is_ray_jobs_address(resolved.cluster.address):
+        from ray_jobs.submit import Asked
+        from ray_jobs.submitting import run_elsewhere
+
+        given = {"--split": split, "--checkpoint": None if checkpoint == "best" else checkpoint}
+        words = tuple(word for flag, value in given.items() if value is not None for word in (flag, value))
+        return run_elsewhere(Asked("evaluate", resolved, run=run, options=words, overrides=overrides))
     from ray_jobs.evaluate import run_evaluate
     from ray_jobs.show import show_evaluation
 
     show_evaluation(run_evaluate(run, split, checkpoint, overrides))
+    return None
 
 
 @data.command

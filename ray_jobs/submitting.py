@@ -51,6 +51,15 @@ def submit_to_ray(asked: Asked, working_tree: Path | None) -> None:
         show_line(f"  resnet-dist jobs {verb} {request.name}{' -f' * (verb == 'logs')} --cluster.address {address}")
 
 
+def run_elsewhere(asked: Asked) -> int:
+    """Run a command on the Ray at cluster.address as if it ran here: its output, and its exit code."""
+    from cluster.ray_jobs_api import RayJobsTarget  # noqa: PLC0415
+    from ray_jobs.remote_job import run_remotely  # noqa: PLC0415
+
+    target = RayJobsTarget(str(asked.job.cluster.address))
+    return run_remotely(target, ray_request(asked), _say)
+
+
 def check_pool(api: KubeApi, submission: Submission) -> None:
     """Raise SubmissionError for what would let the job wait for ever: no operator, no queue, more than it can give."""
     api.require(RAY_JOB)
@@ -71,3 +80,7 @@ def check_pool(api: KubeApi, submission: Submission) -> None:
     for doubt in doubts:
         if doubt is not None:
             sys.stderr.write(f"note: {doubt}\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

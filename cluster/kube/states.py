@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from cluster.jobs import JobState, JobView
 from cluster.kube.kinds import Object
