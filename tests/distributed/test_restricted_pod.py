@@ -69,8 +69,7 @@ for port in (52365, 52366):
 END
 RAY_AUTH_TOKEN=another ray job list --address http://127.0.0.1:8265 > /tmp/refused.log 2>&1; echo "other token: $?"
 python -m ray_jobs data sample digits /storage/digits
-ray job submit --address http://127.0.0.1:8265 --no-wait --submission-id example -- \
-  python -m ray_jobs train --config /etc/resnet-dist/job.toml > /dev/null 2>&1
+ray job submit --address http://127.0.0.1:8265 --no-wait --submission-id example -- {entrypoint} > /dev/null 2>&1
 ray job logs --address http://127.0.0.1:8265 --follow example
 tail -n 20 /tmp/head.log /tmp/worker.log
 python - <<'END'
@@ -81,6 +80,7 @@ for port in (8080, 8081):
     found |= set(re.findall(r"^(ray_\\w+?)[{{ ]", text, re.MULTILINE))
 print("METRICS", *sorted(found))
 END
+find /storage/outputs/runs/example/logs -name 'driver-*'
 echo "STATUS $(cat /storage/outputs/runs/example/status.json | tr -d '\\n')"
 """
 
@@ -146,7 +146,7 @@ def test_a_job_trains_under_the_manifests_own_security_context(tmp_path: Path):
         "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": "/var/cache/resnet-dist",
         "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:6379",
         "RAY_AUTH_MODE": cluster["authOptions"]["mode"], "RAY_AUTH_TOKEN": "0123456789abcdef" * 2,
-    } | written  # fmt: skip
+    } | written | {"RESNET_DIST_RUN": "/storage/outputs/runs/example"}  # fmt: skip
     first = start(
         head, head="true", dashboard_host="0.0.0.0", dashboard_agent_listen_port="52365", metrics_export_port="8080"
     )
@@ -154,7 +154,7 @@ def test_a_job_trains_under_the_manifests_own_security_context(tmp_path: Path):
         workers, address="127.0.0.1:6379", num_cpus="2", dashboard_agent_listen_port="52366", metrics_export_port="8081"
     )
     (tmp_path / "job.toml").write_text(JOB)
-    (tmp_path / "inside.sh").write_text(INSIDE.format(head=first, worker=second))
+    (tmp_path / "inside.sh").write_text(INSIDE.format(head=first, worker=second, entrypoint=job["spec"]["entrypoint"]))
     (tmp_path / "root").mkdir()
     script = sandbox(tmp_path / "root", spec, tmp_path / "inside.sh", environment)
     command = [*NAMESPACES, "bash", "-c", script]
@@ -171,5 +171,7 @@ def test_a_job_trains_under_the_manifests_own_security_context(tmp_path: Path):
     assert "other token: 1" in said
     status = json.loads(said.partition("STATUS ")[2].splitlines()[0])
     assert status["exit_code"] == 0, said
+    assert status["submission"] == written["RESNET_DIST_SUBMISSION"]
+    assert "/storage/outputs/runs/example/logs/driver-" in said
     metrics = set(said.partition("METRICS ")[2].splitlines()[0].split())
     assert {"ray_node_cpu_utilization", "ray_node_mem_used", "ray_train_controller_state"} <= metrics
