@@ -330,16 +330,17 @@ class _Examination:
     def _blame_gloo(self, name: str, nodes: Sequence[Node]) -> bool:
         """Whether some nodes' gloo listens where no other node reaches it, which then is found.
 
-        It goes by the host name, which is 127.0.1.1 in many a /etc/hosts; the others would wait for such a node.
+        Without an interface it goes by the host name, which is 127.0.1.1 in many a /etc/hosts; all others would wait
+        for such a node.
         """
         if len({node.address for node in nodes}) < 2:
             return False
         blamed = False
         where = self._ask("say where gloo listens", lambda _, agent: agent.gloo_address.remote(), {}, nodes)
         for node, (listens, interface) in where.items():
-            if listens.startswith(("127.", "::1")) and not node.address.startswith(("127.", "::1")):
+            if listens.startswith(("127.", "::1", "lo")) and not node.address.startswith(("127.", "::1")):
                 blamed = True
-                text = f"gloo listens on {listens}, as the host name says, and not on {interface}"
+                text = f"gloo listens on {listens} there, and not on {interface}"
                 remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start, or mend /etc/hosts"
                 self._add(node.name, Check(name, "error", text, remedy))
         return blamed

@@ -86,8 +86,10 @@ class NodeAgent:
         return rate(peer, token, _RATE_BYTES, _RATE_S)
 
     def gloo_address(self) -> tuple[str, str]:
-        """Where gloo listens on this node, and the interface that has the node's own address."""
-        chosen = os.environ.get("GLOO_SOCKET_IFNAME", "")
+        """On which interface or address gloo listens on this node in a job, and the one with the node's own address."""
+        from ray_jobs.process_group import interface_of
+
+        chosen = os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(self._address)
         try:
             host = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0]
         except OSError:
@@ -107,9 +109,11 @@ class NodeAgent:
     ) -> tuple[Timing, ...]:
         """Sum with all other ranks, and time it. Raises RuntimeError."""
         from ray_jobs.all_reduce import time_all_reduce
-        from ray_jobs.process_group import join_store
+        from ray_jobs.process_group import choose_interface, join_store
 
         timeout = timedelta(seconds=timeout_s)
+        if device is None:
+            choose_interface(self._address)
         try:
             store = self._store if rank == 0 else join_store(place.host, place.port, ranks, timeout)
             return time_all_reduce(store, rank, ranks, device, timeout)

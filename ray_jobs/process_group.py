@@ -28,9 +28,8 @@ def process_group(use_gpu: bool) -> Generator[None]:
     """Within, all workers are in torch's default process group: NCCL on GPUs, else gloo. Every worker enters it."""
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    # Gloo asks the host's name for an address, which in containers is often one that no other node reaches.
-    if not use_gpu and (name := interface_of(ray.util.get_node_ip_address())) is not None:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+    if not use_gpu:
+        choose_interface(ray.util.get_node_ip_address())
     store = _store(rank, world_size)
     dist.init_process_group(
         "nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
@@ -38,6 +37,15 @@ def process_group(use_gpu: bool) -> Generator[None]:
     yield
     # After an error the others may wait in a collective, and to wait for them would hide it; Ray ends the processes.
     dist.destroy_process_group()
+
+
+def choose_interface(address: str) -> None:
+    """Let gloo listen on this process's own `address`, unless GLOO_SOCKET_IFNAME says otherwise.
+
+    It asks the host's name for an address, which in containers is often one that no other node reaches.
+    """
+    if (name := interface_of(address)) is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def interface_of(address: str) -> str | None:
