@@ -63,6 +63,7 @@ def create(
         )
     asked = read_team(config, team)
     _require_client()
+    from cluster.kube.api import MANAGER, KubeApi
     from cluster.kube.queues import apply_team, render_team
     from ray_jobs.output_file import output_file
     from ray_jobs.show import show_line
@@ -73,13 +74,11 @@ def create(
         if output is not None:
             with output_file(output) as stream:
                 stream.write(text.encode())
-            show_line(f"{output}: apply it with kubectl apply --server-side -f {output}")
+            show_line(f"apply it with: kubectl apply --server-side --field-manager={MANAGER} -f {output}")
         else:
             sys.stdout.write(text)
         if not dry_run_server:
             return
-    from cluster.kube.api import KubeApi
-
     applied = apply_team(KubeApi.connect(kube_context), asked, dry_run=dry_run_server)
     show_applied(asked, applied, dry_run=dry_run_server)
 

@@ -26,9 +26,8 @@ def as_json(value: QueueView | Sequence[Summary]) -> str:
 def show_applied(team: Team, applied: Sequence[Applied], *, dry_run: bool) -> None:
     """What became of a team's objects, or what would."""
     for each in applied:
-        if each.change != "unchanged":
-            would = "would be " if dry_run and each.change != "not judged" else ""
-            show_line(f"{each.kind} {each.name}: {would}{each.change}")
+        if each.change in {"created", "changed"}:
+            show_line(f"{each.kind} {each.name}: {'would be ' if dry_run else ''}{each.change}")
     counts = Counter(each.change for each in applied)
     counted = ", ".join(f"{count} {change}" for change, count in counts.items())
     name, namespace = team.team.name, team.namespace
@@ -72,6 +71,9 @@ def show_queue(view: QueueView) -> None:
     console().print(shares)
     if view.others:
         console().print(_summaries("shares with", view.others))
+    if view.hidden:
+        show_line(f"its jobs are not shown: {view.hidden}")
+        return
     if not view.jobs:
         show_line("no jobs")
         return
@@ -96,9 +98,11 @@ def _lent(share: Share) -> str:
 
 
 def _summaries(title: str, queues: Sequence[Summary]) -> Table:
-    table = table_of(title, "cohort", "own GPUs", "used", "borrowed", "running", "waiting", "found")
+    stopped = [""] if any(each.inactive for each in queues) else []
+    table = table_of(title, "cohort", "own GPUs", "used", "borrowed", "running", "waiting", *stopped)
     table.columns[1].justify = "left"
     for each in queues:
         numbers = (f"{each.gpus:g}", f"{each.used:g}", f"{each.borrowed:g}", f"{each.running}", f"{each.waiting}")
-        table.add_row(each.name, each.cohort, *numbers, escape(each.inactive))
+        reason = [f"admits no jobs: {escape(each.inactive)}" if each.inactive else ""] if stopped else []
+        table.add_row(each.name, each.cohort, *numbers, *reason)
     return table

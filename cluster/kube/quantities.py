@@ -31,4 +31,5 @@ def in_units(resource: str, amount: Fraction) -> float:
 
 def said(resource: str, amount: Fraction) -> str:
     """An amount of a resource in words: "4 GPUs"."""
-    return f"{in_units(resource, amount):g} {UNITS.get(resource, resource)}"
+    number, unit = in_units(resource, amount), UNITS.get(resource, resource)
+    return f"{number:g} {unit.removesuffix('s') if number == 1 else unit}"

@@ -15,8 +15,7 @@ from cluster.kube.kinds import (
     WORKLOAD_PRIORITY_CLASS,
     Object,
 )
-from cluster.kube.kueue import require_kueue
-from cluster.kube.quantities import CPU, GPU, MEMORY, UNITS, parsed, said
+from cluster.kube.quantities import CPU, GPU, MEMORY, UNITS, in_units, parsed, said
 
 _RESOURCES = {"gpus": GPU, "cpus": CPU, "memory_gib": MEMORY}
 
@@ -130,7 +129,7 @@ def fits(api: KubeApi, queue: str, namespace: str, requested: Mapping[str, float
     ever if it is too large. Raises SubmissionError where there is no such queue or namespace, where the queue admits
     nothing, or where it is asked for more than it could ever give.
     """
-    require_kueue(api, LOCAL_QUEUE)
+    api.require(LOCAL_QUEUE)
     local = _local_queue(api, queue, namespace)
     _require_active(local, f"queue {queue} in namespace {namespace}")
     name = str(_spec(local)["clusterQueue"])
@@ -184,7 +183,7 @@ def require_room(capacity: Capacity, name: str, requested: Mapping[str, float]) 
 def check_priority(api: KubeApi, name: str) -> str | None:
     """Check that a WorkloadPriorityClass exists; returns what could not be checked. Raises SubmissionError, which names
     those there are."""
-    require_kueue(api, WORKLOAD_PRIORITY_CLASS)
+    api.require(WORKLOAD_PRIORITY_CLASS)
     if not api.may("list", WORKLOAD_PRIORITY_CLASS):
         return (
             f"whether there is a priority {name} is not checked: no permission to list "
@@ -241,10 +240,12 @@ def _stated(capacity: Capacity, name: str, most: Mapping[str, Fraction], resourc
     """What there could be, flavor by flavor, and where it comes from."""
     parts: list[str] = []
     for flavor, amount in most.items():
-        own = capacity.limits(name, flavor, resource).nominal
-        parts.append(f"{said(resource, amount)} of {flavor} ({said(resource, own)} its own, the rest borrowed)")
+        if amount:
+            borrowed = amount - capacity.limits(name, flavor, resource).nominal
+            loan = f", {in_units(resource, borrowed):g} of them borrowed" if borrowed else ""
+            parts.append(f"{said(resource, amount)} of {flavor}{loan}")
     together = " in one flavor" if resource == GPU and len(parts) > 1 else ""
-    return f"more than {' and '.join(parts)}{together}"
+    return f"more than {' and '.join(parts)}{together}" if parts else "any"
 
 
 def _name(body: Object) -> str:

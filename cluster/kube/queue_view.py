@@ -8,7 +8,6 @@ from typing import Literal, cast
 from cluster.errors import SubmissionError
 from cluster.kube.api import KubeApi
 from cluster.kube.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object
-from cluster.kube.kueue import require_kueue
 from cluster.kube.parts import entries, part
 from cluster.kube.quantities import CPU, GPU, MEMORY, in_units, parsed
 from cluster.kube.queue_capacity import Capacity, Limits, why_inactive
@@ -88,13 +87,15 @@ class QueueView:
     shares: tuple[Share, ...]
     jobs: tuple[QueuedJob, ...]
     """Running ones, then those that wait in the order in which they are tried."""
+    hidden: str
+    """Why no jobs are shown; empty where they are. Members of other teams see the shares and not the jobs."""
     others: tuple[Summary, ...]
     """The other queues that lend and borrow with it."""
 
 
 def view_queue(api: KubeApi, team: str) -> QueueView:
     """A team's queue as it is now. Raises SubmissionError, which lists the teams there are, where there is none."""
-    require_kueue(api, CLUSTER_QUEUE)
+    api.require(CLUSTER_QUEUE)
     queues = {_name(each): each for each in api.list(CLUSTER_QUEUE)}
     if team not in queues:
         known = ", ".join(sorted(queues)) or "none"
@@ -105,26 +106,22 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
     queue = queues[team]
     selector = part(part(queue, "spec"), "namespaceSelector")
     namespace = str(part(selector, "matchLabels").get(NAMESPACE_NAME, team))
-    locals_ = {
-        _name(each)
-        for each in api.list(LOCAL_QUEUE, namespace=namespace)
-        if part(each, "spec").get("clusterQueue") == team
-    }
-    workloads = [each for each in api.list(WORKLOAD, namespace=namespace) if queue_of(each) in locals_]
+    hidden = [kind.plural for kind in (LOCAL_QUEUE, WORKLOAD) if not api.may("list", kind, namespace)]
     return QueueView(
         name=team,
         namespace=namespace,
         cohort=capacity.root(team) or "",
         inactive=why_inactive(queue) or "",
         shares=tuple(shares_of(team, queues, capacity)),
-        jobs=tuple(jobs_of(workloads)),
+        jobs=() if hidden else tuple(jobs_of(_workloads(api, team, namespace))),
+        hidden=f"no permission to list {' and '.join(hidden)} in namespace {namespace}" if hidden else "",
         others=tuple(_summary(queues[name], capacity) for name in _others(team, queues, capacity)),
     )
 
 
 def list_queues(api: KubeApi) -> list[Summary]:
     """All queues of the cluster. Raises SubmissionError."""
-    require_kueue(api, CLUSTER_QUEUE)
+    api.require(CLUSTER_QUEUE)
     queues = api.list(CLUSTER_QUEUE)
     capacity = Capacity(queues, api.list(COHORT))
     return [_summary(each, capacity) for each in sorted(queues, key=_name)]
@@ -164,6 +161,16 @@ def priority_of(workload: Object) -> int:
 def queue_of(workload: Object) -> str:
     """The LocalQueue that a Workload waits in."""
     return str(part(workload, "spec").get("queueName", ""))
+
+
+def _workloads(api: KubeApi, team: str, namespace: str) -> list[Object]:
+    """The Workloads of a team's queue."""
+    queues = {
+        _name(each)
+        for each in api.list(LOCAL_QUEUE, namespace=namespace)
+        if part(each, "spec").get("clusterQueue") == team
+    }
+    return [each for each in api.list(WORKLOAD, namespace=namespace) if queue_of(each) in queues]
 
 
 def _job(workload: Object, position: int | None) -> QueuedJob:
@@ -236,8 +243,8 @@ def shares_of(team: str, queues: Mapping[str, Object], capacity: Capacity) -> It
         elsewhere = theirs + (Fraction(0) if root is None else capacity.of_cohorts(root, *pair))
         amounts = (
             *(limits.nominal, used.get(pair, _NOTHING)[0], total, borrowed),
-            # What all borrow and nobody else can have lent, is this queue's.
-            *(min(mine, max(Fraction(0), taken + borrowed - elsewhere)), min(mine, taken)),
+            # What others borrow and nobody else can have lent, is this queue's. One that borrows lends nothing.
+            *(min(mine, max(Fraction(0), taken - elsewhere)), min(mine, taken)),
             capacity.most(team, *pair),
         )
         yield Share(*pair, *(in_units(pair[1], amount) for amount in amounts))

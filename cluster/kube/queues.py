@@ -8,10 +8,11 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from cluster.errors import NoSuchObjectError, SubmissionError
-from cluster.kube.api import KubeApi
+from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
+from cluster.kube.api import MANAGER, KubeApi
 from cluster.kube.kinds import (
     CLUSTER_QUEUE,
+    CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     DISRUPTION_BUDGET,
     LIMIT_RANGE,
@@ -26,7 +27,6 @@ from cluster.kube.kinds import (
     Kind,
     Object,
 )
-from cluster.kube.kueue import require_kueue
 from cluster.kube.manifests import manifest_folder
 from cluster.kube.quantities import CPU, GPU, MEMORY
 from cluster.kube.team import Amounts, Quota, Team
@@ -93,9 +93,10 @@ def apply_team(api: KubeApi, team: Team, *, dry_run: bool = False) -> list[Appli
     them), or where the namespace or the queue belongs to somebody else.
     """
     objects = render_team(team)
-    require_kueue(api, CLUSTER_QUEUE)
+    api.require(CLUSTER_QUEUE)
     _require_permissions(api, team, objects)
     _require_flavors(api, team)
+    _require_roles(api, objects)
     own_namespace = _require_own(api, NAMESPACE, team.namespace, team)
     _require_own(api, CLUSTER_QUEUE, team.team.name, team)
     applied = [_apply(api, each, dry_run=dry_run) for each in objects.cluster_scoped]
@@ -204,9 +205,10 @@ def _name(body: Object) -> str:
 
 def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None:
     missing: list[str] = []
-    for kind in dict.fromkeys([RESOURCE_FLAVOR, *(kind_of(each) for each in objects.all)]):
-        # A server-side apply is a patch, and a create where there is nothing yet.
-        wanted = ("list",) if kind is RESOURCE_FLAVOR else ("get", "create", "patch")
+    # A server-side apply is a patch, and a create where there is nothing yet.
+    needed = {RESOURCE_FLAVOR: ("list",), CLUSTER_ROLE: ("get",)}
+    needed |= dict.fromkeys((kind_of(each) for each in objects.all), ("get", "create", "patch"))
+    for kind, wanted in needed.items():
         namespace = team.namespace if kind.namespaced else None
         verbs = [verb for verb in wanted if not api.may(verb, kind, namespace)]
         if verbs:
@@ -218,8 +220,8 @@ def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None
         raise SubmissionError(
             f"no permission to {'; '.join(missing)}.\n"
             "Ask an admin, who has the role resnet-dist-queue-admin (k8s/queues/admin): `resnet-dist queue create "
-            f"{name} --config FILE --output {name}.yaml` writes the objects, and `kubectl apply --server-side -f "
-            f"{name}.yaml` applies them"
+            f"{name} --config FILE --output {name}.yaml` writes the objects, and `kubectl apply --server-side "
+            f"--field-manager={MANAGER} -f {name}.yaml` applies them"
         )
 
 
@@ -232,6 +234,20 @@ def _require_flavors(api: KubeApi, team: Team) -> None:
             f"{', '.join(there) or '(there is none)'}, or let an admin apply it: kubectl apply --server-side -k "
             "k8s/queues/admin makes those of flavors.yaml there"
         )
+
+
+def _require_roles(api: KubeApi, objects: TeamObjects) -> None:
+    """Roles that are bound must be there: Kubernetes takes a binding to nothing, and members could do nothing."""
+    for each in objects.all:
+        if kind_of(each) is CLUSTER_ROLE_BINDING:
+            name = str(each["roleRef"]["name"])
+            try:
+                api.get(CLUSTER_ROLE, name)
+            except NoSuchObjectError as error:
+                raise SubmissionError(
+                    f"the cluster has no ClusterRole {name}; let an admin apply what all teams share: kubectl apply "
+                    "--server-side -k k8s/queues/admin"
+                ) from error
 
 
 def _require_own(api: KubeApi, kind: Kind, name: str, team: Team) -> bool:
@@ -258,7 +274,13 @@ def _apply(api: KubeApi, body: Object, *, dry_run: bool) -> Applied:
         before = api.get(kind, _name(body), body["metadata"].get("namespace"))
     except NoSuchObjectError:
         before = None
-    after = api.apply(kind, body, dry_run=dry_run)
+    try:
+        after = api.apply(kind, body, dry_run=dry_run)
+    except ObjectChangedError as error:
+        raise SubmissionError(
+            f"{error}. Somebody has changed it by other means: put that into the team's file, or take it back with "
+            f"--output FILE and kubectl apply --server-side --field-manager={MANAGER} --force-conflicts -f FILE"
+        ) from error
     if before is None:
         return Applied(kind.name, _name(body), "created")
     return Applied(kind.name, _name(body), "unchanged" if _lasting(before) == _lasting(after) else "changed")

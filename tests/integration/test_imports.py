@@ -23,6 +23,8 @@ COMMANDS = [
     ["evaluate", "--help"],
     ["predict", "--help"],
     ["train", "--print-config"],
+    ["queue", "create", "--help"],
+    ["queue", "create", "vision", "--print-team"],
     ["--wrong"],
 ]
 

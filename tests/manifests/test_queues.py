@@ -169,6 +169,10 @@ def test_who_may_make_queues_has_all_that_they_give_to_members() -> None:
     admin = granted(rules["resnet-dist-queue-admin"])
     assert granted(user["rules"]) <= admin
     assert granted(rules["resnet-dist-queue-viewer"]) <= admin
+    assert {
+        ("kueue.x-k8s.io", "resourceflavors", "list"),
+        ("rbac.authorization.k8s.io", "clusterroles", "get"),
+    } <= admin
     made = {kind_of(each) for each in render_team(example_team("vision")).all}
     for kind in made:
         group = kind.api_version.rpartition("/")[0]

@@ -35,6 +35,6 @@ def test_what_is_none_is_refused(text: str) -> None:
 
 
 def test_amounts_are_said_in_what_people_count() -> None:
-    assert said(GPU, Fraction(4)) == "4 GPUs"
+    assert (said(GPU, Fraction(4)), said(GPU, Fraction(1))) == ("4 GPUs", "1 GPU")
     assert said(MEMORY, parsed("1536Mi")) == "1.5 GiB of memory"
     assert in_units(CPU, parsed("2500m")) == 2.5

@@ -102,8 +102,8 @@ def test_a_job_is_refused_if_and_only_if_it_asks_for_more_than_there_could_be(gp
     with pytest.raises(SubmissionError) as refused:
         require_room(TWO_FLAVORS, "vision", requested)
     text = str(refused.value)
-    assert (f"{gpus} GPUs" in text) == (gpus > 8)
-    assert (f"{memory} GiB" in text) == (memory > 64)
+    assert (f"asks for {gpus} GPUs" in text) == (gpus > 8)
+    assert (f"for {memory} GiB" in text) == (memory > 64)
     assert "cluster.num_workers" in text
 
 
@@ -112,7 +112,7 @@ def test_a_refusal_has_the_numbers_and_where_they_come_from() -> None:
         SubmissionError, match=r"asks for 16 GPUs, and queue vision can never give more than 8 GPUs of a"
     ):
         require_room(TWO_FLAVORS, "vision", {"gpus": 16})
-    with pytest.raises(SubmissionError, match=r"4 GPUs its own"):
+    with pytest.raises(SubmissionError, match=r"8 GPUs of a100, 4 of them borrowed\."):
         require_room(TWO_FLAVORS, "vision", {"gpus": 16})
 
 
@@ -121,6 +121,12 @@ def test_workers_get_all_their_gpus_from_one_flavor() -> None:
     require_room(both, "q", {"gpus": 4})
     with pytest.raises(SubmissionError, match="in one flavor"):
         require_room(both, "q", {"gpus": 5})
+
+
+def test_a_queue_without_gpus_gives_none() -> None:
+    none = Capacity([queue("q", None, group("cpu", GPU, (0, None, None)))], [])
+    with pytest.raises(SubmissionError, match=r"asks for 1 GPU, and queue q can never give any\."):
+        require_room(none, "q", {"gpus": 1})
 
 
 def test_a_resource_that_a_queue_has_no_quota_of_is_never_given() -> None:

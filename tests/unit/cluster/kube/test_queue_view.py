@@ -51,6 +51,13 @@ def test_with_one_lender_what_is_lent_is_known() -> None:
     assert (lender.most, borrower.most) == (10, 10)
 
 
+def test_no_more_is_lent_than_the_limit_allows() -> None:
+    queues = {"a": queue("a", 8, 0, 0, lending=1), "b": queue("b", 8, 0, 0), "c": queue("c", 2, 5, 3)}
+    (limited,), (free,) = (tuple(shares_of(name, queues, Capacity(queues.values(), []))) for name in ("a", "b"))
+    assert (limited.lent_least, limited.lent_most) == (0, 1)
+    assert (free.lent_least, free.lent_most) == (2, 3)
+
+
 def test_what_a_cohort_owns_itself_was_not_lent_by_a_queue() -> None:
     queues = {"a": queue("a", 8, 2, 0), "b": queue("b", 2, 5, 3)}
     owned = {"metadata": {"name": "c"}, "spec": {"resourceGroups": queue("c", 3, 0, 0)["spec"]["resourceGroups"]}}
@@ -109,8 +116,9 @@ def test_what_a_job_asks_for_is_what_kueue_counts_and_before_that_what_its_pods_
     assert requests_of(body) == {CPU: parsed("5"), GPU: 8}
 
 
-def queue(name: str, quota: int, reserved: int, borrowed: int) -> dict[str, Any]:
-    flavor = {"name": "a", "resources": [{"name": GPU, "nominalQuota": str(quota)}]}
+def queue(name: str, quota: int, reserved: int, borrowed: int, lending: int | None = None) -> dict[str, Any]:
+    limit = {} if lending is None else {"lendingLimit": str(lending)}
+    flavor = {"name": "a", "resources": [{"name": GPU, "nominalQuota": str(quota), **limit}]}
     used = {"name": "a", "resources": [{"name": GPU, "total": str(reserved), "borrowed": str(borrowed)}]}
     return {
         "metadata": {"name": name},
