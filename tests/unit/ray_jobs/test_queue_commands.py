@@ -1,6 +1,9 @@
 """queue create and queue show, against a server that speaks the Kubernetes API."""
 
 import json
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from cluster.kube.manifests import load_job
 from cluster.kube.queues import render_team
 from ray_jobs.cli import main
 from ray_jobs.team_file import read_team
+from tests.kube_server.certificate import make_certificate
 from tests.kube_server.server import KubeServer
 
 TEAM = """
@@ -29,12 +33,14 @@ memory_gib = 256
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
-    with KubeServer() as running:
+    # kubectl sends its token over TLS alone.
+    with KubeServer(certificate=make_certificate(tmp_path)) as running:
         flavor = {"apiVersion": RESOURCE_FLAVOR.api_version, "kind": "ResourceFlavor", "metadata": {"name": "a100"}}
         running.store.create(RESOURCE_FLAVOR, "", {**flavor, "spec": {}})
         role = {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "rules": []}
         running.store.create(CLUSTER_ROLE, "", {**role, "metadata": {"name": "resnet-dist-queue-viewer"}})
         monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig(tmp_path)))
+        monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("COLUMNS", "200")
         yield running
 
@@ -252,6 +258,26 @@ def test_members_of_other_teams_see_the_shares_and_not_the_jobs(
     assert cells(said.splitlines(), "a100 GPUs")[5] == "3"
     assert "its jobs are not shown: no permission to list workloads in namespace vision" in said
     assert "urgent" not in said
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_what_an_admin_applies_from_the_file_is_what_create_makes(
+    server: KubeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output = file_of(tmp_path), tmp_path / "vision.yaml"
+    assert run("create", "vision", "--config", path, "--output", str(output)) == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("apply it with: ")]
+    done = subprocess.run(
+        [*shlex.split(command.removeprefix("apply it with: ")), "--validate=false"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert run("create", "vision", "--config", path) == 0
+    assert f"{len(render_team(read_team(Path(path), 'vision')).all)} unchanged" in capsys.readouterr().out
+    file_of(tmp_path, gpus=5)
+    assert run("create", "vision", "--config", path) == 0
+    assert "ClusterQueue vision: changed" in capsys.readouterr().out
+    assert server.count("delete") == 0
 
 
 def cells(lines: list[str], start: str) -> list[str]:
