@@ -34,7 +34,7 @@ class _Place:
         match = _STAMP.fullmatch(line.partition(" ")[0])
         if match is None:
             return True
-        at = (match[1], (match[2] or "").ljust(9, "0"))
+        at = (match[1], match[2] or "")
         last = (self.second, self.fraction)
         if self.is_behind:
             if at < last:
