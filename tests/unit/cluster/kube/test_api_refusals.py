@@ -97,9 +97,9 @@ def test_an_operator_that_is_absent_or_of_another_version_is_told_from_an_object
 
 def test_kueue_absent_of_another_version_or_without_the_kind(api: KubeApi, server: KubeServer):
     with pytest.raises(
-        SubmissionError, match=r"kueue\.x-k8s\.io/v1beta2 has no cohorts; Kueue 0\.\d+ or newer is needed"
+        SubmissionError, match=r"kueue\.x-k8s\.io/v1beta2 has no topologies; Kueue 0\.\d+ or newer is needed"
     ):
-        api.list(Kind("kueue.x-k8s.io/v1beta2", "Cohort", "cohorts", namespaced=False))
+        api.list(Kind("kueue.x-k8s.io/v1beta2", "Topology", "topologies", namespaced=False))
     server.serve_other_version("kueue.x-k8s.io", "v1beta1")
     with pytest.raises(SubmissionError, match=r"kueue\.x-k8s\.io serves v1beta1; v1beta2 is needed: Kueue"):
         api.list(LOCAL_QUEUE)
