@@ -64,7 +64,7 @@ def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
     if address.startswith(("http://", "https://")):
         raise ConfigError(
             f"cluster.address={address} is a Ray Jobs API, which runs whole jobs; doctor asks every node itself: give "
-            'ray://HOST:10001, or "auto" on a node of the cluster'
+            'ray://HOST:10001, "auto" on a node of the cluster, or "none" for this machine alone'
         )
     if not timeout_s > 0:
         raise ConfigError(f"--timeout {timeout_s:g} must be above 0; 60 suits most clusters")

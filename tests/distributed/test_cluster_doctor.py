@@ -99,7 +99,9 @@ class RayCluster:
         node = RayNode(started)
         self.nodes.append(node)
         wait_for(
-            lambda: started.poll() is not None or b"Ray runtime started" in log.read_bytes(), "a node does not start"
+            lambda: started.poll() is not None or b"Ray runtime started" in log.read_bytes(),
+            f"the node at {address} does not start",
+            120,
         )
         assert started.poll() is None, log.read_text()
         return node
