@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.jobs import JobRequest, JobView
@@ -56,11 +57,9 @@ class KubeTarget:
         """Let the API server check the objects without creating them. Raises SubmissionError for what it refuses."""
         manifest = self._rendered(request)
         self._existing(request)
-        self._api.create(CONFIG_MAP, manifest.config_map, dry_run=True)
-        try:
-            self._api.create(RAY_JOB, manifest.ray_job, dry_run=True)
-        except ObjectChangedError:
-            return  # it is there, with this identity
+        for kind, body in ((CONFIG_MAP, manifest.config_map), (RAY_JOB, manifest.ray_job)):
+            with suppress(ObjectChangedError):  # it is there, with this identity
+                self._api.create(kind, body, dry_run=True)
 
     def list(self) -> list[JobView]:
         """All jobs of the namespace, the newest first."""

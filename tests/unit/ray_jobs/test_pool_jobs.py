@@ -266,6 +266,14 @@ def test_dry_runs_print_the_objects_and_create_none(server: KubeServer, run: Run
     assert server.count("create", "dryRun=All") + server.count("POST", "dryRun=All") == 2
 
 
+def test_a_dry_run_of_a_job_that_is_there_creates_nothing_and_is_right(server: KubeServer, run: Run) -> None:
+    assert run("submit", "train", *JOB)[0] == 0
+    before = server.store.get(RAY_JOB, "default", "tiles")
+    assert run("submit", "train", *JOB, "--dry-run=server")[0] == 0
+    assert run("submit", "train", *JOB, "--optimizer.learning-rate", "0.123", "--dry-run=server")[0] == 2
+    assert server.store.get(RAY_JOB, "default", "tiles") == before
+
+
 def refused(run: Run, *words: str) -> str:
     code, out, err = run(*words)
     assert code == 2, (out, err)
