@@ -391,14 +391,11 @@ class _Examination:
 
 def _said(timings: Sequence[Timing], nodes: Sequence[Node]) -> str:
     latency, *rest = timings
-    rates = ", ".join(
-        f"{each.size / 2**20:.0f} MiB in {1000 * each.seconds:.1f} ms = {each.bus_bandwidth / 1e6:.0f} MB/s on the bus "
-        f"({each.algorithm_bandwidth / 1e6:.0f} MB/s summed)"
-        for each in rest
-    )
-    return (
-        f"{len(nodes)} ranks on {len(set(nodes))} nodes: {latency.size} B in {1000 * latency.seconds:.2f} ms, {rates}"
-    )
+    sums = [f"{latency.size} B in {1000 * latency.seconds:.2f} ms"]
+    for each in rest:
+        speed = f"{each.algorithm_bandwidth / 1e6:.0f} MB/s, on the bus {each.bus_bandwidth / 1e6:.0f} MB/s"
+        sums.append(f"{each.size / 2**20:.0f} MiB in {1000 * each.seconds:.1f} ms ({speed})")
+    return f"{len(nodes)} ranks on {len(set(nodes))} nodes: {'; '.join(sums)}"
 
 
 def _some(names: Sequence[str]) -> str:
