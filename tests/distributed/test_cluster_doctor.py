@@ -34,6 +34,11 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> 
     return found
 
 
+def free_port() -> int:
+    with socket.create_server((HEAD, 0)) as free:
+        return int(free.getsockname()[1])
+
+
 @dataclass
 class RayNode:
     """A raylet, with all that `ray start` starts beside it."""
@@ -88,6 +93,7 @@ class RayCluster:
     def start(self, address: str, *, prefix: tuple[str, ...] = (), **environment: str) -> RayNode:
         """A node, once it runs. One at a time: Ray's own start is not made for two at once on a machine."""
         head = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder / 'r'}"]
+        head += [f"--ray-client-server-port={free_port()}"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={address}"]
         command += head if not self.nodes else [f"--address={HEAD}:{self.port}"]
         command += ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
@@ -137,8 +143,6 @@ class RayCluster:
 def cluster() -> Iterator[RayCluster]:
     """Head and one worker node; Ray's sockets need a short folder."""
     folder = Path(tempfile.mkdtemp(prefix="rd-doctor-", dir="/tmp"))
-    with socket.create_server((HEAD, 0)) as free:
-        port = int(free.getsockname()[1])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {
         "RAY_AUTH_MODE": "token",
@@ -146,7 +150,7 @@ def cluster() -> Iterator[RayCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RESNET_DIST_IMAGE": "resnet-dist:test",
     }
-    made = RayCluster(folder, port, environment)
+    made = RayCluster(folder, free_port(), environment)
     made.storage.mkdir()
     try:
         made.start(HEAD)
