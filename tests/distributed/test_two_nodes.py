@@ -2,8 +2,10 @@
 
 import json
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,7 +70,7 @@ class Machine:
         """A Ray node of one CPU that ends with the process returned."""
         role = (
             ["--head", f"--port={PORT}", "--include-dashboard=false", f"--system-config={json.dumps(HEALTH)}",
-             f"--temp-dir=/tmp/rd-{self.namespace}"]
+             f"--temp-dir={self.ray_folder}"]
             if self is head
             else [f"--address={head.address}:{PORT}"]
         )  # fmt: skip
@@ -85,19 +87,18 @@ class Machine:
         """What a process has said so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def listening(self) -> set[str]:
-        """Addresses that processes here listen on."""
-        shown = subprocess.run(
-            ["ip", "netns", "exec", self.namespace, "ss", "-Hltn"], check=True, capture_output=True, text=True
-        ).stdout
-        return {line.split()[3].rpartition(":")[0].strip("[]").removeprefix("::ffff:") for line in shown.splitlines()}
-
     def end(self) -> None:
         """Kill what was started here, and wait for it."""
         for process in self.started:
             if process.poll() is None:
                 kill(psutil.Process(process.pid))
             process.wait()
+        shutil.rmtree(self.ray_folder, ignore_errors=True)
+
+    @property
+    def ray_folder(self) -> Path:
+        """Ray's own, where the head is: its sockets lie below it, whose paths Linux bounds to 107 bytes."""
+        return Path(tempfile.gettempdir(), f"rd-{self.namespace}")
 
 
 def kill(process: psutil.Process) -> None:
@@ -195,15 +196,14 @@ def test_a_node_dies_in_the_middle_and_another_exports_what_was_learnt(
     run = Store.open(job.storage.root).child("runs/two-nodes")
 
     def stored() -> int:
-        return max((int(name.removeprefix("step-")) for name in run.list("checkpoints")), default=0)
+        whole = (each for each in run.list("checkpoints") if run.exists(f"checkpoints/{each}/manifest.json"))
+        return max((int(name.removeprefix("step-")) for name in whole), default=0)
 
     wait_for(lambda: stored() >= 1 or driver.poll() is not None, lambda: head.said("train"))
     assert driver.poll() is None, head.said("train")
     print(f"{time.monotonic() - began:.1f} s: step {stored()} is stored")
     assert trains(head_node)
     assert trains(other_node)
-    heard = {machine.address: machine.listening() for machine in (head, other)}
-    print(heard)
     kill(other_node)
     at = stored()
     print(f"{time.monotonic() - began:.1f} s: killed at step {at}")
@@ -234,5 +234,3 @@ def test_a_node_dies_in_the_middle_and_another_exports_what_was_learnt(
     assert exported.wait(timeout=100) == 0, other.said("export")
     assert {"bundle.json", "model.onnx"} <= {*run.list("bundle"), *run.list("bundle/onnx")}
     print(f"{time.monotonic() - began:.1f} s: exported")
-    for address, found in heard.items():
-        assert found <= {address, "127.0.0.1", "::1"}, found
