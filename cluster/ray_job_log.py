@@ -25,7 +25,7 @@ def follow_log(client: JobSubmissionClient, identifier: str) -> Iterator[str]:
     connection has given is told from what is new by counting characters. It cannot send what is not UTF-8: lines from
     there on are missing. Raises what the client raises.
     """
-    given, rest, pause = 0, "", _FIRST_PAUSE_S
+    given, rest, pause, ended = 0, "", _FIRST_PAUSE_S, False
     while True:
         place, whole = 0, False
         try:
@@ -39,11 +39,13 @@ def follow_log(client: JobSubmissionClient, identifier: str) -> Iterator[str]:
             whole = True
         except _BrokenError:
             pass
-        # A connection that failed between Ray's own servers looks whole, too, so the job must have ended as well.
-        if client.get_job_info(identifier).status.is_terminal() and whole:
+        if whole and ended:
             break
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
+        # A connection that failed between Ray's own servers looks whole, too: one must begin after the job has ended.
+        ended = client.get_job_info(identifier).status.is_terminal()
+        if not (whole and ended):
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
     if rest:
         yield rest
 

@@ -43,11 +43,20 @@ class RayJobsClient(JobSubmissionClient):
         self._patience_s = _FIRST_CONTACT_S
         try:
             # Not JobSubmissionClient's own: it lets RAY_ADDRESS win over the address that it is given.
-            SubmissionClient.__init__(self, address=self.address, headers=ray_token.token_headers(environment))
+            # The log's stream does not read REQUESTS_CA_BUNDLE by itself, as all other requests do.
+            SubmissionClient.__init__(
+                self,
+                address=self.address,
+                headers=ray_token.token_headers(environment),
+                verify=environment.get("REQUESTS_CA_BUNDLE") or True,
+            )
+        except FileNotFoundError as error:
+            raise SubmissionError(f"REQUESTS_CA_BUNDLE: {error}; name a file or folder of certificates") from error
         except AuthenticationError as error:
             raise SubmissionError(
                 f"{self.address}: RAY_AUTH_MODE=token, and there is no token; {ray_token.HOW_TO_GIVE_IT}"
             ) from error
+        self._ssl_context = self._ssl_context or True  # aiohttp's word for its default; it warns of Ray's None
         self.server_version = self._version()
         self._patience_s = patience_s
 
