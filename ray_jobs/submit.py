@@ -7,8 +7,9 @@ from typing import Any
 
 from cluster.jobs import JobRequest, JobView, Verb
 from cluster.kube.names import check_image, check_label
-from cluster.kube.rayjob import MOUNT, JobManifest, Placement, render_job
+from cluster.kube.rayjob import CLAIM, MOUNT, SECRET, JobManifest, Placement, render_job
 from cluster.kube.sizing import JobNeeds, PodSizes, driver_only_sizes, pod_sizes
+from cluster.kube.team import Storage
 from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import merged
@@ -64,12 +65,13 @@ class Submission:
     flags: PoolFlags
     mounts_claim: bool = False
 
-    def manifest(self, namespace: str) -> JobManifest:
-        """Its Kubernetes objects."""
-        return render_job(self.request, self.placement(namespace))
+    def manifest(self, namespace: str, storage: Storage | None = None) -> JobManifest:
+        """Its Kubernetes objects; `storage`: what the queue's team keeps its storage by."""
+        return render_job(self.request, self.placement(namespace, storage))
 
-    def placement(self, namespace: str) -> Placement:
+    def placement(self, namespace: str, storage: Storage | None = None) -> Placement:
         """Where and how large it runs."""
+        named = storage or Storage()
         return Placement(
             namespace=namespace,
             sizes=self.sizes,
@@ -78,6 +80,8 @@ class Submission:
             queue=self.flags.queue,
             priority=self.flags.priority,
             mounts_claim=self.mounts_claim,
+            claim=named.claim or CLAIM,
+            secret=named.secret or SECRET,
         )
 
 

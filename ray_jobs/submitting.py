@@ -9,7 +9,9 @@ from cluster.errors import NoSuchObjectError, SubmissionError
 from cluster.kube.api import KubeApi
 from cluster.kube.kinds import NAMESPACE, RAY_JOB
 from cluster.kube.queue_capacity import check_priority, fits
+from cluster.kube.queues import storage_of
 from cluster.kube.target import KubeTarget
+from cluster.kube.team import Storage
 from ray_jobs.show import show_line
 from ray_jobs.submit import Asked, PoolFlags, Submission, describe, pool_submission, ray_request
 
@@ -19,7 +21,8 @@ def submit_to_pool(asked: Asked, flags: PoolFlags) -> None:
     submission = pool_submission(asked, flags)
     api = KubeApi.connect(flags.context, submission.flags.namespace)
     check_pool(api, submission)
-    view = KubeTarget(api, lambda _: submission.manifest(api.namespace)).submit(submission.request)
+    storage = storage_of(api, submission.flags.queue)
+    view = KubeTarget(api, lambda _: submission.manifest(api.namespace, storage)).submit(submission.request)
     for line in describe(submission, view, api.namespace):
         show_line(line)
 
@@ -27,13 +30,14 @@ def submit_to_pool(asked: Asked, flags: PoolFlags) -> None:
 def print_objects(asked: Asked, flags: PoolFlags, *, server: bool) -> None:
     """The job's objects as YAML. `server`: the API server checks them first, with all that would refuse them."""
     submission = pool_submission(asked, flags)
-    namespace = submission.flags.namespace or "default"
+    namespace, storage = submission.flags.namespace or "default", Storage()
     if server:
         api = KubeApi.connect(flags.context, submission.flags.namespace)
         namespace = api.namespace
         check_pool(api, submission)
-        KubeTarget(api, lambda _: submission.manifest(api.namespace)).check(submission.request)
-    manifest = submission.manifest(namespace)
+        storage = storage_of(api, submission.flags.queue)
+        KubeTarget(api, lambda _: submission.manifest(namespace, storage)).check(submission.request)
+    manifest = submission.manifest(namespace, storage)
     yaml.safe_dump_all([manifest.config_map, manifest.ray_job], sys.stdout, sort_keys=False, width=120)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
+from pydantic import ValidationError
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.kube.api import MANAGER, KubeApi
@@ -28,8 +29,9 @@ from cluster.kube.kinds import (
     Object,
 )
 from cluster.kube.manifests import manifest_folder
+from cluster.kube.parts import part
 from cluster.kube.quantities import CPU, GPU, MEMORY
-from cluster.kube.team import Amounts, Quota, Team
+from cluster.kube.team import Amounts, Quota, Storage, Team
 
 TEAM_LABEL = "resnet-dist/team"
 SECRET, CLAIM = "resnet-dist/storage-secret", "resnet-dist/storage-claim"
@@ -107,6 +109,23 @@ def apply_team(api: KubeApi, team: Team, *, dry_run: bool = False) -> list[Appli
             _apply(api, each, dry_run=dry_run) if judged else Applied(each["kind"], _name(each), "not judged")
         )
     return applied
+
+
+def storage_of(api: KubeApi, queue: str | None) -> Storage:
+    """How the jobs of a LocalQueue of the namespace reach storage, as its team's file says; else nothing is named.
+
+    Raises SubmissionError where the queue cannot be read.
+    """
+    if queue is None:
+        return Storage()
+    notes = part(api.get(LOCAL_QUEUE, queue), "metadata", "annotations")
+    try:
+        return Storage(secret=notes.get(SECRET), claim=notes.get(CLAIM))
+    except ValidationError as error:
+        raise SubmissionError(
+            f"queue {queue} in namespace {api.namespace} names storage that cannot be ({error.errors()[0]['msg']}); an "
+            "admin mends [storage] in the team's file: resnet-dist queue create"
+        ) from error
 
 
 def _filled(shipped: Object, team: Team) -> Object:

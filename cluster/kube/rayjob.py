@@ -30,7 +30,8 @@ FOLDER = "/etc/resnet-dist"
 """Where a pod of the head sees the ConfigMap."""
 MOUNT = "/storage"
 """Where the pods of a job whose storage or data are no URI see their namespace's shared claim."""
-CLAIM = "resnet-dist-storage"
+CLAIM = SECRET = "resnet-dist-storage"  # noqa: S105 - the name of one
+"""The claim and the Secret that jobs use where a team's queue names no others."""
 _GPU = "nvidia.com/gpu"
 _HEAD, _WORKER, _SUBMITTER = "ray-head", "ray-worker", "ray-job-submitter"
 
@@ -50,6 +51,10 @@ class Placement:
     """A WorkloadPriorityClass."""
     mounts_claim: bool = False
     """Whether its storage or its data are in the namespace's shared claim."""
+    claim: str = CLAIM
+    """That claim."""
+    secret: str = SECRET
+    """The Secret with the keys of an object store, in every container's environment if it is there."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,7 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
         {"RESNET_DIST_SUBMISSION": request.submission, "RESNET_DIST_RUN": request.run},
     )
     _volume(head["template"], "job", {"configMap": {"name": request.name}})
-    if placement.mounts_claim:
-        _claim(head["template"], _HEAD)
+    _storage(head["template"], _HEAD, placement)
     groups: list[Object] = cluster.get("workerGroupSpecs") or []
     if sizes.pods == 0:
         cluster["workerGroupSpecs"] = []
@@ -135,8 +139,7 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     _image(container, placement)
     _resources(container, sizes.cpus, sizes.memory_mib, sizes.gpus)
     _memory(workers, sizes)
-    if placement.mounts_claim:
-        _claim(template, _WORKER)
+    _storage(template, _WORKER, placement)
     if not placement.use_gpu:
         template["spec"].pop("tolerations", None)
 
@@ -181,8 +184,12 @@ def _volume(template: Object, name: str, source: Mapping[str, Any]) -> None:
     volumes[place] = {"name": name, **source}
 
 
-def _claim(template: Object, container: str) -> None:
-    volume = {"name": "storage", "persistentVolumeClaim": {"claimName": CLAIM}}
+def _storage(template: Object, container: str, placement: Placement) -> None:
+    for source in _container(template, container)["envFrom"]:
+        source["secretRef"]["name"] = placement.secret
+    if not placement.mounts_claim:
+        return
+    volume = {"name": "storage", "persistentVolumeClaim": {"claimName": placement.claim}}
     template["spec"]["volumes"] = [*(each for each in template["spec"]["volumes"] if each["name"] != "storage"), volume]
     mounts = _container(template, container)["volumeMounts"]
     mounts[:] = [*(each for each in mounts if each["name"] != "storage"), {"name": "storage", "mountPath": MOUNT}]

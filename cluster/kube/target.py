@@ -86,21 +86,21 @@ class KubeTarget:
     def logs(self, name: str, *, follow: bool) -> Iterator[str]:
         """What the driver prints, as the pod that submits to Ray repeats it; none where that pod is gone."""
         seen: set[str] = set()
-        job = self._get(name)
+        ended = self._view(self._get(name)).ended
         while True:
             pod = self._submitter(name, seen)
             if pod is not None:
                 seen.add(str(pod["metadata"]["uid"]))
                 yield from self._api.pod_log(str(pod["metadata"]["name"]), _SUBMITTER, follow=follow)
-            if not follow:
+            if not follow or (pod is None and ended):
                 return
+            # Asked before the pods are: one that is there when the job has ended is the last.
             try:
-                job = self._get(name)
-            except SubmissionError:
-                return  # deleted meanwhile
-            if self._view(job).ended:
-                return
-            time.sleep(_LOOK_S)
+                ended = self._view(self._get(name)).ended
+            except NoSuchObjectError:
+                ended = True  # deleted meanwhile
+            if not ended:
+                time.sleep(_LOOK_S)
 
     def stop(self, name: str) -> JobView:
         """Delete the job; its pods are given their grace period."""

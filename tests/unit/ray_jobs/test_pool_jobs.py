@@ -274,6 +274,23 @@ def test_a_dry_run_of_a_job_that_is_there_creates_nothing_and_is_right(server: K
     assert server.store.get(RAY_JOB, "default", "tiles") == before
 
 
+def test_a_teams_own_secret_and_claim_are_its_jobs(server: KubeServer, run: Run) -> None:
+    queue(server)
+    body = server.store.get(LOCAL_QUEUE, "vision", "vision")
+    body["metadata"]["annotations"] = {
+        "resnet-dist/storage-secret": "vision-keys",
+        "resnet-dist/storage-claim": "vision-disk",
+    }
+    server.store.replace(LOCAL_QUEUE, "vision", "vision", body)
+    assert run("submit", "train", *JOB, "--team", "vision")[0] == 0
+    spec = server.store.get(RAY_JOB, "vision", "tiles")["spec"]["rayClusterSpec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "vision-keys", "optional": True}}]
+        claims = [each["persistentVolumeClaim"] for each in pod["volumes"] if "persistentVolumeClaim" in each]
+        assert claims == [{"claimName": "vision-disk"}]
+
+
 def refused(run: Run, *words: str) -> str:
     code, out, err = run(*words)
     assert code == 2, (out, err)
