@@ -143,19 +143,25 @@ class Operators:
         count = self.job(job).get("status", {}).get("succeeded", 0) + 1
         self.set_status(job, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", endTime=now(), succeeded=count)
 
-    def fail(self, job: str, exit_code: int = 1, reason: str = "AppFailed", message: str = "") -> None:
+    def fail(
+        self,
+        job: str,
+        exit_code: int = 1,
+        reason: str = "AppFailed",
+        message: str = "",
+        deployment: str = "Failed",
+    ) -> None:
         """The job's entrypoint ends with another code, and there are no retries left."""
         self.end_submitter(job, exit_code)
         text = message or f"Job entrypoint command failed with exit code {exit_code}, last available logs:\n"
         self.set_status(
-            job, jobDeploymentStatus="Failed", jobStatus="FAILED", reason=reason, message=text, endTime=now(),
+            job, jobDeploymentStatus=deployment, jobStatus="FAILED", reason=reason, message=text, endTime=now(),
             failed=self.job(job).get("status", {}).get("failed", 0) + 1,
         )  # fmt: skip
 
     def retry(self, job: str, exit_code: int = 1, message: str = "") -> None:
         """The job's entrypoint ends with another code, and a new cluster is to be made: `start` comes next."""
-        self.fail(job, exit_code, message=message)
-        self.set_status(job, jobDeploymentStatus="Retrying")
+        self.fail(job, exit_code, message=message, deployment="Retrying")
         self.delete_cluster(job)
         self.set_status(job, rayClusterName="", jobId="", jobStatus="", reason="", message="", endTime=None)
 
