@@ -66,6 +66,12 @@ class JobView:
         """Whether nothing more will happen to it."""
         return self.state in ENDED
 
+    @property
+    def never_began(self) -> bool:
+        """Whether its configuration was refused: the name is free for the mended one. A run that has begun under the
+        name with another identity refuses that by itself."""
+        return self.state == "failed" and self.exit_code == 2
+
 
 class JobTarget(Protocol):
     """Where jobs run. All methods raise SubmissionError for what the target refuses, TargetUnreachableError when it
@@ -74,7 +80,7 @@ class JobTarget(Protocol):
     def submit(self, request: JobRequest) -> JobView:
         """Start a job. The same name and identity is the same job: one that goes on is left as it is, and so is one
         that is done with the same content; else it starts again, and goes on with what it has stored. Another identity
-        under a name is refused."""
+        under a name is refused, unless the job there never began."""
         ...
 
     def list(self) -> list[JobView]:

@@ -68,7 +68,7 @@ class RayJobsTarget:
             newest = self._newest(request.name)
             if newest is not None:
                 view, details = newest
-                if view.identity != request.identity:
+                if view.identity != request.identity and not view.never_began:
                     raise SubmissionError(
                         f"{self.address} has a job {request.name} already ({view.state}), and it is another one: its "
                         f"identity is {view.identity[:12]}, that of this one {request.identity[:12]}; choose another "

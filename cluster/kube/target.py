@@ -135,7 +135,8 @@ class KubeTarget:
                 f"namespace {self._api.namespace} has a RayJob {request.name} that is not one of resnet-dist's; choose "
                 "another --name"
             )
-        if view_of(JobObjects(job)).identity != request.identity:
+        view = view_of(JobObjects(job))
+        if view.identity != request.identity and not view.never_began:
             changes = "; ".join(self._differences(request)) or "its verb or its run"
             raise SubmissionError(
                 f"job {request.name} in namespace {self._api.namespace} is another one (there -> asked: {changes}); "

@@ -86,6 +86,18 @@ def test_another_job_under_the_name_is_refused_with_the_difference(run: Run) -> 
     assert "--name" in err
 
 
+def test_a_mended_job_takes_the_name_of_one_that_was_refused(server: KubeServer, run: Run) -> None:
+    operators = Operators(server)
+    run("submit", "train", *JOB)
+    operators.start("tiles")
+    operators.run("tiles")
+    operators.fail("tiles", 2)
+    code, out, err = run("submit", "train", *JOB, "--optimizer.learning-rate", "0.123")
+    assert code == 0, err
+    assert "job tiles submitted" in out
+    assert "learning_rate = 0.123" in server.store.get(CONFIG_MAP, "default", "tiles")["data"]["job.toml"]
+
+
 def test_a_failed_job_starts_again_and_a_done_one_for_more_epochs(server: KubeServer, run: Run) -> None:
     operators = Operators(server)
     run("submit", "train", *JOB)
