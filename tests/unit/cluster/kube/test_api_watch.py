@@ -94,7 +94,7 @@ def test_bookmarks_keep_a_quiet_watch_from_expiring(server: KubeServer, watch: W
     began = time.monotonic()
     while server.count("watch", f"resourceVersion={server.store.version}&") == 0:
         assert next(watch) is None
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     server.store.forget()
     server.requests.clear()
     assert next(watch) is None
@@ -113,7 +113,7 @@ def test_a_stream_that_breaks_is_taken_up_again(server: KubeServer, watch: Watch
     seen: list[Object] = []
     while not seen or seen[-1]["metadata"]["name"] != "two":
         seen += until_quiet(watch)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert [each for each in seen if each["metadata"]["name"] == "one"][-1]["data"] == {"at": "3"}
     assert server.faults.waiting == []
 
@@ -165,7 +165,7 @@ def test_a_server_restored_without_raised_versions_is_found_out_in_time(
     began = time.monotonic()
     while not seen:
         seen = until_quiet(watch)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert described(seen) == [(f"c{number:02d}", True) for number in range(50)]
 
 
@@ -178,7 +178,7 @@ def test_a_server_that_stays_away_in_mid_watch_is_given_up(server: KubeServer, h
     began = time.monotonic()
     with pytest.raises(TargetUnreachableError, match="has not answered for"):
         list(watch)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_streams_that_always_break_do_not_end_a_watch_of_a_server_that_is_there(
