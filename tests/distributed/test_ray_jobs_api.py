@@ -23,6 +23,7 @@ from ray_jobs.driver_log import read_end, read_log
 from ray_jobs.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
+NODE = "127.0.0.9"
 TINY = (
     *("--model.arch", "resnet18", "--model.weights", "none", "--data.image-size", "32"),
     *("--training.epochs", "1", "--training.global-batch-size", "16", "--training.microbatch-size", "4"),
@@ -65,7 +66,7 @@ class Head:
 @pytest.fixture(scope="module")
 def head() -> Generator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: Ray's sockets lie in it
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent, client = (free_port() for _ in range(4))
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
         "RAY_AUTH_MODE": "token",
@@ -78,7 +79,9 @@ def head() -> Generator[Head]:
     }
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2", "--object-store-memory=80000000"),
+        # An address and ports that no other Ray of this machine has: the jobs' agent ends where its port is taken.
+        *(f"--node-ip-address={NODE}", f"--port={port}", "--num-cpus=2", "--object-store-memory=80000000"),
+        *(f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"),
         *("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--temp-dir={folder / 'r'}", "--min-worker-port=0", "--max-worker-port=0"),
     ]
