@@ -155,13 +155,21 @@ class KubeTarget:
 
     def _complete(self, manifest: JobManifest, ray_job: Object) -> None:
         """Create the job's ConfigMap where it is not: its pods wait for it."""
-        try:
-            self._api.get(CONFIG_MAP, str(ray_job["metadata"]["name"]))
-        except NoSuchObjectError:
+        name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])
+        until = time.monotonic() + _GONE_S
+        while time.monotonic() < until:
             try:
-                self._api.create(CONFIG_MAP, manifest.owned_by(ray_job))
-            except ObjectChangedError:
-                return  # by another submission of the same job
+                stored = self._api.get(CONFIG_MAP, name)
+            except NoSuchObjectError:
+                with suppress(ObjectChangedError):  # by another submission of the same job
+                    self._api.create(CONFIG_MAP, manifest.owned_by(ray_job))
+                return
+            if uid in _owners(stored) or not (_owners(stored) and _is_ours(stored)):
+                return
+            # An earlier job's, deleted by someone else: it would be collected later, under this job's pods.
+            self._api.delete(CONFIG_MAP, name, uid=str(stored["metadata"]["uid"]))
+            if self._owner(name) is not None:
+                time.sleep(_LOOK_S)
 
     def _remove(self, ray_job: Object) -> None:
         name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])

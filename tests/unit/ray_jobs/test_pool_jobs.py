@@ -253,6 +253,18 @@ def test_a_stopped_job_is_gone_and_can_be_submitted_again(server: KubeServer, ru
     assert "submitted" in run("submit", "train", *JOB)[1]
 
 
+def test_what_an_earlier_job_has_left_is_not_taken_for_the_new_ones(server: KubeServer, run: Run) -> None:
+    assert run("submit", "train", *JOB)[0] == 0
+    left = server.store.get(CONFIG_MAP, "default", "tiles")
+    assert run("submit", "train", *JOB, "--name", "earlier")[0] == 0  # an owner that is not collected yet
+    earlier = server.store.get(RAY_JOB, "default", "earlier")
+    left["metadata"]["ownerReferences"][0] |= {"name": "earlier", "uid": earlier["metadata"]["uid"]}
+    server.store.replace(CONFIG_MAP, "default", "tiles", left, How())
+    assert run("submit", "train", *JOB)[0] == 0
+    job, config = (server.store.get(kind, "default", "tiles") for kind in (RAY_JOB, CONFIG_MAP))
+    assert config["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+
+
 def test_work_on_a_run_is_a_job_of_its_own(server: KubeServer, run: Run) -> None:
     assert run("submit", "export", "tiles", *JOB[2:4], "--formats", "onnx")[0] == 0
     assert run("submit", "evaluate", "tiles", *JOB[2:4], "--split", "val")[0] == 0
