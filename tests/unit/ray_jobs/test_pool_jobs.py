@@ -256,7 +256,9 @@ def test_a_stopped_job_is_gone_and_can_be_submitted_again(server: KubeServer, ru
 def test_what_an_earlier_job_has_left_is_not_taken_for_the_new_ones(server: KubeServer, run: Run) -> None:
     assert run("submit", "train", *JOB)[0] == 0
     left = server.store.get(CONFIG_MAP, "default", "tiles")
-    assert run("submit", "train", *JOB, "--name", "earlier")[0] == 0  # an owner that is not collected yet
+    assert (
+        run("submit", "train", *("earlier" if word == "tiles" else word for word in JOB))[0] == 0
+    )  # an owner that is not collected yet
     earlier = server.store.get(RAY_JOB, "default", "earlier")
     left["metadata"]["ownerReferences"][0] |= {"name": "earlier", "uid": earlier["metadata"]["uid"]}
     server.store.replace(CONFIG_MAP, "default", "tiles", left, How())
