@@ -70,7 +70,7 @@ class Store:
         if "://" not in root:
             absolute = str(Path(root).expanduser().absolute())
             return cls(fs.LocalFileSystem(), absolute, absolute, setting)
-        _refuse_credentials(root)
+        refuse_credentials(root)
         try:
             filesystem, path = fs.FileSystem.from_uri(root)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
@@ -184,7 +184,7 @@ def _write_local(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _refuse_credentials(uri: str) -> None:
+def refuse_credentials(uri: str) -> None:
     """A URI is stored and printed. Raises StorageError without repeating it."""
     parts = urlsplit(uri)
     if parts.password is not None:

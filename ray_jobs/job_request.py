@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cluster.jobs import JobRequest, Verb
 from cluster.kube.names import job_name
-from cluster.storage import child_uri
+from cluster.storage import child_uri, refuse_credentials
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError
 from ray_jobs.identity import identity
@@ -54,6 +54,7 @@ def request_on_run(
             f"{verb} {run} is a folder of this machine, and the cluster sees none of it; name a run under "
             "storage.root, a URI, or an absolute path that the cluster has, too"
         )
+    refuse_credentials(run)
     place = run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
     name = PurePosixPath(place.partition("?")[0]).name
     told = merged(overrides, {} if names_a_place(run) else {"storage": {"root": job.storage.root}})
@@ -68,8 +69,11 @@ def request_on_run(
 
 def check_reachable(job: JobConfig, mounted: str) -> None:
     """Raise ConfigError for storage or data on this machine: pods see URIs and what is mounted at `mounted` in them."""
-    for key, value in (("storage.root", job.storage.root), ("data.root", job.data.root)):
-        if value and "://" not in value and not (value == mounted or value.startswith(f"{mounted}/")):
+    places = {"storage.root": job.storage.root, "data.root": job.data.root, "data.labels": job.data.labels}
+    for key, value in places.items():
+        refuse_credentials(value)
+        relative = key == "data.labels" and not value.startswith("/")  # below data.root
+        if value and not relative and "://" not in value and not (value == mounted or value.startswith(f"{mounted}/")):
             raise ConfigError(
                 f"{key}={value} is a folder of this machine, and the cluster sees none of it; give a URI such as "
                 f"s3://bucket/folder, or a folder below {mounted}, where the pods see their shared claim"

@@ -1,5 +1,6 @@
 """`resnet-dist submit`: a job on Kubernetes, from the same job file that runs on a laptop."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def pool_submission(asked: Asked, flags: PoolFlags) -> Submission:
     """A job for Kubernetes. Raises ConfigError or SubmissionError for what could not work there."""
     flags, job = flags.checked(), asked.job
     check_reachable(job, MOUNT)
-    in_claim = any(place.startswith("/") for place in (job.storage.root, job.data.root))
+    in_claim = any(place.startswith("/") for place in (job.storage.root, job.data.root, job.data.labels, asked.run))
     if asked.verb == "export":
         return Submission(asked.request({}), driver_only_sizes(), use_gpu=False, flags=flags, mounts_claim=in_claim)
     sizes, use_gpu = _sizes(job)
@@ -170,6 +171,7 @@ def describe(submission: Submission, view: JobView, namespace: str) -> list[str]
     ours = view.submission == request.submission
     what = "submitted" if ours else f"is there already ({view.state})"
     flag = f" --namespace {namespace}" if flags.namespace else ""
+    flag += f" --kube-context {shlex.quote(flags.context)}" if flags.context else ""
     return [
         f"job {request.name} {what}: {where}",
         f"  {submission.sizes.stated()}",

@@ -1,5 +1,6 @@
 """Hands a job to where it runs: Kubernetes, or a Ray that runs already."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def submit_to_ray(asked: Asked, working_tree: Path | None) -> None:
     show_line(f"job {request.name} {what}: {address}")
     show_line(f"  writes to {request.run}")
     for verb in ("logs", "wait"):
-        show_line(f"  resnet-dist jobs {verb} {request.name}{' -f' * (verb == 'logs')} --cluster.address {address}")
+        show_line(
+            f"  resnet-dist jobs {verb} {request.name}{' -f' * (verb == 'logs')} --cluster.address {shlex.quote(address)}"
+        )
 
 
 def run_elsewhere(asked: Asked) -> int:

@@ -136,7 +136,8 @@ class KubeTarget:
                 "another --name"
             )
         view = view_of(JobObjects(job))
-        if view.identity != request.identity and not view.never_began:
+        leaves = "deletionTimestamp" in job["metadata"]
+        if view.identity != request.identity and not view.never_began and not leaves:
             changes = "; ".join(self._differences(request)) or "its verb or its run"
             raise SubmissionError(
                 f"job {request.name} in namespace {self._api.namespace} is another one (there -> asked: {changes}); "
@@ -170,6 +171,10 @@ class KubeTarget:
             self._api.delete(CONFIG_MAP, name, uid=str(stored["metadata"]["uid"]))
             if self._owner(name) is not None:
                 time.sleep(_LOOK_S)
+        raise SubmissionError(
+            f"an earlier job's ConfigMap {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe "
+            f"configmap {name}` for what holds it, then submit again"
+        )
 
     def _remove(self, ray_job: Object) -> None:
         name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])

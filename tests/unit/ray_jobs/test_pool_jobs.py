@@ -317,6 +317,40 @@ def test_a_teams_own_secret_and_claim_are_its_jobs(server: KubeServer, run: Run)
         assert claims == [{"claimName": "vision-disk"}]
 
 
+def test_a_job_that_is_being_deleted_makes_room_for_another(server: KubeServer, run: Run) -> None:
+    run("submit", "train", *JOB)
+    body = server.store.get(RAY_JOB, "default", "tiles")
+    body["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]
+    server.store.replace(RAY_JOB, "default", "tiles", body)
+    assert run("jobs", "stop", "tiles")[0] == 0
+
+    def let_go() -> None:
+        body = server.store.get(RAY_JOB, "default", "tiles")
+        body["metadata"]["finalizers"] = []
+        server.store.replace(RAY_JOB, "default", "tiles", body)
+
+    player = threading.Timer(0.5, let_go)
+    player.start()
+    code, out, err = run("submit", "train", *JOB, "--optimizer.learning-rate", "0.123")
+    player.join()
+    assert code == 0, err
+    assert "job tiles submitted" in out
+
+
+def test_a_secret_in_an_address_is_refused_and_not_repeated(server: KubeServer, run: Run) -> None:
+    code, out, err = run("submit", "train", "--data.root", "s3://me:hunter2@bucket/x", *JOB[2:])
+    assert code == 3
+    assert "hunter2" not in out + err
+    assert server.requests == []
+
+
+def test_work_on_a_run_in_the_claim_mounts_it(server: KubeServer, run: Run) -> None:
+    where = ("--storage.root", "s3://bucket/out")
+    assert run("submit", "export", "/storage/outputs/runs/tiles", *where)[0] == 0
+    (job,) = server.store.objects(RAY_JOB, "default")
+    assert "persistentVolumeClaim" in str(job["spec"]["rayClusterSpec"]["headGroupSpec"])
+
+
 def refused(run: Run, *words: str) -> str:
     code, out, err = run(*words)
     assert code == 2, (out, err)
@@ -395,6 +429,7 @@ def test_an_operator_of_another_version(server: KubeServer, run: Run) -> None:
         (("--data.root", "tiles"), "data.root=tiles is a folder of this machine"),
         (("--storage.root", "outputs"), "storage.root=outputs is a folder of this machine"),
         (("--split", "val"), "--split says nothing to train"),
+        (("--data.labels", "/home/me/labels.csv"), "data.labels=/home/me/labels.csv is a folder of this machine"),
         (("--working-tree", "."), "--working-tree is for a running Ray"),
     ],
 )
