@@ -52,10 +52,9 @@ def submit_to_ray(asked: Asked, working_tree: Path | None) -> None:
     what = "submitted" if view.submission == request.submission else f"is there already ({view.state})"
     show_line(f"job {request.name} {what}: {address}")
     show_line(f"  writes to {request.run}")
-    for verb in ("logs", "wait"):
-        show_line(
-            f"  resnet-dist jobs {verb} {request.name}{' -f' * (verb == 'logs')} --cluster.address {shlex.quote(address)}"
-        )
+    there = f"{request.name} --cluster.address {shlex.quote(address)}"
+    show_line(f"  resnet-dist jobs logs {there} -f")
+    show_line(f"  resnet-dist jobs wait {there}")
 
 
 def run_elsewhere(asked: Asked) -> int:
