@@ -42,6 +42,7 @@ class KubeTarget:
                 self._complete(manifest, existing)
                 return view
             self._remove(existing)
+        self._refuse_others_config_map(request.name)
         try:
             created = self._api.create(RAY_JOB, manifest.ray_job)
         except ObjectChangedError:
@@ -49,6 +50,7 @@ class KubeTarget:
             other = self._existing(request)
             if other is None:
                 raise
+            self._complete(manifest, other)  # whoever made it may not come to that
             return self._view(other)
         self._complete(manifest, created)
         return self._view(created)
@@ -175,6 +177,17 @@ class KubeTarget:
             f"an earlier job's ConfigMap {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe "
             f"configmap {name}` for what holds it, then submit again"
         )
+
+    def _refuse_others_config_map(self, name: str) -> None:
+        try:
+            stored = self._api.get(CONFIG_MAP, name)
+        except NoSuchObjectError:
+            return
+        if not _is_ours(stored):
+            raise SubmissionError(
+                f"namespace {self._api.namespace} has a ConfigMap {name} that is not one of resnet-dist's, and the job's "
+                "would have that name; choose another --name"
+            )
 
     def _remove(self, ray_job: Object) -> None:
         name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])

@@ -351,6 +351,15 @@ def test_work_on_a_run_in_the_claim_mounts_it(server: KubeServer, run: Run) -> N
     assert "persistentVolumeClaim" in str(job["spec"]["rayClusterSpec"]["headGroupSpec"])
 
 
+def test_a_config_map_of_somebody_else_is_left_alone(server: KubeServer, run: Run) -> None:
+    put(server, CONFIG_MAP, "tiles", {"data": {"theirs": "yes"}})
+    code, _, err = run("submit", "train", *JOB, "--namespace", "vision")
+    assert code == 2
+    assert "ConfigMap tiles that is not one of resnet-dist's" in err
+    assert server.store.objects(RAY_JOB, "vision") == []
+    assert server.store.get(CONFIG_MAP, "vision", "tiles")["data"] == {"theirs": "yes"}
+
+
 def refused(run: Run, *words: str) -> str:
     code, out, err = run(*words)
     assert code == 2, (out, err)
