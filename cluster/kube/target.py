@@ -185,8 +185,8 @@ class KubeTarget:
             return
         if not _is_ours(stored):
             raise SubmissionError(
-                f"namespace {self._api.namespace} has a ConfigMap {name} that is not one of resnet-dist's, and the job's "
-                "would have that name; choose another --name"
+                f"namespace {self._api.namespace} has a ConfigMap {name} that is not one of resnet-dist's, and the "
+                "job's would have that name; choose another --name"
             )
 
     def _remove(self, ray_job: Object) -> None:
