@@ -52,7 +52,7 @@ def compare_packages(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
         check = Check(
             "same packages",
             "error" if is_wrong else "warning",
-            f"unlike {model}: {_some(named)}",
+            f"unlike {model}: {some(named)}",
             "start every node from the same image, or install requirements.lock on it again",
         )
         found.append(NodeCheck(name, check))
@@ -70,7 +70,7 @@ def compare_sources(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
         if not own:
             check = Check("same code", "error", "resnet-dist is not installed there", remedy)
         elif different := [path for path in sorted({*own, *others}) if own.get(path) != others.get(path)]:
-            check = Check("same code", "error", f"unlike {model}: {_some(different)}", remedy)
+            check = Check("same code", "error", f"unlike {model}: {some(different)}", remedy)
         else:
             check = Check("same code", "ok", f"{len(own)} files, all {_digest(own)}")
         found.append(NodeCheck(name, check))
@@ -106,7 +106,7 @@ def compare_with_driver(here: Survey, node: Survey, status: str) -> list[Check]:
     checks: list[Check] = []
     for name, unlike in (("same packages", named), ("same code", files)):
         if unlike:
-            checks.append(Check(name, kind, f"unlike the nodes: {_some(unlike)}", remedy))
+            checks.append(Check(name, kind, f"unlike the nodes: {some(unlike)}", remedy))
         else:
             checks.append(Check(name, "ok", "as on the nodes"))
     return checks
@@ -145,7 +145,7 @@ def check_links(
             checks.append(NodeCheck(name, Check("network", "error", found, _NETWORK_REMEDY)))
         elif unreached:
             texts = [_unreached(peer, addresses[peer], others[peer]) for peer in unreached]
-            checks.append(NodeCheck(name, Check("network", "error", f"does not reach {_some(texts)}", _NETWORK_REMEDY)))
+            checks.append(NodeCheck(name, Check("network", "error", f"does not reach {some(texts)}", _NETWORK_REMEDY)))
         elif len(best) > 2 and best.get(name, usual) < _SLOW_SHARE * usual:
             found += f", where the others have {usual / 1e6:.0f} MB/s"
             remedy = "every step waits for this node: look at its network card, cable and neighbours, or leave it out"
@@ -189,6 +189,7 @@ def _digest(values: Mapping[str, str]) -> str:
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:12]
 
 
-def _some(texts: Sequence[str]) -> str:
-    more = len(texts) - _MOST_NAMED
-    return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+def some(texts: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """A few of the texts, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")

@@ -36,6 +36,11 @@ class StoredFile:
     """When it was last written, in nanoseconds since 1970; object stores know it to the second or so."""
 
 
+def absolute_root(root: str) -> str:
+    """A folder with its whole path, symlinks kept; a URI as it is."""
+    return root if "://" in root else os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - keeps symlinks
+
+
 def child_uri(root: str, path: str) -> str:
     """The address of a folder below another: on this machine, or a URI with its options. Nothing is asked for it."""
     if "://" not in root:

@@ -12,7 +12,8 @@ from cluster.nodes import Lost, Node, answers
 from cluster.peer_links import Address, Link
 from cluster.preflight import Check
 from ray_jobs.all_reduce_timing import Timing
-from ray_jobs.node_visit import Visit, first_line
+from ray_jobs.doctor import first_line
+from ray_jobs.node_visit import Visit
 
 _REACH_S = 5.0
 _NEIGHBOURS = 3

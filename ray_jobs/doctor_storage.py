@@ -4,10 +4,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import secrets
-from collections.abc import Sequence
 from contextlib import suppress
 
 from cluster.errors import StorageError
+from cluster.node_comparison import some
 from cluster.preflight import Check
 from cluster.shared_storage import Mark, name_of, outsiders, unseen
 from cluster.storage import Store
@@ -80,12 +80,8 @@ def check_storage(visit: Visit, marks: Marks) -> None:
     local = "" if "://" in root else f"; {root} is a folder of each machine's own unless it is a mount"
     for name, others in apart.items():
         why = next((blind[name][other] for other in others if other in blind[name]), "")
-        text = f"{root} is not what {_some(others)} has{f' ({why})' if why else ''}{local}"
+        text = f"{root} is not what {some(others, 3)} has{f' ({why})' if why else ''}{local}"
         visit.add(name, Check("storage root", visit.status(name), text, remedy))
     for name, error in failed.items():
         if name not in apart:
             visit.add(name, Check("storage root", visit.status(name), error, remedy))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -14,6 +14,7 @@ from cluster.node_comparison import NodeCheck
 from cluster.nodes import Lost, Node, answers
 from cluster.preflight import Check
 from ray_jobs.config import JobConfig
+from ray_jobs.doctor import first_line
 from ray_jobs.node_agent import NodeAgent
 
 DRIVER = "this machine"
@@ -96,8 +97,3 @@ class Visit:
     def status(self, name: str) -> Any:
         """How bad it is what is wrong there."""
         return self.driver_status if name == DRIVER else "error"
-
-
-def first_line(error: BaseException) -> str:
-    """An error in a line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

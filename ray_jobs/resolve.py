@@ -1,7 +1,6 @@
 """A job with everything filled in that depends on the machine or on the run's first start."""
 
-import os
-
+from cluster.storage import absolute_root
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError
 from ray_jobs.identity import difference, identity
@@ -38,9 +37,9 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
     sections = {
         "name": run_name(job),
         "data": job.data.model_copy(
-            update={"root": _absolute(job.data.root), "cache_dir": _absolute_but_home(job.data.cache_dir)}
+            update={"root": absolute_root(job.data.root), "cache_dir": _absolute_but_home(job.data.cache_dir)}
         ),
-        "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
+        "storage": job.storage.model_copy(update={"root": absolute_root(job.storage.root)}),
         "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
     }
     resolved = job.model_copy(update={**sections, "training": training, "schedule": schedule})
@@ -54,14 +53,10 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
     return resolved
 
 
-def _absolute(root: str) -> str:
-    return root if "://" in root else os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - keeps symlinks
-
-
 def _absolute_but_home(folder: str) -> str:
     """Each node has homes of its own."""
-    return folder if not folder or folder.startswith("~") else _absolute(folder)
+    return folder if not folder or folder.startswith("~") else absolute_root(folder)
 
 
 def _absolute_file(weights: str) -> str:
-    return _absolute(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights
+    return absolute_root(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from cluster.jobs import JobRequest, JobView, Verb
@@ -11,6 +10,7 @@ from cluster.kube.names import check_image, check_label
 from cluster.kube.rayjob import CLAIM, MOUNT, SECRET, JobManifest, Placement, render_job
 from cluster.kube.sizing import JobNeeds, PodSizes, driver_only_sizes, pod_sizes
 from cluster.kube.team import Storage
+from cluster.storage import absolute_root
 from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
 from ray_jobs.job_file import merged
@@ -139,21 +139,17 @@ def pool_submission(asked: Asked, flags: PoolFlags) -> Submission:
 
 def ray_request(asked: Asked) -> JobRequest:
     """A job for a Ray that runs already; its folders are taken for ones that the cluster has under the same paths."""
-    job = asked.job
+    sections = {"storage": asked.job.storage, "data": asked.job.data}
     absolute = {
-        "storage": job.storage.model_copy(update={"root": _absolute(job.storage.root)}),
-        "data": job.data.model_copy(update={"root": _absolute(job.data.root), "labels": _absolute(job.data.labels)}),
+        name: section.model_copy(update={"root": absolute_root(section.root)})
+        for name, section in sections.items()
+        if section.root
     }
     overrides = dict(asked.overrides)
-    for section, names in (("storage", ("root",)), ("data", ("root", "labels"))):
-        for name in names:
-            if name in overrides.get(section, {}):
-                overrides = merged(overrides, {section: {name: _absolute(overrides[section][name])}})
-    return replace(asked, job=job.model_copy(update=absolute), overrides=overrides).request({"address": "auto"})
-
-
-def _absolute(place: str) -> str:
-    return place if not place or "://" in place else str(Path(place).expanduser().absolute())
+    for name, section in absolute.items():
+        if "root" in overrides.get(name, {}):
+            overrides = merged(overrides, {name: {"root": section.root}})
+    return replace(asked, job=asked.job.model_copy(update=absolute), overrides=overrides).request({"address": "auto"})
 
 
 def _sizes(job: JobConfig) -> tuple[PodSizes, bool]:

@@ -15,6 +15,7 @@ from cluster.kube.kinds import (
     WORKLOAD_PRIORITY_CLASS,
     Object,
 )
+from cluster.kube.parts import name_of
 from cluster.kube.quantities import CPU, GPU, MEMORY, UNITS, in_units, parsed, said
 
 _RESOURCES = {"gpus": GPU, "cpus": CPU, "memory_gib": MEMORY}
@@ -56,11 +57,12 @@ class Capacity:
 
     def __init__(self, queues: Iterable[Object], cohorts: Iterable[Object]) -> None:
         cohorts = list(cohorts)
-        parents = {_name(each): _spec(each).get("parentName") for each in cohorts}
+        parents = {name_of(each): _spec(each).get("parentName") for each in cohorts}
         self._cohorts = {
-            _name(each): _Node(_parent_outside_circles(_name(each), parents), dict(quotas_of(each))) for each in cohorts
+            name_of(each): _Node(_parent_outside_circles(name_of(each), parents), dict(quotas_of(each)))
+            for each in cohorts
         }
-        self._queues = {_name(each): _Node(_spec(each).get("cohortName"), dict(quotas_of(each))) for each in queues}
+        self._queues = {name_of(each): _Node(_spec(each).get("cohortName"), dict(quotas_of(each))) for each in queues}
         for node in [*self._queues.values(), *self._cohorts.values()]:
             if node.parent is not None:
                 # A cohort is a name; there need be no object for it.
@@ -189,7 +191,7 @@ def check_priority(api: KubeApi, name: str) -> str | None:
             f"whether there is a priority {name} is not checked: no permission to list "
             "workloadpriorityclasses.kueue.x-k8s.io"
         )
-    there = {_name(each): int(each.get("value", 0)) for each in api.list(WORKLOAD_PRIORITY_CLASS)}
+    there = {name_of(each): int(each.get("value", 0)) for each in api.list(WORKLOAD_PRIORITY_CLASS)}
     if name not in there:
         known = ", ".join(sorted(there, key=lambda each: -there[each]))
         remedy = (
@@ -220,7 +222,7 @@ def _local_queue(api: KubeApi, queue: str, namespace: str) -> Object:
     try:
         return api.get(LOCAL_QUEUE, queue, namespace)
     except NoSuchObjectError as error:
-        others = sorted(_name(each) for each in api.list(LOCAL_QUEUE, namespace=namespace))
+        others = sorted(name_of(each) for each in api.list(LOCAL_QUEUE, namespace=namespace))
         if others:
             raise SubmissionError(
                 f"namespace {namespace} has no queue {queue!r}; use one of {', '.join(others)}"
@@ -246,10 +248,6 @@ def _stated(capacity: Capacity, name: str, most: Mapping[str, Fraction], resourc
             parts.append(f"{said(resource, amount)} of {flavor}{loan}")
     together = " in one flavor" if resource == GPU and len(parts) > 1 else ""
     return f"more than {' and '.join(parts)}{together}" if parts else "any"
-
-
-def _name(body: Object) -> str:
-    return str(body["metadata"]["name"])
 
 
 def _spec(body: Object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from cluster.errors import SubmissionError
 from cluster.kube.api import KubeApi
 from cluster.kube.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object
-from cluster.kube.parts import entries, part
+from cluster.kube.parts import entries, name_of, part
 from cluster.kube.quantities import CPU, GPU, MEMORY, in_units, parsed
 from cluster.kube.queue_capacity import Capacity, Limits, why_inactive
 from cluster.kube.queues import NAMESPACE_NAME
@@ -96,7 +96,7 @@ class QueueView:
 def view_queue(api: KubeApi, team: str) -> QueueView:
     """A team's queue as it is now. Raises SubmissionError, which lists the teams there are, where there is none."""
     api.require(CLUSTER_QUEUE)
-    queues = {_name(each): each for each in api.list(CLUSTER_QUEUE)}
+    queues = {name_of(each): each for each in api.list(CLUSTER_QUEUE)}
     if team not in queues:
         known = ", ".join(sorted(queues)) or "none"
         raise SubmissionError(
@@ -124,7 +124,7 @@ def list_queues(api: KubeApi) -> list[Summary]:
     api.require(CLUSTER_QUEUE)
     queues = api.list(CLUSTER_QUEUE)
     capacity = Capacity(queues, api.list(COHORT))
-    return [_summary(each, capacity) for each in sorted(queues, key=_name)]
+    return [_summary(each, capacity) for each in sorted(queues, key=name_of)]
 
 
 def jobs_of(workloads: Iterable[Object]) -> list[QueuedJob]:
@@ -139,7 +139,7 @@ def jobs_of(workloads: Iterable[Object]) -> list[QueuedJob]:
 def waiting_in_order(workloads: Iterable[Object]) -> list[Object]:
     """The Workloads that wait, in the order in which Kueue tries them: by priority, then by age."""
     waiting = [each for each in workloads if stage_of(each) == "waiting"]
-    return sorted(waiting, key=lambda each: (-priority_of(each), _created(each), _name(each)))
+    return sorted(waiting, key=lambda each: (-priority_of(each), _created(each), name_of(each)))
 
 
 def stage_of(workload: Object) -> Stage:
@@ -166,7 +166,7 @@ def queue_of(workload: Object) -> str:
 def _workloads(api: KubeApi, team: str, namespace: str) -> list[Object]:
     """The Workloads of a team's queue."""
     queues = {
-        _name(each)
+        name_of(each)
         for each in api.list(LOCAL_QUEUE, namespace=namespace)
         if part(each, "spec").get("clusterQueue") == team
     }
@@ -179,7 +179,7 @@ def _job(workload: Object, position: int | None) -> QueuedJob:
     owners = cast("list[Object]", metadata.get("ownerReferences") or [])
     stage = stage_of(workload)
     return QueuedJob(
-        name=str(owners[0]["name"]) if owners else _name(workload),
+        name=str(owners[0]["name"]) if owners else name_of(workload),
         stage=stage,
         position=position,
         priority_class=str(part(spec, "priorityClassRef").get("name", "")),
@@ -257,7 +257,7 @@ def _idle(limits: Limits, used: Fraction) -> Fraction:
 
 
 def _summary(queue: Object, capacity: Capacity) -> Summary:
-    name = _name(queue)
+    name = name_of(queue)
     usage = _usage(queue, "flavorsReservation")
     gpus = [pair for pair in capacity.pairs(name) if pair[1] == GPU]
     status = part(queue, "status")
@@ -291,7 +291,3 @@ def _is(workload: Object, condition: str) -> bool:
 
 def _created(workload: Object) -> str:
     return str(part(workload, "metadata").get("creationTimestamp", ""))
-
-
-def _name(body: Object) -> str:
-    return str(part(body, "metadata").get("name", ""))

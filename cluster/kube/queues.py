@@ -29,7 +29,7 @@ from cluster.kube.kinds import (
     Object,
 )
 from cluster.kube.manifests import manifest_folder
-from cluster.kube.parts import part
+from cluster.kube.parts import name_of, part
 from cluster.kube.quantities import CPU, GPU, MEMORY
 from cluster.kube.team import Amounts, Quota, Storage, Team
 
@@ -106,7 +106,7 @@ def apply_team(api: KubeApi, team: Team, *, dry_run: bool = False) -> list[Appli
         # In a dry run the server would miss the namespace, which is not made.
         judged = own_namespace or not dry_run
         applied.append(
-            _apply(api, each, dry_run=dry_run) if judged else Applied(each["kind"], _name(each), "not judged")
+            _apply(api, each, dry_run=dry_run) if judged else Applied(each["kind"], name_of(each), "not judged")
         )
     return applied
 
@@ -218,10 +218,6 @@ def kind_of(body: Object) -> Kind:
     return _KINDS[str(body["apiVersion"]), str(body["kind"])]
 
 
-def _name(body: Object) -> str:
-    return str(body["metadata"]["name"])
-
-
 def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None:
     missing: list[str] = []
     # A server-side apply is a patch, and a create where there is nothing yet.
@@ -245,7 +241,7 @@ def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None
 
 
 def _require_flavors(api: KubeApi, team: Team) -> None:
-    there = sorted(_name(each) for each in api.list(RESOURCE_FLAVOR))
+    there = sorted(name_of(each) for each in api.list(RESOURCE_FLAVOR))
     missing = [each.flavor for each in team.quota if each.flavor not in there]
     if missing:
         raise SubmissionError(
@@ -290,7 +286,7 @@ def _require_own(api: KubeApi, kind: Kind, name: str, team: Team) -> bool:
 def _apply(api: KubeApi, body: Object, *, dry_run: bool) -> Applied:
     kind = kind_of(body)
     try:
-        before = api.get(kind, _name(body), body["metadata"].get("namespace"))
+        before = api.get(kind, name_of(body), body["metadata"].get("namespace"))
     except NoSuchObjectError:
         before = None
     try:
@@ -301,8 +297,8 @@ def _apply(api: KubeApi, body: Object, *, dry_run: bool) -> Applied:
             f"--output FILE and kubectl apply --server-side --field-manager={MANAGER} --force-conflicts -f FILE"
         ) from error
     if before is None:
-        return Applied(kind.name, _name(body), "created")
-    return Applied(kind.name, _name(body), "unchanged" if _lasting(before) == _lasting(after) else "changed")
+        return Applied(kind.name, name_of(body), "created")
+    return Applied(kind.name, name_of(body), "unchanged" if _lasting(before) == _lasting(after) else "changed")
 
 
 def _lasting(body: Object) -> dict[str, Any]:

@@ -71,11 +71,18 @@ def test_work_on_a_run_is_told_only_what_was_said(tmp_path: Path) -> None:
 
 def test_a_running_ray_is_told_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    job = check({"data": {"root": "tiles"}, "storage": {"root": "out"}, "cluster": {"address": "http://h:8265"}})
+    job = check(
+        {
+            "data": {"root": "tiles", "labels": "split.csv"},
+            "storage": {"root": "out"},
+            "cluster": {"address": "http://h:8265"},
+        }
+    )
     request = ray_request(Asked("train", job))
     (tmp_path / "job.toml").write_text(request.job_toml)
     told = read_job(tmp_path / "job.toml", {})
     assert told.data.root == str(tmp_path / "tiles")
+    assert told.data.labels == "split.csv"  # relative to data.root
     assert told.storage.root == str(tmp_path / "out")
     assert told.cluster.address == "auto"
     assert request.run == f"{tmp_path}/out/runs/tiles-resnet50"
