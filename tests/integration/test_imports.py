@@ -62,3 +62,11 @@ def test_predict_starts_without_the_configs_of_a_job():
     )
     assert "ray_jobs.predict" in found
     assert found.isdisjoint({*HEAVY, "ray_jobs.config", "onnxruntime"})
+
+
+def test_a_process_of_ray_starts_without_grammars():
+    """`import ray` loads jsonschema, and that whatever checker of formats is installed: one compiles a grammar, which
+    took each of the many processes of a training a second."""
+    found = loaded("import ray")
+    assert "jsonschema" in found
+    assert found.isdisjoint({"lark", "rfc3987_syntax", "torch", "pandas"})
