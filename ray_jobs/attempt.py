@@ -3,21 +3,26 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
 from ray.train import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ray_jobs.rank_training import WorkerTask
-from ray_jobs.worker import train_worker
+from cluster.placements import remove_orphans
+from cluster.resources import WorkerPlan
+from ray_jobs.worker_entries import train_worker
 from ray_jobs.worker_group import fit_worker_group
+
+if TYPE_CHECKING:
+    from ray_jobs.rank_training import WorkerTask  # which knows torch; this module is loaded by who starts workers, too
 
 _POLL_S = 0.5
 _ENDING_S = 10.0
 
 
-def run_attempt(task: WorkerTask, tick: Callable[[], None]) -> Exception | None:
+def run_attempt(task: "WorkerTask", tick: Callable[[], None]) -> Exception | None:
     """Run a worker group to its end; the error that ended it, None when training is done.
 
     `tick` is called now and then meanwhile. Ray's `fit` runs in a process of its own: in this one it would take over
@@ -27,7 +32,8 @@ def run_attempt(task: WorkerTask, tick: Callable[[], None]) -> Exception | None:
         # Beside the driver: what goes with another node must be the workers on it, and not who starts them again.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         run = ray.remote(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-        attempt = run.remote(task, scratch)
+        # In a dictionary, a reference is handed on as it is: the task itself is for the workers.
+        attempt = run.remote({"task": ray.put(task)}, task.plan, scratch)
         try:
             while not ray.wait([attempt], timeout=_POLL_S)[0]:
                 tick()
@@ -54,5 +60,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0] if text else 'no message'}"
 
 
-def _fit(task: WorkerTask, scratch: str) -> Exception | None:
-    return fit_worker_group(train_worker, {"task": ray.put(task)}, task.plan, scratch, starts=0)
+def _fit(told: dict[str, Any], plan: WorkerPlan, scratch: str) -> Exception | None:
+    # Of an earlier attempt whose controller was killed: nobody else would free its workers' places.
+    remove_orphans()
+    return fit_worker_group(train_worker, told, plan, scratch, starts=0)

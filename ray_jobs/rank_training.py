@@ -29,7 +29,8 @@ from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.run_records import cut_back
 from resnet_dist.training.fit import fit
 from resnet_dist.training.group import Group
-from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, is_out_of_memory
+from resnet_dist.training.halving import MicrobatchTooLargeError
+from resnet_dist.training.microbatch_size import is_out_of_memory
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 

@@ -30,8 +30,7 @@ from ray_jobs.run_lifecycle import is_done, newest_checkpoint, outcome_of, write
 from ray_jobs.worker_group import found_no_room
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
-from resnet_dist.training.halving import halved
-from resnet_dist.training.microbatch_size import MicrobatchTooLargeError
+from resnet_dist.training.halving import MicrobatchTooLargeError, halved
 
 
 def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:

@@ -17,10 +17,10 @@ from resnet_dist.training.group import Group
 from resnet_dist.training.state import TrainState
 
 
-def train_worker(config: "dict[str, ray.ObjectRef[WorkerTask]]") -> None:
-    """Entry point under Ray Train, on every rank."""
+def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
+    """Under Ray Train, on every rank."""
     context = ray.train.get_context()
-    task = ray.get(config["task"])
+    task = ray.get(reference)
     device = device_of(task.plan)
     group = Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)

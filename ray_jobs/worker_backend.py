@@ -25,10 +25,7 @@ class _OnOwnDevice(nullcontext[None]):
 
 
 class WorkersOwnGroup(BackendConfig):
-    """For TorchTrainer: it chooses the device, and the workers make the process group with `process_group`."""
-
-    backend = "workers"
-    """TorchTrainer wants a name."""
+    """As Ray's TorchConfig, but the workers make the process group themselves, with `process_group`."""
 
     @property
     def backend_cls(self) -> type[Backend]:

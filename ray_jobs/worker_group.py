@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import ray.train
-import ray.train.torch
 from ray.train import ControllerError
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.resources import WorkerPlan
 from ray_jobs.worker_backend import WorkersOwnGroup
 
-_NEEDLESS = {"DatasetsCallback"}
-"""Ray's callbacks that each start a process for what a run does not use: here, Ray Data."""
+_NEEDLESS = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+"""Ray's callbacks that each start a process for what a run does not use: Ray Data, and what `remove_orphans` does."""
 
 
 def fit_worker_group(
@@ -33,7 +33,7 @@ def fit_worker_group(
     trainer = _Trainer(
         function,
         train_loop_config=config,
-        torch_config=WorkersOwnGroup(),  # pyright: ignore[reportArgumentType] - of it, only the name is asked
+        backend_config=WorkersOwnGroup(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=plan.num_workers,
             use_gpu=plan.use_gpu,
@@ -59,9 +59,10 @@ def found_no_room(failure: Exception) -> bool:
     return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # Ray's own, of a module that it calls internal
 
 
-class _Trainer(ray.train.torch.TorchTrainer):
-    """Without the processes that a run does not use: their start takes seconds of a small machine's processors.
+class _Trainer(DataParallelTrainer):
+    """TorchTrainer, but without torch, which only workers need, and without the processes that a run does not use.
 
+    Their start takes seconds of a small machine's processors.
     `_create_default_callbacks` is Ray's own. Where it has another name, nothing is left out, and all works as before.
     """
 

@@ -32,7 +32,6 @@ def start_pool(
     first = {key: ray.put(weights) for key, weights in start.first.items()}
     train, val = data.split("train"), data.split("val")
     slot = Slot(
-        number=0,
         desk=desk,
         search_uri=directory.uri,
         train=train,
@@ -47,7 +46,7 @@ def start_pool(
         driver=me,
         sharing=sharing_of(facts.config, data.dataset.fingerprint),
     )
-    return Supervisors(ray.put(slot), start.slots, desk, say)
+    return Supervisors(ray.put(slot), start.plan, start.slots, desk, say)
 
 
 def sharing_of(config: SearchConfig, fingerprint: str) -> FeatureSharing | None:

@@ -37,9 +37,8 @@ WeightsKey = tuple[str, str, bool]
 
 @dataclass(frozen=True)
 class Slot:
-    """All that a slot's workers are told once; the same for every rank and every trial."""
+    """All that a slot's workers are told once; the same for every slot, rank and trial."""
 
-    number: int
     desk: Actor
     search_uri: str
     train: Samples
@@ -53,8 +52,6 @@ class Slot:
     driver: ProcessIdentity
     sharing: FeatureSharing | None = None
     """Where features of frozen stages are shared."""
-    group: int = 0
-    """Which of the slot's worker groups this is."""
     images: NodeImages | None = None
     """How each node comes to its copy of the images; None where all see the samples' folder."""
 
@@ -81,19 +78,19 @@ class _Meeting:
         return self.goes_on
 
 
-def serve_trials(config: "dict[str, ray.ObjectRef[Slot]]") -> None:
-    """Entry point under Ray Train, on every rank: serves until the desk has no more.
+def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: int) -> None:
+    """Under Ray Train, on every rank of a slot's worker group: serves until the desk has no more.
 
     An error that not all ranks meet alike ends the worker group, whose slot starts another one.
     """
     context = ray.train.get_context()
-    slot = ray.get(config["slot"])
+    slot = ray.get(reference)
     device, group = device_of(slot.plan), Group(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(slot.plan.threads)
     turn = 0
     with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
         slot = replace(slot, train=train, val=val)
-        while (order := ask(slot.desk.take.remote(slot.number, slot.group, turn))) is not None:
+        while (order := ask(slot.desk.take.remote(number, worker_group, turn))) is not None:
             turn += 1
             note = _serve(order, slot, group, device)
             if group.rank == 0:

@@ -4,7 +4,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import tempfile
-from dataclasses import replace
+from typing import Any
 
 import ray
 
@@ -13,12 +13,12 @@ from cluster.errors import ResourceError
 from cluster.resources import WorkerPlan
 from ray_jobs.attempt import causes_of, first_line
 from ray_jobs.errors import CERTAIN
-from ray_jobs.search.actors import ask
+from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.desk import Note
-from ray_jobs.search.serving import Slot, serve_trials
+from ray_jobs.worker_entries import serve_worker
 from ray_jobs.worker_group import fit_worker_group
-from resnet_dist.training.microbatch_size import MicrobatchTooLargeError
+from resnet_dist.training.halving import MicrobatchTooLargeError
 
 Node = tuple[int, float]
 """CPUs and GPUs of a machine."""
@@ -63,22 +63,24 @@ def ray_nodes() -> list[Node]:
     return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
 
 
-def keep_serving(slot: Slot, number: int) -> str:
+def keep_serving(slot: list[Any], plan: WorkerPlan, desk: Actor, number: int) -> str:
     """Start the slot's worker groups, one after the other, until one ends because the desk is closed.
 
-    Returns why the slot is given up, "" where it is not.
+    `slot` holds a reference to the workers' Slot, `number` says which one it is. Returns why it is given up, "" where
+    it is not.
     """
     while True:
-        slot = replace(slot, number=number, group=ask(slot.desk.open_slot.remote(number)))
+        group: int = ask(desk.open_slot.remote(number))
+        told = {"slot": slot[0], "number": number, "group": group}
         try:
             with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
-                failure = fit_worker_group(serve_trials, {"slot": ray.put(slot)}, slot.plan, scratch)
+                failure = fit_worker_group(serve_worker, told, plan, scratch)
         except OSError as error:  # such as a full disk: its trial must hear of it
             failure = error
         if failure is None:
             return ""
         note = _note(failure)
-        if not ask(slot.desk.lost.remote(slot.number, slot.group, note)):
+        if not ask(desk.lost.remote(number, group, note)):
             return note.error
 
 

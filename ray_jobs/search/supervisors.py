@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.placements import remove_orphans
+from cluster.resources import WorkerPlan
 from ray_jobs.attempt import first_line
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.desk import Note
@@ -24,9 +25,10 @@ _ORPHANS_EVERY_S = 1.0
 class Supervisors:
     """One for each slot, as running tasks of Ray."""
 
-    def __init__(self, slot: Any, slots: int, desk: Actor, say: Callable[[str], None]) -> None:
+    def __init__(self, slot: Any, plan: WorkerPlan, slots: int, desk: Actor, say: Callable[[str], None]) -> None:
         """`slot` is a reference to what the workers of all slots are told; `say` hears what a person should know."""
-        self._slot, self._desk, self._say = slot, desk, say
+        # In a list, a reference is handed on as it is: supervisors have no use for what is behind it.
+        self._slot, self._plan, self._desk, self._say = [slot], plan, desk, say
         self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
         self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
         self._orphans_at = 0.0
@@ -66,7 +68,7 @@ class Supervisors:
         self._ended(_ENDING_S)
 
     def _start(self, slot: int) -> Any:
-        return self._task.remote(self._slot, slot)
+        return self._task.remote(self._slot, self._plan, self._desk, slot)
 
     def _ended(self, timeout_s: float) -> list[Any]:
         tasks = list(self._slots)

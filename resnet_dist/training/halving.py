@@ -6,6 +6,17 @@ SMALLEST = 2
 """BatchNorm has no statistics of one sample."""
 
 
+class MicrobatchTooLargeError(Exception):
+    """A rank ran out of memory in the middle of training: its worker group ends and starts again with less."""
+
+    def __init__(self, microbatch_size: int) -> None:
+        super().__init__(f"out of memory with microbatches of {microbatch_size}")
+        self.microbatch_size = microbatch_size
+
+    def __reduce__(self) -> tuple[type["MicrobatchTooLargeError"], tuple[int]]:
+        return type(self), (self.microbatch_size,)
+
+
 def halved(microbatch_size: int, global_batch_size: int) -> int:
     """The largest even divisor of the global batch that is at most half of the size.
 

@@ -7,18 +7,6 @@ import torch
 from resnet_dist.training.group import Group
 from resnet_dist.training.halving import halved
 
-
-class MicrobatchTooLargeError(Exception):
-    """A rank ran out of memory in the middle of training: its worker group ends and starts again with less."""
-
-    def __init__(self, microbatch_size: int) -> None:
-        super().__init__(f"out of memory with microbatches of {microbatch_size}")
-        self.microbatch_size = microbatch_size
-
-    def __reduce__(self) -> tuple[type["MicrobatchTooLargeError"], tuple[int]]:
-        return type(self), (self.microbatch_size,)
-
-
 _SAYINGS = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """Of torch's CPU allocator, of the CUDA driver, and of cuDNN and cuBLAS, which have no error types of their own."""
 

@@ -44,11 +44,11 @@ def wait_for_step(job: JobConfig, step: int, alive: Callable[[], bool] = lambda:
         time.sleep(0.02)
 
 
-def workers_below(process: psutil.Process) -> list[psutil.Process]:
+def actors_below(process: psutil.Process, kind: str) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         try:
-            if "RayTrainWorker" in " ".join(child.cmdline()):
+            if kind in " ".join(child.cmdline()):
                 found.append(child)
         except psutil.Error:
             continue
@@ -65,19 +65,27 @@ def listening_on(processes: list[psutil.Process]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_killed_worker_costs_nothing_but_time(
-    make_job: MakeJob, assert_same: Callable[..., None], undisturbed: Any, workers: int
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [
+        ("RayTrainWorker", 1),
+        ("RayTrainWorker", 2),
+        pytest.param("RayTrainWorker", 3, marks=pytest.mark.slow),
+        ("TrainController", 3),  # of four CPUs: nothing starts again before the dead one's places are free
+    ],
+)
+def test_a_killed_actor_costs_nothing_but_time(
+    make_job: MakeJob, assert_same: Callable[..., None], undisturbed: Any, kind: str, workers: int
 ) -> None:
     kill_at = random.randint(1, 5)
     print(f"kill at step {kill_at}")
-    job = make_job(f"killed-{workers}", workers, EVERY_STEP)
+    job = make_job(f"killed-{kind}-{workers}", workers, EVERY_STEP)
     outcome: list[object] = []
     thread = threading.Thread(target=lambda: outcome.append(run_train(job)))
     thread.start()
     wait_for_step(job, kill_at, thread.is_alive)
-    victims = workers_below(psutil.Process())
-    assert len(victims) >= workers
+    assert len(actors_below(psutil.Process(), "RayTrainWorker")) >= workers
+    victims = actors_below(psutil.Process(), kind)
     assert listening_on(victims) <= {"127.0.0.1", "::1"}  # the rendezvous of torch's process group, too
     random.choice(victims).kill()
     thread.join()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from resnet_dist.errors import RunError
 from resnet_dist.training.group import Group
-from resnet_dist.training.halving import halved
-from resnet_dist.training.microbatch_size import MicrobatchTooLargeError, is_out_of_memory, largest_that_fits
+from resnet_dist.training.halving import MicrobatchTooLargeError, halved
+from resnet_dist.training.microbatch_size import is_out_of_memory, largest_that_fits
 
 
 @given(half=st.integers(1, 600), parts=st.integers(1, 8))
