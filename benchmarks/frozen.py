@@ -15,6 +15,7 @@ from time import perf_counter
 import torch
 
 from resnet_dist.config import OptimizerConfig
+from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.training.optimizer import build_optimizer
@@ -27,6 +28,7 @@ def training_step(freeze_depth: int, images: torch.Tensor, labels: torch.Tensor)
     """One step of a network of its own on a microbatch."""
     model = build_model("resnet50", 10, 0.0, seed=0)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    use_onednn(model)
     trunk, suffix = split(model, freeze_depth)
     suffix.train()
     optimizer = build_optimizer(suffix, OptimizerConfig())

@@ -22,6 +22,7 @@ from ray_jobs.search.start import SearchStart, prepare_search
 from ray_jobs.search.study import StudySearch
 from ray_jobs.search.trainable import params_of
 from resnet_dist.features.entry import pack, unpack
+from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.training.setup import policies_at
@@ -136,6 +137,7 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
     device, size = torch.device("cpu"), job.training.microbatch_size
     model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    use_onednn(model)
     trunk, suffix = split(model, depth)
     suffix.train()
     source = training_source(

@@ -20,6 +20,7 @@ from resnet_dist.config import (
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
 from resnet_dist.model.compiling import compile_parts
+from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, Trunk, split
 from resnet_dist.training.batch_norm import RunningStatistics
@@ -141,6 +142,8 @@ class Setup:
             state.ema.averages |= {name: value for name, value in averages.items() if name in state.ema.averages}
 
     def _split(self, policies: Policies) -> tuple[Trunk | None, Suffix]:
+        if self.device.type == "cpu" and not self.training.compile:  # compiled code was not measured
+            use_onednn(self.model)
         trunk, suffix = split(self.model, policies)
         suffix.train()
         if self.training.activation_checkpointing:
