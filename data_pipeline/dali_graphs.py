@@ -9,6 +9,7 @@ never need are left out.
 # pyright: reportPrivateImportUsage=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from data_pipeline.augmentation import Views
 from data_pipeline.config import AugmentationConfig, DataConfig
 
 ENCODED = "encoded"
+
+Resize = Callable[[list[Any], list[Any], list[Any]], list[Any]]
+"""From a batch's images uint8 [height, width, 3], widths and heights to the resized images."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,18 @@ class Operators:
 
 
 def build_graph(
-    data: DataConfig, operators: Operators, batch_size: int, threads: int, device_id: int | None, depth: int
+    data: DataConfig,
+    operators: Operators,
+    batch_size: int,
+    threads: int,
+    device_id: int | None,
+    depth: int,
+    resize: Resize | None,
 ) -> Pipeline:
     """A built pipeline whose output is float32 [height, width, 3] for each sample, the size that of its view.
 
     On the CPU where `device_id` is None. Fed by name: ENCODED (uint8 bytes of a file) and what `parameters` gives.
-    `batch_size` is the largest batch; `depth` runs may be scheduled ahead.
+    `batch_size` is the largest batch; `depth` runs may be scheduled ahead. `resize` replaces DALI's on the CPU.
     """
     pipeline = Pipeline(
         batch_size=batch_size, num_threads=threads, device_id=device_id, prefetch_queue_depth=depth, seed=0
@@ -80,13 +90,13 @@ def build_graph(
             output_type=types.RGB,
             jpeg_fancy_upsampling=True,  # what the CPU does
         )
-        images = fn.resize(
-            images,
-            resize_x=_input("inner_width", types.FLOAT, 0),
-            resize_y=_input("inner_height", types.FLOAT, 0),
-            interp_type=types.INTERP_LINEAR,
-            antialias=True,
-        )
+        width, height = _input("inner_width", types.FLOAT, 0), _input("inner_height", types.FLOAT, 0)
+        if resize is None:
+            images = fn.resize(images, resize_x=width, resize_y=height, interp_type=types.INTERP_LINEAR, antialias=True)
+        else:
+            images = fn.python_function(
+                images, width, height, function=resize, batch_processing=True, output_layouts="HWC"
+            )
         if operators.canvas:
             images = fn.slice(
                 images,

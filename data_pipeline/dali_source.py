@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.augmentation import Views, evaluation_views
 from data_pipeline.config import DataConfig
+from data_pipeline.cpu_resize import CpuResize
 from data_pipeline.dali_graphs import ENCODED, Operators, build_graph, parameters
 from data_pipeline.dali_probe import probe, reason_of
 from data_pipeline.errors import DataError
@@ -54,6 +55,7 @@ class DaliRenderer:
         self._threads = threads
         self._decode = decode
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="dali-read")
+        self._resize = CpuResize(threads) if device.type == "cpu" else None
         self._latest: _Ahead | None = None
         self._graph: Any = self._primed_graph()
         # Copies on a stream of their own wait for DALI only, not for the training step that is under way.
@@ -81,6 +83,8 @@ class DaliRenderer:
         self._end_latest()
         self._readers.shutdown(cancel_futures=True)
         self._graph = None
+        if self._resize is not None:
+            self._resize.close()
 
     def _end_latest(self) -> None:
         if self._latest is not None:
@@ -94,7 +98,9 @@ class DaliRenderer:
         could not feed; so they get an image of one pixel.
         """
         device_id = None if self._device.type == "cpu" else self._device.index or 0
-        graph = build_graph(self._data, self._operators, self._batch_size, self._threads, device_id, _DEPTH)
+        graph = build_graph(
+            self._data, self._operators, self._batch_size, self._threads, device_id, _DEPTH, self._resize
+        )
         pixel = np.frombuffer(as_ppm(np.zeros((1, 1, 3), dtype=np.uint8)), dtype=np.uint8)
         views = evaluation_views(self._data, np.ones((1, 2), dtype=np.int32))
         for _ in range(_DEPTH):

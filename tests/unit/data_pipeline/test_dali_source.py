@@ -322,6 +322,18 @@ def test_microbatches_do_not_depend_on_prefetching_or_threads(
         assert microbatches(source, epoch) == undisturbed[epoch]
 
 
+@pytest.mark.parametrize("augmentation", ["everything", "everything, letterboxed"])
+def test_a_view_does_not_depend_on_its_batch(small_photos, decode, augmentation):
+    rows, drawn = np.arange(len(small_photos)), AUGMENTATIONS[augmentation]
+    views = training_views(SMALL, drawn, 1, 0, small_photos.keys, small_photos.sizes)
+    with renderer(SMALL, small_photos, Operators.of_training(drawn), decode) as made:
+        (together,) = made.render(iter([Request(rows, views)]))
+        alone = list(made.render(Request(rows[n : n + 1], views.rows(slice(n, n + 1))) for n in rows.tolist()))
+        (backwards,) = made.render(iter([Request(rows[::-1], views.rows(rows[::-1]))]))
+    assert torch.equal(torch.cat(alone), together)
+    assert torch.equal(backwards.flip(0), together)
+
+
 def test_epochs_seeds_and_samples_differ(undisturbed, small_photos, decode):
     images = [held[0] for epoch in undisturbed.values() for held in epoch.values()]
     assert len(set(images)) == len(images) == 3 * 5  # the lone last sample joins the fifth
@@ -428,12 +440,13 @@ def test_threads_end_with_the_source(small_photos, decode):
     def ours():
         return [thread for thread in threading.enumerate() if thread.name.startswith("dali-")]
 
+    before = threading.enumerate()
     assert ours() == []
     with train(SMALL, small_photos, decode) as source:
         kept = source.epoch(0)
         next(next(kept).microbatches)
         assert ours()
-    assert ours() == []
+    assert threading.enumerate() == before, "threads that DALI starts are known to Python for ever"
 
 
 # Files that change after the scan
