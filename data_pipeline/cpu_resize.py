@@ -4,7 +4,7 @@ It is at most one level away from Pillow's.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Barrier
 
 import numpy as np
@@ -18,7 +18,7 @@ Side = NDArray[np.float32]
 
 
 class CpuResize:
-    """Resizes the images of a batch side by side, on threads of its own: the kernel has none and needs no lock."""
+    """Resizes the images of a batch side by side, on threads of its own: the kernel needs no lock."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -37,7 +37,10 @@ class CpuResize:
         def resize_share(first: int) -> None:
             resized[first :: self._threads] = [_resized(*each) for each in batch[first :: self._threads]]
 
-        list(self._pool.map(resize_share, range(self._threads)))
+        shares = [self._pool.submit(resize_share, first) for first in range(self._threads)]
+        wait(shares)  # all: where one fails, DALI takes the memory back that the others read
+        for each in shares:
+            each.result()
         return resized
 
     def close(self) -> None:

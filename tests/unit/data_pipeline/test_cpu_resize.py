@@ -61,6 +61,22 @@ def test_an_image_depends_on_neither_its_batch_nor_threads(resize, threads, torc
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+def test_where_one_fails_nobody_reads_any_longer(resize):
+    """DALI's memory is valid during the call only."""
+    begun = []
+
+    class Watched(float):
+        def __int__(self):
+            begun.append(self)
+            return super().__int__()
+
+    image, good, bad = noise(1200, 1200), Watched(1000), Watched(0)
+    sizes = [bad if number == 0 else good for number in range(40)]  # the first thread fails at once, with its share
+    with pytest.raises(RuntimeError, match="greater than 0"):
+        resize([image] * 40, sizes, sizes)
+    assert begun.count(good) == 2 * 20
+
+
 def test_threads_end_with_it():
     before = threading.enumerate()
     with closing(CpuResize(3)) as made:
