@@ -14,12 +14,13 @@ from time import perf_counter
 
 import torch
 
-from resnet_dist.config import OptimizerConfig
+from resnet_dist.config import OptimizerConfig, TrainingConfig
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.training.optimizer import build_optimizer
 
+MICROBATCH_SIZE: int = TrainingConfig.model_fields["microbatch_size"].default
 TARGETS = {2: 1.4, 3: 1.9, 4: 3.0, 5: 4.0}
 """Least ratio expected of each freeze depth on two cores."""
 
@@ -28,7 +29,7 @@ def training_step(freeze_depth: int, images: torch.Tensor, labels: torch.Tensor)
     """One step of a network of its own on a microbatch."""
     model = build_model("resnet50", 10, 0.0, seed=0)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    use_onednn(model)
+    use_onednn(model, TrainingConfig())
     trunk, suffix = split(model, freeze_depth)
     suffix.train()
     optimizer = build_optimizer(suffix, OptimizerConfig())
@@ -53,7 +54,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="turns, at least 3 (default: %(default)s)")
-    parser.add_argument("--microbatch-size", type=int, default=8, help="images a step (default: %(default)s)")
+    parser.add_argument(
+        "--microbatch-size", type=int, default=MICROBATCH_SIZE, help="images a step (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     arguments = parser.parse_args()

@@ -137,7 +137,7 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
     device, size = torch.device("cpu"), job.training.microbatch_size
     model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    use_onednn(model)
+    use_onednn(model, job.training)
     trunk, suffix = split(model, depth)
     suffix.train()
     source = training_source(

@@ -3,18 +3,21 @@
 import torch
 from torch import nn
 
+from resnet_dist.config import TrainingConfig
 
-def use_onednn(network: nn.Module) -> None:
-    """Have oneDNN compute the pointwise convolutions of a network on the CPU, in place.
+
+def use_onednn(network: nn.Module, training: TrainingConfig) -> None:
+    """Have oneDNN compute the pointwise convolutions of a network that is trained so on the CPU, in place.
 
     With one thread and fewer than 16 images torch otherwise takes its own kernel for those with stride 1
     (ConvParams::use_mkldnn in aten/src/ATen/native/Convolution.cpp). A step of a ResNet-50 at 224 pixels then takes 1.4
     times as long with AVX-512 and 1.1 times with AVX2, and its numbers are rounded unlike those of several threads.
     Dilated convolutions are exempt from that rule, and a dilation means nothing to a kernel of one point.
 
-    Nothing changes with several threads, where the rule does not apply, or without AVX2, where neither was measured.
+    Nothing changes with several threads, where the rule does not apply; with less precision, of which oneDNN may know
+    nothing on this processor; nor compiled or without AVX2, where it was not measured.
     """
-    if not _applies():
+    if training.precision != "fp32" or training.compile or not _applies():
         return
     for part in network.modules():
         if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):

@@ -6,6 +6,7 @@ Summation", ARITH 2013). `OverlappedReduction` is torch's DistributedDataParalle
 backward pass is still running.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
@@ -145,11 +146,11 @@ class OverlappedReduction:
 
 
 def build_reduction(
-    kind: Literal["exact", "overlapped"], suffix: nn.Module, group: Group, idle_features: torch.Tensor
+    kind: Literal["exact", "overlapped"], suffix: nn.Module, group: Group, idle_features: Callable[[], torch.Tensor]
 ) -> Reduction:
-    """`idle_features` [2, ...] is an input of the suffix for passes whose result does not count."""
+    """`idle_features` makes [2, ...], an input of the suffix for passes whose result does not count."""
     match kind:
         case "exact":
             return ExactReduction(suffix, group)
         case "overlapped":
-            return OverlappedReduction(suffix, group, idle_features)
+            return OverlappedReduction(suffix, group, idle_features())

@@ -142,8 +142,8 @@ class Setup:
             state.ema.averages |= {name: value for name, value in averages.items() if name in state.ema.averages}
 
     def _split(self, policies: Policies) -> tuple[Trunk | None, Suffix]:
-        if self.device.type == "cpu" and not self.training.compile:  # compiled code was not measured
-            use_onednn(self.model)
+        if self.device.type == "cpu":
+            use_onednn(self.model, self.training)
         trunk, suffix = split(self.model, policies)
         suffix.train()
         if self.training.activation_checkpointing:
@@ -156,10 +156,11 @@ class Setup:
         return None if self.training.ema_decay is None else Ema(suffix, self.training.ema_decay)
 
     def _recipe(self, state: TrainState) -> Recipe:
-        idle = state.features(self._blank(2))
         return Recipe(
             group=self.group,
-            reduction=build_reduction(self.training.reduction or "exact", state.suffix, self.group, idle),
+            reduction=build_reduction(
+                self.training.reduction or "exact", state.suffix, self.group, lambda: state.features(self._blank(2))
+            ),
             statistics=RunningStatistics(state.suffix),
             draw=self.draw,
             dropout=self.config.dropout,

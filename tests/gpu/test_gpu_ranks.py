@@ -30,7 +30,7 @@ if world_size > 1:
 group = Group(rank, world_size)
 state, recipe = make_state(device)
 idle = torch.zeros((2, 3, SIZE, SIZE), device=device).to(memory_format=torch.channels_last)
-recipe = replace(recipe, group=group, reduction=build_reduction(kind, state.suffix, group, idle))
+recipe = replace(recipe, group=group, reduction=build_reduction(kind, state.suffix, group, lambda: idle))
 for number in range(3):
     step = step_of(number, device)
     mine = [microbatch for microbatch in step.microbatches if microbatch.index % world_size == rank]

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_dist.config import TrainingConfig
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.setup import Setup
+
+FP32 = TrainingConfig()
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
@@ -43,7 +46,7 @@ def test_the_function_and_its_gradients_stay(stride: int, groups: int) -> None:
     torch.set_num_threads(1)
     images = torch.randn((3, 32, 7, 9), generator=torch.Generator().manual_seed(1))
     plain, changed = convolution(stride, groups), convolution(stride, groups)
-    use_onednn(changed)
+    use_onednn(changed, FP32)
     torch.testing.assert_close(changed(images), plain(images), rtol=1e-5, atol=1e-5)
     for got, expected in zip(gradients(changed, images), gradients(plain, images), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
@@ -62,14 +65,22 @@ def test_one_thread_takes_the_kernels_of_several() -> None:
         return {event.name for event in profile.events() or [] if "conv" in event.name}
 
     assert "aten::thnn_conv2d" in kernels()  # torch's rule still stands; if not, `use_onednn` can go
-    use_onednn(model)
+    use_onednn(model, FP32)
     assert "aten::thnn_conv2d" not in kernels()
 
 
 def test_several_threads_change_nothing() -> None:
     torch.set_num_threads(2)
     model = build_model("resnet50", 5, 0.0, seed=0)
-    use_onednn(model)
+    use_onednn(model, FP32)
+    assert {part.dilation for part in model.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
+
+
+@pytest.mark.parametrize("training", [TrainingConfig(precision="bf16"), TrainingConfig(compile=True)])
+def test_what_was_not_measured_is_left_as_it_is(training: TrainingConfig) -> None:
+    torch.set_num_threads(1)
+    model = build_model("resnet50", 5, 0.0, seed=0)
+    use_onednn(model, training)
     assert {part.dilation for part in model.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
 
 
@@ -77,7 +88,7 @@ def test_several_threads_change_nothing() -> None:
 def test_weights_keep_their_names_and_numbers() -> None:
     torch.set_num_threads(1)
     changed, plain = (build_model("resnet50", 5, 0.0, seed=0) for _ in range(2))
-    use_onednn(changed)
+    use_onednn(changed, FP32)
     for (name, got), (expected_name, expected) in zip(
         changed.state_dict().items(), plain.state_dict().items(), strict=True
     ):

@@ -119,13 +119,19 @@ def test_frozen_parameters_are_left_alone() -> None:
 def test_overlapped_in_one_process_is_the_module_itself() -> None:
     module = network()
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    reduction = build_reduction("overlapped", module, Group(), torch.ones(2, 3, 8, 8))
+    reduction = build_reduction("overlapped", module, Group(), lambda: torch.ones(2, 3, 8, 8))
     assert isinstance(reduction, OverlappedReduction)
     assert reduction.module is module
     assert reduction.weight == 1.0
     assert all(parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(value, buffers[name]) for name, value in module.named_buffers())
-    assert isinstance(build_reduction("exact", module, Group(), torch.ones(2, 3, 8, 8)), ExactReduction)
+
+
+def test_exact_sums_ask_for_no_idle_features() -> None:
+    def costly() -> torch.Tensor:
+        raise AssertionError("a pass through the frozen stages that nobody needs")
+
+    assert isinstance(build_reduction("exact", network(), Group(), costly), ExactReduction)
 
 
 RANK = """
@@ -158,7 +164,7 @@ features = torch.randn((5, 4, 16), generator=torch.Generator().manual_seed(0))
 found = {}
 for kind, counts in (("exact", (5, 2)), ("overlapped", (5, 2, 5))):
     suffix = Suffix()
-    reduction = build_reduction(kind, suffix, group, torch.zeros((2, 16)))
+    reduction = build_reduction(kind, suffix, group, lambda: torch.zeros((2, 16)))
     before = {name: value.clone() for name, value in suffix.named_buffers()}
     for number, count in enumerate(counts):
         mine = range(rank, count, world_size)
