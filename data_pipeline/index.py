@@ -69,9 +69,19 @@ def list_images(
     `group_column` of a labels file names its groups, see `list_label_table`. `may_lack_classes`: see `index_folder`.
     Raises DataError, see there.
     """
-    listing = list_label_table(data, group_column) if data.labels else list_image_folder(data)
+    listing = _labelled(data, group_column, may_lack_classes) if data.labels else list_image_folder(data)
     listing = mapped(listing, data, may_lack_classes=may_lack_classes)
     return listing, class_names(listing, data.class_order, may_lack_classes=may_lack_classes)
+
+
+def _labelled(data: DataConfig, group_column: str | None, may_lack_classes: bool) -> Listing:
+    try:
+        return list_label_table(data, group_column)
+    except DataError:
+        if not may_lack_classes or data.folds is None:
+            raise
+        # The folds are those of other data: a column that does not fit them says nothing of what is judged here.
+        return list_label_table(data.model_copy(update={"folds": None, "fold": None}), group_column)
 
 
 def index_folder(

@@ -99,6 +99,24 @@ def test_another_folder_need_not_have_every_class_that_the_settings_name(tmp_pat
         index_data(other)
 
 
+def test_another_labels_file_need_not_have_the_folds_of_the_settings(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "parts", 4)
+    names = [f"{label}/{number:02d}.png" for label in CLASSES for number in range(4)]
+
+    def job(name: str, fold: Callable[[int], object]) -> JobConfig:
+        lines = [f"{path},{path.split('/')[0]},train,{fold(number)}" for number, path in enumerate(names)]
+        (root / name).write_text("\n".join(["path,label,split,fold", *lines]))
+        return check({"data": {"root": str(root), "labels": name, "folds": 2, "cache_dir": str(tmp_path / "cache")}})
+
+    own, other = job("own.csv", lambda number: number % 2), job("other.csv", lambda number: number % 3)
+    index = index_data(own)
+    assert index_data(own, may_lack_classes=True).fingerprint == index.fingerprint
+    found = other_data(index_data(other, may_lack_classes=True), CLASSES, "train")
+    assert len(found.samples) == len(names)
+    with pytest.raises(DataError, match=r"fold='2'; with data\.folds=2"):
+        index_data(other)
+
+
 def test_another_folders_splits_are_its_own(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = tmp_path / "split"
     write_images(root / "train", 2)
