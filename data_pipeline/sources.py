@@ -69,8 +69,22 @@ class Renderer(Protocol):
         ...
 
 
+class _OwnsRenderer:
+    """A context manager that frees its renderer's threads and memory."""
+
+    renderer: Renderer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.renderer.close()
+
+
 @dataclass(frozen=True)
-class TrainingSource:
+class TrainingSource(_OwnsRenderer):
     """The training split for one rank; a context manager."""
 
     data: DataConfig
@@ -130,14 +144,6 @@ class TrainingSource:
                 rows = block_order(self.seed, epoch, keys, self.data.block_rows, self.data.window_blocks)
         return Visits(rows, keys[rows])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.renderer.close()
-
     def _request(self, epoch: int, visits: "Visits") -> Request:
         sizes = self.samples.sizes[visits.rows]
         views = training_views(self.data, self.augmentation, self.seed, epoch, visits.keys, sizes)
@@ -155,7 +161,7 @@ class TrainingSource:
 
 
 @dataclass(frozen=True)
-class EvaluationSource:
+class EvaluationSource(_OwnsRenderer):
     """A split for one rank, each image in its one evaluation view; a context manager."""
 
     data: DataConfig
@@ -191,14 +197,6 @@ class EvaluationSource:
                 yield EvaluationBatch(rows, content.images, labels, content.features)
         finally:
             rendered.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.renderer.close()
 
 
 def _no_images(data: DataConfig, device: torch.device) -> torch.Tensor:
