@@ -18,7 +18,8 @@ class TrackerConfig(BaseModel):
     project: str = "resnet-dist"
     """wandb's project or MLflow's experiment."""
     uri: str | None = None
-    """MLflow's tracking URI; unset: MLFLOW_TRACKING_URI, else a database in the run directory, if that is a folder."""
+    """MLflow's tracking URI; unset: MLFLOW_TRACKING_URI, else a database in the run directory, if that is a folder. A
+    database server, such as PostgreSQL, must have the experiment already, which says where artifacts go."""
     group: str = ""
     """wandb's group of the run; a search sets it to its own name."""
     tags: tuple[str, ...] = ()

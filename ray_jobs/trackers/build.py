@@ -9,7 +9,6 @@ from typing import assert_never
 
 from pydantic import BaseModel
 
-from cluster.storage import Store
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.run_directory import RunDirectory
 from ray_jobs.tracker_config import TrackerConfig
@@ -33,7 +32,7 @@ def build_tracker(config: TrackerConfig, run: Callable[[], TrackedRun]) -> Guard
 
 def tracked_run(job: JobConfig, run: RunDirectory, resumed_step: int | None) -> TrackedRun:
     """What a tracker is told of a run. `job` is the resolved one. The run's first call gives it its id."""
-    run_id = _id(run.store)
+    run_id = _id(run)
     files = run.store.child(f"{_FOLDER}/{job.tracker.kind}")
     is_local = files.local_path is not None
     return TrackedRun(
@@ -76,11 +75,18 @@ def _maker(config: TrackerConfig, run: Callable[[], TrackedRun]) -> Callable[[],
             assert_never(config.kind)
 
 
-def _id(store: Store) -> str:
-    """Random, as the place is no identity: a run may be deleted and trained anew, or lie on another machine."""
-    if not store.exists(_ID):
-        store.write(_ID, secrets.token_hex(8).encode())
-    return store.read(_ID).decode()
+def _id(run: RunDirectory) -> str:
+    """Random, as the place is no identity: a run may be deleted and trained anew, or lie on another machine.
+
+    Stored with the run's name, so that a copy under another name is another run.
+    """
+    found, _, name = (run.store.read(_ID).decode() if run.store.exists(_ID) else "").partition(" ")
+    if found and name == run.name:
+        return found
+    # One without a name was stored before names were.
+    kept = found if found and not name else secrets.token_hex(8)
+    run.store.write(_ID, f"{kept} {run.name}".encode())
+    return kept
 
 
 def _scratch(run_id: str, kind: str) -> Path:

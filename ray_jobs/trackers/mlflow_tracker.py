@@ -82,12 +82,7 @@ class MlflowTracker:
         found = self._client.get_experiment_by_name(project)
         if found is not None:
             return found.experiment_id
-        # A database alone would put its artifacts below whatever folder the worker happens to run in: beside it then,
-        # as they are every run's of the experiment.
-        parts = urlsplit(uri)
-        is_file = parts.scheme.startswith("sqlite")
-        place = (Path(parts.path[1:]).parent / "mlartifacts").as_uri() if is_file else None
-        return self._client.create_experiment(project, artifact_location=place)
+        return self._client.create_experiment(project, artifact_location=artifact_location(uri, project))
 
     def _go_on(self, found: Any, run: TrackedRun) -> None:
         self._run_id = found.info.run_id
@@ -103,6 +98,25 @@ class MlflowTracker:
         params = [self._entities.Param(key, str(value)) for key, value in config.items()]
         for start in range(0, len(params), _PARAMS_PER_CALL):
             self._client.log_batch(self._run_id, params=params[start : start + _PARAMS_PER_CALL], synchronous=True)
+
+
+def artifact_location(uri: str, project: str) -> str | None:
+    """Where a new experiment keeps its artifacts; None where a server decides.
+
+    A database alone would put them below whatever folder the worker happens to run in. They are every run's of the
+    experiment: beside the file of a database that is one. Raises TrackerError for a database that is a server.
+    """
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    if kind == "sqlite":
+        return (Path(parts.path[1:]).parent / "mlartifacts").as_uri()
+    if kind in {"postgresql", "mysql", "mssql"}:
+        raise TrackerError(
+            f"the {kind} database has no experiment {project!r}, and made from here it would keep its artifacts in a "
+            f"folder of this machine; make it first, saying where: mlflow experiments create -n {project!r} "
+            "--artifact-location URI"
+        )
+    return None
 
 
 def _uri_of_environment() -> str | None:

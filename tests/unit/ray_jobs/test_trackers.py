@@ -24,6 +24,7 @@ from ray_jobs.run_directory import RunDirectory
 from ray_jobs.tracker_config import TrackerConfig
 from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.guarded import GuardedTracker
+from ray_jobs.trackers.mlflow_tracker import artifact_location
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, Tracker, TrackerError, optional_module
 
 # A resumed run is another process, and each tracker's library keeps state in its own.
@@ -154,7 +155,7 @@ def test_wandb_keeps_a_run_offline_and_goes_on_under_the_same_id(tmp_path: Path)
     assert b"1003" not in second  # told by the first start, beyond its checkpoint
 
 
-@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("answers", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_wandb_without_its_server_neither_stops_nor_delays(tmp_path: Path, answers: bool) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -200,7 +201,8 @@ def test_mlflow_keeps_a_whole_history_over_a_resume_in_the_run_directory(tmp_pat
     database = tmp_path / "tracker/mlflow/mlflow.db"
     train = [("train/loss", step, 1000.0 + step) for step in (1, 2, 3, 4)]
     assert mlflow_metrics(database) == [*train, ("val/loss", 3, 2003.0), ("val/loss", 4, 2004.0)]
-    assert mlflow_runs(database) == [((tmp_path / "tracker/id").read_text(), "FINISHED")]
+    run_id, _ = (tmp_path / "tracker/id").read_text().split()
+    assert mlflow_runs(database) == [(run_id, "FINISHED")]
     (table,) = (tmp_path / "tracker/mlflow").rglob("classes.json")
     assert json.loads(table.read_text()) == {"columns": ["class", "train", "val"], "data": [["cat", 3, 1]]}
 
@@ -228,6 +230,14 @@ def test_mlflow_without_a_server_is_refused_where_no_database_can_live(tmp_path:
     assert not list(tmp_path.rglob("*.db"))
 
 
+def test_artifacts_never_end_in_a_workers_own_folder() -> None:
+    assert artifact_location("sqlite:////shared/all.db", "tiles") == "file:///shared/mlartifacts"
+    assert artifact_location("https://host:5000", "tiles") is None
+    for uri in ("postgresql://host/db", "postgresql+psycopg2://host/db", "mysql+pymysql://host/db"):
+        with pytest.raises(TrackerError, match=r"database has no experiment 'tiles'.*--artifact-location URI"):
+            artifact_location(uri, "tiles")
+
+
 def test_a_relative_uri_of_the_environment_is_refused_too(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     out = "\n".join(run_once("mlflow", tmp_path, [1], MLFLOW_TRACKING_URI="sqlite:///here.db"))
@@ -242,9 +252,27 @@ def a_run(root: Path, kind: Literal["tensorboard", "mlflow"] = "mlflow") -> Trac
 def test_a_run_keeps_its_id_until_its_directory_is_deleted(tmp_path: Path) -> None:
     first, other = a_run(tmp_path / "run"), a_run(tmp_path / "other")
     assert a_run(tmp_path / "run", "tensorboard").id == first.id != other.id
-    assert (tmp_path / "run/tracker/id").read_text() == first.id
+    assert (tmp_path / "run/tracker/id").read_text() == f"{first.id} run"
     shutil.rmtree(tmp_path / "run")
     assert a_run(tmp_path / "run").id != first.id
+
+
+def test_a_copy_under_another_name_is_another_run_and_one_elsewhere_is_the_same(tmp_path: Path) -> None:
+    first = a_run(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.copytree(tmp_path / "run", tmp_path / "other root/run")
+    copy = a_run(tmp_path / "copy")
+    assert copy.id != first.id
+    assert a_run(tmp_path / "copy").id == copy.id
+    assert a_run(tmp_path / "run").id == a_run(tmp_path / "other root/run").id == first.id
+
+
+def test_an_id_that_was_stored_without_a_name_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "run/tracker").mkdir(parents=True)
+    (tmp_path / "run/tracker/id").write_text("0123456789abcdef")
+    assert a_run(tmp_path / "run").id == "0123456789abcdef"
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert a_run(tmp_path / "copy").id != "0123456789abcdef"
 
 
 def test_a_run_trained_anew_is_another_one_at_wandb(tmp_path: Path) -> None:
@@ -263,7 +291,8 @@ def test_a_remote_run_has_one_id_on_every_machine_and_a_link_that_others_can_fol
         link, message = run_once("wandb", f"remote:{tmp_path}", [1], TMPDIR=str(tmp_path / machine))
         assert link == "s3://run/tracker/wandb"
         assert message.endswith(f"to send it, copy {link} to a machine and there: wandb sync wandb/offline-run-*")
-    run_id = (tmp_path / "run/tracker/id").read_text()
+    run_id, name = (tmp_path / "run/tracker/id").read_text().split()
+    assert name == "run"
     assert {path.parent.name for path in tmp_path.glob("*/resnet-dist-tracker-*/*/wandb")} == {run_id}
     assert len(list((tmp_path / "run/tracker/wandb/wandb").glob(f"offline-run-*-{run_id}/*.wandb"))) == 2
 
