@@ -16,6 +16,7 @@ from cluster.resources import local_resources, plan_workers
 from cluster.waiting import plan_when_there, wait_for_room
 from data_pipeline.splits import write_split_csv
 from ray_jobs.attempt import causes_of, first_line, run_attempt
+from ray_jobs.compiler_check import check_compiler
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import CERTAIN, ConfigError, JobFailedError
 from ray_jobs.first_weights import FirstWeights
@@ -50,30 +51,34 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
 
 def check_start(job: JobConfig) -> None:
     """Raise what `run_train` would refuse before a Ray of its own is started; a cluster's resources are not asked."""
-    _prepared(job, RunDirectory.named(job.storage.root, run_name(job)), local_only=True)
+    run = RunDirectory.named(job.storage.root, run_name(job))
+    job, _, use_gpu = _prepared(job, run, local_only=True)
+    newest = newest_checkpoint(run)
+    if newest is None or not is_done(newest, job):
+        check_compiler(job, use_gpu)
 
 
-def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) -> tuple[JobConfig, PreparedData]:
-    """The job with nothing left to choose, and its data."""
+def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) -> tuple[JobConfig, PreparedData, bool]:
+    """The job with nothing left to choose, its data, and whether it trains on GPUs."""
     use_gpu = False
-    if job.cluster.address is None or not local_only:
-        if job.cluster.address is None:
-            use_gpu = plan_workers(job.cluster, *local_resources(job.cluster)).use_gpu
-        else:
-            use_gpu = plan_when_there(job.cluster, _say).use_gpu
+    if job.cluster.address is None:
+        use_gpu = plan_workers(job.cluster, *local_resources(job.cluster)).use_gpu
+    elif not local_only:
+        use_gpu = plan_when_there(job.cluster, _say).use_gpu
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
     data = prepare_data(job)
-    return resolved_job(job, run, data, use_gpu), data
+    return resolved_job(job, run, data, use_gpu), data, use_gpu
 
 
 def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     """What cannot work is refused before anything is written or an embedded Ray is started."""
-    job, data = _prepared(job, run)
+    job, data, use_gpu = _prepared(job, run)
     check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
     newest = newest_checkpoint(run)
     if newest is not None and is_done(newest, job):
         return outcome_of(run, newest, job, already_finished=True)
+    check_compiler(job, use_gpu)
     first = FirstWeights.of(job, len(data.dataset.samples.classes)) if newest is None else None
     write_records(run, job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))

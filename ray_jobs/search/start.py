@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.resources import WorkerPlan, local_resources
+from ray_jobs.compiler_check import check_compiler
 from ray_jobs.config import JobConfig, run_name
 from ray_jobs.errors import ConfigError
 from ray_jobs.first_weights import FirstWeights
@@ -52,6 +53,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
             f"training.epochs={job.training.epochs}; give at least as many"
         )
     space.check(job)
+    check_compiler(job, plan.use_gpu)
     data = prepare_data(job)
     trials = RunDirectory(directory.store.child("trials/none"))
     resolved = resolved_job(job, trials, data, plan.use_gpu)

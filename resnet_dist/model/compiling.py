@@ -18,7 +18,7 @@ def compile_parts(trunk: Trunk | None, suffix: Suffix) -> None:
     Raises RunError where the parts are on the CPU and there is no C++ compiler.
     """
     if next(suffix.parameters()).device.type == "cpu":
-        _require_compiler()
+        require_compiler()
     import torch._dynamo  # noqa: PLC0415 - it takes a second
 
     # Code compiled for other stages would count against the limit, beyond which torch goes on without compiling, as a
@@ -30,8 +30,8 @@ def compile_parts(trunk: Trunk | None, suffix: Suffix) -> None:
         part.compile(dynamic=False)
 
 
-def _require_compiler() -> None:
-    """Look for what torch would call (torch._inductor.config.cpp.cxx), before training has started."""
+def require_compiler() -> None:
+    """Look for what torch would call on CPUs (torch._inductor.config.cpp.cxx). Raises RunError where it is missing."""
     named = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(next(iter(shlex.split(named)), "")) is None:
         raise RunError(

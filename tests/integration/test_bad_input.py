@@ -51,6 +51,18 @@ def test_usage(train: Callable[..., tuple[int, str]], folder: Path) -> None:
     assert "does not divide" in text
 
 
+def test_a_missing_compiler_is_found_before_ray_starts(
+    train: Callable[..., tuple[int, str]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/no/such/c++")
+    assert train("--training.compile")[0] == 2  # wrong usage comes first
+    for more in ([], ["--data.folds", "2"]):
+        code, text = train("--data.root", str(folder), "--training.compile", *more)
+        assert code == 3
+        assert "'/no/such/c++' was not found" in text
+        assert "training.compile=false" in text
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

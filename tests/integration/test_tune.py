@@ -49,6 +49,13 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert not (folder / "outputs").exists()
 
 
+def test_a_missing_compiler_is_found_before_anything_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/no/such/c++")
+    done = tune(folder, LEARNING_RATE, "--training.compile")
+    assert (done.returncode, "'/no/such/c++' was not found" in done.stderr) == (3, True), done.stderr
+    assert not (folder / "outputs").exists()
+
+
 def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path) -> None:
     text = f'trials = 7\n{LEARNING_RATE}"freezing.freeze_depth" = {{ int = [0, 5] }}\n'
     done = tune(folder, text, "--dry-run", "--training.epochs", "9", "--workers-per-trial", "1")
