@@ -19,6 +19,17 @@ from packageurl import PackageURL
 
 _LONGEST_NAME = 100
 """Some packages put their licence's whole text where its name belongs."""
+_SPDX = {
+    "Apache Software License": "Apache-2.0",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "MIT No Attribution License (MIT-0)": "MIT-0",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
+    "zlib/libpng License": "Zlib",
+}
+"""Classifiers that mean one licence of https://spdx.org/licenses; "BSD License" is several."""
 
 
 @cache
@@ -30,7 +41,9 @@ def components() -> bytes:
     bom.serial_number = None
     bom.metadata.timestamp = None
     # Where a package lies twice on the path, Python imports the first.
-    found = {normalised(each.name): each for each in reversed(list(distributions()))}
+    # What an interrupted removal left of one has no name.
+    named: list[tuple[str | None, Distribution]] = [(each.name, each) for each in distributions()]
+    found = {normalised(name): each for name, each in reversed(named) if name}
     listed = {name: _component(name, distribution) for name, distribution in sorted(found.items())}
     for name, component in listed.items():
         bom.components.add(component)
@@ -59,12 +72,13 @@ def _component(name: str, distribution: Distribution) -> Any:
 def _licences(distribution: Distribution) -> list[Any]:
     """As the package declares them: an SPDX expression, else its classifiers, else the short name it gives."""
     factory = LicenseFactory()
-    classifiers = [each for each in _fields(distribution, "Classifier") if each.startswith("License :: ")]
-    names = _fields(distribution, "License-Expression") or classifiers or _fields(distribution, "License")
+    classified = [
+        each.split(" :: ")[-1] for each in _fields(distribution, "Classifier") if each.startswith("License ::")
+    ]
+    short = [each for each in _fields(distribution, "License") if 0 < len(each) <= _LONGEST_NAME and "\n" not in each]
+    names = _fields(distribution, "License-Expression") or [_SPDX.get(each, each) for each in classified] or short
     made: list[Any] = [
-        factory.make_from_string(name, license_acknowledgement=LicenseAcknowledgement.DECLARED)
-        for name in names
-        if 0 < len(name) <= _LONGEST_NAME and "\n" not in name
+        factory.make_from_string(name, license_acknowledgement=LicenseAcknowledgement.DECLARED) for name in names
     ]
     # The format has either one expression or licences.
     return next(([each] for each in made if isinstance(each, LicenseExpression)), made)
