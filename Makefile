@@ -26,12 +26,14 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
 	@$(BIN)/python -m ray_jobs.demo "$(DATA)" $(DEMO_OUTPUTS)
 
+# Two distributed tests at a time: one leaves a core idle while its Ray and its workers start.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m "not gpu and not browser and not slow"
-	@$(BIN)/python -m pytest tests/distributed -m "not gpu and not browser and not slow"
+	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadgroup --timeout 600 -m "not gpu and not browser and not slow"
 
 test-all: lint ## All tests that this machine can run
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900
+	@$(BIN)/python -m pytest tests/gpu tests/distributed --timeout 900
 
 lint: $(ENV) ## Linters, types and import contracts
 	@$(BIN)/ruff format --check .

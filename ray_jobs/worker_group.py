@@ -26,7 +26,7 @@ def fit_worker_group(
 
     A group that finds no room for a minute, or that loses a worker while it starts, is started again `starts` times;
     -1: for ever, and silently.
-    `config` should hold references only: Ray's controller reads it, too, and would load whatever is in it.
+    `config` should hold plain values and references: Ray's controller reads it, too, and would load what is in it.
     """
     # Another process, which would ask again and again whether a node is about to go: training ends at any step alike.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

@@ -20,6 +20,8 @@ from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("one", "two", "zero")
 Export = Callable[..., int]
 

@@ -12,7 +12,7 @@ from ray_jobs.config import JobConfig
 from ray_jobs.folds import run_folds
 from ray_jobs.run_directory import RunDirectory
 
-pytestmark = pytest.mark.usefixtures("shared_ray")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
 
 
 def test_each_image_is_judged_by_one_fold_and_the_folds_are_summed_up(make_job: Callable[..., JobConfig]) -> None:

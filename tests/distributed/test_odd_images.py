@@ -25,7 +25,7 @@ from ray_jobs.prepared_data import decoder, prepare_data
 from ray_jobs.show import show_evaluation
 from ray_jobs.train import run_train
 
-pytestmark = pytest.mark.usefixtures("shared_ray")
+pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.xdist_group("odd images")]
 
 MakeJob = Callable[..., JobConfig]
 Folder = tuple[Path, set[bytes]]
@@ -135,7 +135,11 @@ def ids_below(paths: set[bytes], split: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("window", "resize", "workers"),
-    [("random_resized_crop", "whole", 2), ("whole", "center_crop", 1), ("letterbox", "letterbox", 1)],
+    [
+        ("random_resized_crop", "whole", 2),
+        pytest.param("whole", "center_crop", 1, marks=pytest.mark.slow),
+        pytest.param("letterbox", "letterbox", 1, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.usefixtures("trained")
 def test_odd_images_are_trained_on_and_judged(
@@ -267,6 +271,7 @@ def test_larger_images_are_judged_when_they_are_allowed(trained: JobConfig, tmp_
     assert table["sample_id"] == ids_below(paths | {large}, "val")
 
 
+@pytest.mark.slow
 def test_a_folder_below_home_is_judged_too(
     make_job: MakeJob, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

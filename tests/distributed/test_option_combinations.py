@@ -25,6 +25,8 @@ from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 CPU = torch.device("cpu")
 EPOCHS = 3
 CASES = 3
@@ -213,7 +215,6 @@ def rank_main(rank: int, world_size: int, jobs: list[JobConfig], folder: str) ->
     dist.destroy_process_group()
 
 
-@pytest.mark.timeout(900)
 def test_sampled_options_resume_to_the_bit_and_know_no_worker_count(tmp_path: Path) -> None:
     seed = secrets.randbelow(2**32)
     print(f"seed {seed}")
@@ -242,9 +243,7 @@ def resume_main(_: int, job: JobConfig, folder: str) -> None:
     torch.save(train(job, Group(), found).kept, f"{folder}/resumed.pt")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler on this machine")
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("freezing", [{"freeze_depth": 2}, {"preset": "linear_probe_then_finetune", "probe_epochs": 1}])
 def test_a_compiled_run_resumes_to_the_bit(tmp_path: Path, freezing: dict[str, Any]) -> None:
     job = check(merged(BASE, {"freezing": freezing, "training": {"compile": True, "epochs": 2}}))

@@ -14,7 +14,7 @@ from cluster.storage import Store
 from ray_jobs.config import JobConfig
 from ray_jobs.job_file import print_config
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Loaded by every Python process that finds it on its path: in Ray's workers, rank 1's forward pass fails as it would
 # on a GPU whose memory is too small.
@@ -75,7 +75,6 @@ def test_a_microbatch_that_fits_on_one_rank_only_is_halved_on_both(
     assert all(each["microbatches"] == {"size": 4, "since_step": 0} for each in progress_of(job))
 
 
-@pytest.mark.slow
 def test_memory_that_runs_out_later_restarts_from_the_last_checkpoint_with_half(
     make_job: Callable[..., JobConfig], tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ import pytest
 from ray_jobs.driver_log import read_end, read_log
 from ray_jobs.run_directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NODE = "127.0.0.9"
 TINY = (

@@ -68,10 +68,12 @@ def listening_on(processes: list[psutil.Process]) -> set[str]:
 @pytest.mark.parametrize(
     ("kind", "workers"),
     [
-        ("RayTrainWorker", 1),
+        pytest.param("RayTrainWorker", 1, marks=pytest.mark.slow),
         ("RayTrainWorker", 2),
         pytest.param("RayTrainWorker", 3, marks=pytest.mark.slow),
-        ("TrainController", 3),  # of four CPUs: nothing starts again before the dead one's places are free
+        pytest.param(
+            "TrainController", 3, marks=pytest.mark.slow
+        ),  # of four CPUs: nothing starts again before the dead one's places are free
     ],
 )
 def test_a_killed_actor_costs_nothing_but_time(
@@ -110,6 +112,7 @@ def test_overlapped_reduction_resumes_to_the_bit_at_three_workers(
     assert_same(both, undisturbed)
 
 
+@pytest.mark.slow
 def test_what_changes_by_epoch_resumes_to_the_bit(make_job: MakeJob, learnt: Callable[..., Any]) -> None:
     options = {
         "freezing": {"preset": "gradual"},

@@ -77,7 +77,7 @@ def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes], log: P
         pytest.param(1, 1, 1, marks=pytest.mark.slow),
         pytest.param(2, 1, 2, marks=pytest.mark.slow),
         pytest.param(3, 1, 3, marks=pytest.mark.slow),
-        (2, 2, 1),
+        pytest.param(2, 2, 1, marks=pytest.mark.slow),
         pytest.param(3, 2, 1, marks=pytest.mark.slow),
     ],
 )
@@ -92,6 +92,7 @@ def test_no_size_deadlocks(make_job: MakeJob, tmp_path: Path, cpus: int, workers
     assert record["pool"]["slots"] == at_a_time
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_nothing(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("killed", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
     text = f'trials = 5\nscheduler = "none"\n{EASY}'
@@ -123,6 +124,7 @@ def claims_of(job: JobConfig, digest: str) -> frozenset[tuple[int, str]]:
     return read_history(SearchDirectory.named(job.storage.root, job.name or "").trial(digest))
 
 
+@pytest.mark.slow
 def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("interrupted", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
     text = f"trials = 4\n{EASY}"
@@ -183,6 +185,7 @@ def trial_has_checkpoints(job: JobConfig, record: TrialRecord) -> bool:
     return bool(SearchDirectory.named(job.storage.root, job.name or "").trial(record.digest).list("checkpoints"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_trials_that_diverge_or_fail_do_not_stop_it(make_job: MakeJob) -> None:
     overrides: dict[str, Any] = {"training": {"epochs": 1, "max_skipped_steps": 0}, "data": {"drop_last": True}}
@@ -218,6 +221,7 @@ def test_trials_that_diverge_or_fail_do_not_stop_it(make_job: MakeJob) -> None:
         run_tune(job.model_copy(update={"name": "cold"}), config, space, warm_start="nothing")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_several_objectives_make_a_front(make_job: MakeJob) -> None:
     text = """
@@ -252,6 +256,7 @@ def supervisors_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_is_killed_is_replaced_and_its_trial_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("supervised", 1, {"training": {"epochs": 3}, "cluster": {"local_cpus": 1}})
     process = command(tmp_path, job, f'trials = 2\nscheduler = "none"\n{EASY}')
@@ -288,6 +293,7 @@ def test_a_search_whose_supervisors_are_killed_again_and_again_says_so_and_goes_
     assert [(record.state, record.ended_by) for record in trials_of(job)] == [("finished", None)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
     job = make_job("endings", 1, {"training": {"epochs": 3}, "optimizer": {"learning_rate": 0.02}})

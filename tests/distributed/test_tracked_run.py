@@ -78,6 +78,7 @@ def a_file_in_the_way(job: JobConfig) -> tuple[dict[str, Any], str]:
     return {"kind": "wandb"}, f"{run}/tracker/id could not be written"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [closed_port, a_file_in_the_way])
 def test_a_tracker_that_fails_costs_a_run_nothing(
     make_job: Callable[..., JobConfig],

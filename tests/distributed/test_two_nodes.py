@@ -20,7 +20,7 @@ from cluster.storage import Store
 from ray_jobs.job_file import check, merged, print_config
 from tests.s3_server import KEYS, S3Server, s3_server
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROOT = Path(__file__).parents[2]
 PORT = 6379

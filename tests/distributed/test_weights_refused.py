@@ -65,7 +65,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], folder: Path, *said: 
     assert not list((folder / "outputs").rglob("*")), "a refused start left files"
 
 
-@pytest.mark.parametrize("form", ["zip", "legacy", "bare"])
+@pytest.mark.parametrize("form", ["zip", *(pytest.param(form, marks=pytest.mark.slow) for form in ("legacy", "bare"))])
 def test_pickled_code_is_never_run(train: Train, tmp_path: Path, form: str) -> None:
     trace, path = tmp_path / "executed", tmp_path / "x.pth"
     if form == "bare":
@@ -81,7 +81,10 @@ def test_pickled_code_is_never_run(train: Train, tmp_path: Path, form: str) -> N
     assert trace.exists()  # the attack is a real one
 
 
-@pytest.mark.parametrize("name", ["absent.pth", "absent.safetensors", "no-such-run"])
+@pytest.mark.parametrize(
+    "name",
+    ["absent.pth", *(pytest.param(each, marks=pytest.mark.slow) for each in ("absent.safetensors", "no-such-run"))],
+)
 def test_weights_that_are_not_there(train: Train, tmp_path: Path, name: str) -> None:
     assert_refused(train("--model.weights", name), tmp_path, name)
 
@@ -92,6 +95,7 @@ def test_weights_of_another_architecture(train: Train, tmp_path: Path) -> None:
     assert_refused(done, tmp_path, "other.safetensors", "do not fit model.arch=resnet18", "is unknown")
 
 
+@pytest.mark.slow
 def test_the_mended_command_trains_under_the_same_name(train: Train, tmp_path: Path) -> None:
     assert_refused(train("--model.weights", "mistyped.safetensors"), tmp_path, "mistyped.safetensors")
     save_file(build_model("resnet18", 3, 0.0, seed=7).state_dict(), tmp_path / "right.safetensors")

@@ -75,6 +75,7 @@ def log_microbatches(config: dict[str, object]) -> None:
     (folder / f"{workers}-{rank}.json").write_text(json.dumps(lines))
 
 
+@pytest.mark.slow
 def test_ray_workers_consume_the_same_microbatches_at_the_same_steps(
     make_job: Callable[..., JobConfig], tmp_path: Path
 ) -> None:

@@ -64,6 +64,14 @@ def test_predict_starts_without_the_configs_of_a_job():
     assert found.isdisjoint({*HEAVY, "ray_jobs.config", "onnxruntime"})
 
 
+def test_who_starts_and_watches_workers_knows_no_torch():
+    """Ray's controller and the process that calls fit() load these, seconds before a worker can start."""
+    modules = ("attempt", "worker_group", "worker_backend", "worker_entries", "search.slots", "search.supervisors")
+    found = loaded("\n".join(f"import ray_jobs.{module}" for module in modules))
+    assert "ray.train" in found
+    assert found.isdisjoint({"torch", "torchvision", "nvidia.dali", "optuna"})
+
+
 def test_a_process_of_ray_starts_without_grammars():
     """`import ray` loads jsonschema, and that whatever checker of formats is installed: one compiles a grammar, which
     took each of the many processes of a training a second."""

@@ -101,6 +101,7 @@ def test_without_a_compiler_compiled_rows_say_so(everything: tuple[subprocess.Co
     assert all(row["value"] is None and "no C++ compiler" in row["note"] for row in compiled)
 
 
+@pytest.mark.slow
 def test_a_section_is_added_to_the_file_and_one_that_fails_leaves_the_others(
     everything: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
 ) -> None:

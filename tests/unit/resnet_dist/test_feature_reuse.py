@@ -157,7 +157,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+USUAL = {"depth 5", "everything, depth 2", "overlapped"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
+)
 def test_training_is_the_same_to_the_bit_while_the_store_is_filled_and_when_all_is_known(
     make_setup: MakeSetup, tmp_path: Path, name: str
 ) -> None:
@@ -186,7 +191,7 @@ def test_trials_share_what_does_not_depend_on_them(make_setup: MakeSetup, tmp_pa
     other.assert_same(train(make_setup(**options)))
 
 
-@pytest.mark.parametrize("preset", ["gradual", "linear_probe_then_finetune"])
+@pytest.mark.parametrize("preset", ["gradual", pytest.param("linear_probe_then_finetune", marks=pytest.mark.slow)])
 def test_stages_that_begin_to_be_trained_have_features_of_their_own(
     make_setup: MakeSetup, tmp_path: Path, preset: str
 ) -> None:
@@ -378,6 +383,7 @@ if world_size > 1:
 """
 
 
+@pytest.mark.slow
 def test_any_number_of_ranks_shares_features_and_learns_the_same(
     tmp_path: Path, run_ranks: Callable[..., list[dict[str, Any]]]
 ) -> None:

@@ -87,7 +87,12 @@ def relative(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
 
 @pytest.mark.parametrize(
     ("arch", "squeeze_excite"),
-    [("resnet18", False), ("resnet18", True), ("resnet50", False), ("resnext50_32x4d", True)],
+    [
+        ("resnet18", True),
+        pytest.param("resnet18", False, marks=pytest.mark.slow),
+        pytest.param("resnet50", False, marks=pytest.mark.slow),
+        pytest.param("resnext50_32x4d", True, marks=pytest.mark.slow),
+    ],
 )
 def test_fp32_formats_answer_as_the_network_at_any_batch_size(tmp_path: Path, arch: Arch, squeeze_excite: bool):
     model, batch = network(arch, squeeze_excite), images(7)
@@ -98,7 +103,9 @@ def test_fp32_formats_answer_as_the_network_at_any_batch_size(tmp_path: Path, ar
         assert relative(np.concatenate([engine(batch[:1]), engine(batch[1:])]), wanted) < 1e-5
 
 
-@pytest.mark.parametrize("opset", [18, 20, 25])
+@pytest.mark.parametrize(
+    "opset", [pytest.param(18, marks=pytest.mark.slow), 20, pytest.param(25, marks=pytest.mark.slow)]
+)
 def test_the_graph_has_only_operators_that_tensorrt_knows_and_no_trace_of_its_origin(tmp_path: Path, opset: int):
     write_graph(network("resnet50", squeeze_excite=True), PREPROCESS, tmp_path, opset)
     path = tmp_path / "onnx" / "model.onnx"
@@ -137,7 +144,7 @@ def test_openvino_bf16_stores_nothing_of_its_own(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx", "openvino"]
 
 
-@pytest.mark.parametrize("processor", ["x86_vnni", "x86", "arm"])
+@pytest.mark.parametrize("processor", [pytest.param("x86_vnni", marks=pytest.mark.slow), "x86", "arm"])
 def test_int8_keeps_normalisation_in_floating_point_and_quantises_every_convolution(tmp_path: Path, processor: str):
     built("onnxruntime_int8", network("resnet18"), tmp_path, ExportConfig.model_validate({"int8_cpu": processor}))
     graph = onnx.load(tmp_path / "onnxruntime_int8" / "model.onnx").graph
