@@ -4,9 +4,11 @@
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 from typing import Any
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -41,14 +43,20 @@ def components() -> bytes:
     bom.serial_number = None
     bom.metadata.timestamp = None
     # Where a package lies twice on the path, Python imports the first.
-    # What an interrupted removal left of one has no name.
-    named: list[tuple[str | None, Distribution]] = [(each.name, each) for each in distributions()]
-    found = {normalised(name): each for name, each in reversed(named) if name}
+    found = {normalised(each.name): each for each in reversed(installed())}
     listed = {name: _component(name, distribution) for name, distribution in sorted(found.items())}
     for name, component in listed.items():
         bom.components.add(component)
         bom.register_dependency(component, [listed[each] for each in _required(found[name]) if each in listed])
     return (JsonV1Dot6(bom).output_as_string(indent=2) + "\n").encode()
+
+
+def installed() -> list[Distribution]:
+    """The packages on the path, but for what setuptools adds to it, once imported, for itself."""
+    path = [each for each in sys.path if Path(each).name != "_vendor"]
+    named: list[tuple[str | None, Distribution]] = [(each.name, each) for each in distributions(path=path)]
+    # What an interrupted removal left of one has no name.
+    return [each for name, each in named if name]
 
 
 def normalised(name: str) -> str:
