@@ -97,9 +97,9 @@ def index_folder(
 
     With `data.labels`, the images are those that this file names. Class folders are searched to any depth, symbolic
     links are followed, hidden entries do not exist. Every image is read once, see `scan`. `may_lack_classes`: the
-    settings were made for other data, whose classes need not all be here. Raises DataError where the folder is no
-    ImageFolder of at least two classes with training images, or where images cannot be read and `data.on_unreadable`
-    is "error".
+    settings were made for other data, whose classes need not all be here, nor a labels file's folds fit. Raises
+    DataError where the folder is no ImageFolder of at least two classes with training images, or where images cannot
+    be read and `data.on_unreadable` is "error".
     """
     listing, classes = list_images(data, may_lack_classes=may_lack_classes)
     root = os.fsencode(listing.root)
