@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 import ray
 from ray._private import ray_constants
+from ray._private.worker import global_worker
 from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 from cluster.config import ClusterConfig
@@ -23,6 +24,13 @@ _LOOPBACK = "127.0.0.1"
 _LONGEST_FOLDER = 30
 """Ray's sockets lie below its folder, and Linux bounds their paths to 107 bytes."""
 _LAST_MOMENT_S = 10.0
+_UNWATCHED = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "3600000",
+}
+"""An embedded Ray has no dashboard, and what its processes would measure for one takes 2 % of a core."""
 
 
 @contextmanager
@@ -53,7 +61,8 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
     # Ray opens its own folder to everybody; the one above it belongs to this user alone.
     folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
-    with _environment("RAY_ADDRESS", None), _loopback_only():
+    unwatched = {name: value for name, value in _UNWATCHED.items() if name not in os.environ}
+    with _environment(RAY_ADDRESS=None, **unwatched), _loopback_only():
         try:
             context = ray.init(
                 num_cpus=local_resources(cluster)[0],
@@ -66,8 +75,9 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
             found = cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
             if found["node_ip_address"] != _LOOPBACK:
                 raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
+            _end_log_monitor()
             # Who looks for a cluster by itself finds this one, whatever else runs on the host.
-            with _environment("RAY_ADDRESS", found["address"]):
+            with _environment(RAY_ADDRESS=found["address"]):
                 yield
         finally:
             _shut_down()
@@ -86,6 +96,12 @@ def _connected(address: str) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _end_log_monitor() -> None:
+    """It looks for lines of workers ten times a second, for drivers that ask to see them; ours does not."""
+    node: Any = global_worker.node
+    node.kill_log_monitor(check_alive=False)
 
 
 def _shut_down() -> None:
@@ -116,24 +132,24 @@ def _loopback_only() -> Generator[None]:
     before: bool = ray_constants.ENABLE_RAY_CLUSTER  # pyright: ignore[reportUnknownVariableType]
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"):
+        with _environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
-def _environment(name: str, value: str | None) -> Generator[None]:
-    """Within, a variable has a value or, with None, is unset."""
-    before = os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
+def _environment(**variables: str | None) -> Generator[None]:
+    """Within, variables have these values or, with None, are unset."""
+    before = {name: os.environ.pop(name, None) for name in variables}
+    os.environ.update({name: value for name, value in variables.items() if value is not None})
     try:
         yield
     finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _short_folder() -> str:

@@ -52,6 +52,8 @@ SESSION = """
                 still=ray.get(pid.remote()) > 0,
                 open_to=sorted({item.laddr.ip for item in listening}),
                 pids=sorted(pids - {here.pid}),
+                commands=[" ".join(process.cmdline()) for process in processes],
+                raylet=next(each.environ() for each in processes if each.name() == "raylet"),
                 auth=os.environ["RAY_AUTH_MODE"],
                 modes=[oct(entry.stat().st_mode & 0o777) for entry in os.scandir(os.environ["TMPDIR"])],
             )
@@ -70,7 +72,7 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SESSION)],
-        env={**clean, "HOME": str(home), "TMPDIR": str(scratch)},
+        env={**clean, "HOME": str(home), "TMPDIR": str(scratch), "RAY_event_stats": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -100,5 +102,8 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
     assert said["still"]
     assert {address.removeprefix("::ffff:") for address in said["open_to"]} == {"127.0.0.1"}
     assert said["auth"] == "token"
+    assert not [command for command in said["commands"] if "log_monitor" in command]
+    assert said["raylet"]["RAY_enable_metrics_collection"] == "0"
+    assert said["raylet"]["RAY_event_stats"] == "1"  # as whoever runs this has it
     assert said["modes"] == ["0o700"]
     assert list(home.iterdir()) == []
