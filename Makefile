@@ -5,6 +5,8 @@ DATA ?= .demo/digits
 BIN := .venv/bin
 ENV := .venv/.installed
 DEMO_OUTPUTS := .demo/outputs
+# Every process that a test or a job starts imports our packages: compiled once, they load a second sooner.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-all lint lock clean
 

@@ -51,6 +51,22 @@ def test_usage(train: Callable[..., tuple[int, str]], folder: Path) -> None:
     assert "does not divide" in text
 
 
+def test_no_such_folder_and_no_such_run(
+    train: Callable[..., tuple[int, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = train("--data.root", "absent")
+    assert code == 3
+    assert text.startswith("error: ")
+    assert "absent" in text
+    assert "Traceback" not in text
+    (tmp_path / "storage" / "runs" / "other").mkdir(parents=True)
+    code = main(["evaluate", "no-such-run", "--storage.root", str(tmp_path / "storage")])
+    text = capsys.readouterr().err
+    assert code == 3
+    assert "'no-such-run' is no run" in text
+    assert "runs there: other" in text
+
+
 def test_a_missing_compiler_is_found_before_ray_starts(
     train: Callable[..., tuple[int, str]], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

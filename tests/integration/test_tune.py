@@ -1,25 +1,31 @@
-"""What `tune` refuses before anything starts, in a process of its own; and its dry run."""
+"""What `tune` refuses before anything starts, and its dry run."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ray_jobs.cli import main
+
 LEARNING_RATE = '[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
 
+Tune = Callable[..., tuple[int, str, str]]
 
-def tune(cwd: Path, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    (cwd / "search.toml").write_text(text)
+
+@pytest.fixture
+def tune(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tune:
+    """Runs the command on a search file's text: its exit code, what it printed, and what it said of errors."""
+    monkeypatch.chdir(folder)
     base = ["--search", "search.toml", "--data.root", "data", "--model.weights", "none", "--model.arch", "resnet18"]
     small = ["--data.image-size", "32", "--training.global-batch-size", "4", "--training.microbatch-size", "2"]
-    return subprocess.run(
-        [sys.executable, "-m", "ray_jobs.cli", "tune", *base, *small, *flags],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=200,
-    )
+
+    def run(text: str, *flags: str) -> tuple[int, str, str]:
+        (folder / "search.toml").write_text(text)
+        code = main(["tune", *base, *small, *flags])
+        printed, errors = capfd.readouterr()
+        return code, printed, errors
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -42,24 +48,26 @@ def tune(cwd: Path, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(
-    folder: Path, text: str, flags: tuple[str, ...], code: int, said: str
+    folder: Path, tune: Tune, text: str, flags: tuple[str, ...], code: int, said: str
 ) -> None:
-    done = tune(folder, text, *flags)
-    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    ended, _, errors = tune(text, *flags)
+    assert (ended, said in errors) == (code, True), errors
     assert not (folder / "outputs").exists()
 
 
-def test_a_missing_compiler_is_found_before_anything_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_found_before_anything_starts(
+    folder: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "/no/such/c++")
-    done = tune(folder, LEARNING_RATE, "--training.compile")
-    assert (done.returncode, "'/no/such/c++' was not found" in done.stderr) == (3, True), done.stderr
+    code, _, errors = tune(LEARNING_RATE, "--training.compile")
+    assert (code, "'/no/such/c++' was not found" in errors) == (3, True), errors
     assert not (folder / "outputs").exists()
 
 
-def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path) -> None:
+def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path, tune: Tune) -> None:
     text = f'trials = 7\n{LEARNING_RATE}"freezing.freeze_depth" = {{ int = [0, 5] }}\n'
-    done = tune(folder, text, "--dry-run", "--training.epochs", "9", "--workers-per-trial", "1")
-    assert done.returncode == 0, done.stderr
+    code, printed, errors = tune(text, "--dry-run", "--training.epochs", "9", "--workers-per-trial", "1")
+    assert code == 0, errors
     for said in (
         "7 trials of at most 9 epochs by tpe",
         "at a time, each with 1 workers of 1 CPUs",
@@ -69,13 +77,12 @@ def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path) 
         "features of 5 frozen stages",
         "shared features:",
     ):
-        assert said in done.stdout
+        assert said in printed
     assert not (folder / "outputs").exists()
 
 
-def test_the_search_that_ships_is_printed_and_read_back(folder: Path) -> None:
-    printed = tune(folder, LEARNING_RATE, "--print-search", "--trials", "9")
-    assert (printed.returncode, printed.stderr) == (0, "")
-    assert "trials = 9" in printed.stdout
-    again = tune(folder, printed.stdout, "--print-search")
-    assert again.stdout == printed.stdout
+def test_the_search_that_ships_is_printed_and_read_back(tune: Tune) -> None:
+    code, printed, errors = tune(LEARNING_RATE, "--print-search", "--trials", "9")
+    assert (code, errors) == (0, "")
+    assert "trials = 9" in printed
+    assert tune(printed, "--print-search")[1] == printed
