@@ -2,7 +2,8 @@
 
 Both train the same network on the same views of the same images in the same global batches, with two workers on one
 machine. The bare loop is only forward, backward and step; `resnet-dist train` adds Ray, the lease, metrics, BatchNorm
-by microbatch, and a checkpoint every 60 seconds. Repeats alternate, so that a busy moment of the machine meets all.
+by microbatch, and a checkpoint every 60 seconds. A bare loop runs before and after each training, and a ratio is to
+the mean of the two, so that a machine that becomes slower or faster favours neither.
 
     python benchmarks/overhead.py [--workers 2] [--epochs 5] [--repeats 3] [--json FILE]
 """
@@ -126,25 +127,27 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    speeds: dict[str, list[float]] = {"bare DDP": [], "overlapped": [], "exact": []}
+    bare: list[float] = []
+    speeds: dict[str, list[float]] = {"overlapped": [], "exact": []}
+    ratios: dict[str, list[float]] = {kind: [] for kind in speeds}
     with tempfile.TemporaryDirectory(prefix="rd-overhead-") as scratch:
         data, storage = Path(scratch) / "digits", Path(scratch) / "outputs"
         write_digits(data)
+        job = partial(job_for, data, storage, args=args)
+        bare_job = job("bare", "overlapped")
+        bare.append(steps_per_second_bare(bare_job, Path(scratch)))
         for repeat in range(args.repeats):
-            job = partial(job_for, data, storage, args=args)
-            speeds["bare DDP"].append(steps_per_second_bare(job(f"bare-{repeat}", "overlapped"), Path(scratch)))
-            for kind in ("overlapped", "exact"):
-                speeds[kind].append(steps_per_second_train(job(f"{kind}-{repeat}", kind)))
-            print({kind: f"{values[-1]:.3f} steps/s" for kind, values in speeds.items()}, flush=True)
-    medians = {kind: statistics.median(values) for kind, values in speeds.items()}
-    ratios = {
-        kind: statistics.median(own / bare for own, bare in zip(values, speeds["bare DDP"], strict=True))
-        for kind, values in speeds.items()
-    }
-    for kind, median in medians.items():
-        print(f"{kind:12} {median:7.3f} steps/s  {ratios[kind]:5.2f}x of bare DDP")
+            for kind, own in speeds.items():
+                own.append(steps_per_second_train(job(f"{kind}-{repeat}", kind)))
+                bare.append(steps_per_second_bare(bare_job, Path(scratch)))
+                ratios[kind].append(own[-1] / statistics.mean(bare[-2:]))
+                print(f"{kind}: {own[-1]:.3f} steps/s between {bare[-2]:.3f} and {bare[-1]:.3f} bare", flush=True)
+    print(f"{'bare DDP':12} {statistics.median(bare):7.3f} steps/s")
+    for kind, own in speeds.items():
+        print(f"{kind:12} {statistics.median(own):7.3f} steps/s  {statistics.median(ratios[kind]):5.2f}x of bare DDP")
     if args.json:
-        result = {"settings": {**vars(args), "json": None}, "steps_per_second": speeds, "ratios": ratios}
+        measured = {"bare DDP": bare, **speeds}
+        result = {"settings": {**vars(args), "json": None}, "steps_per_second": measured, "ratios": ratios}
         args.json.write_text(json.dumps(result, indent=2))
 
 
