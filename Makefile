@@ -28,10 +28,11 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
 	@$(BIN)/python -m ray_jobs.demo "$(DATA)" $(DEMO_OUTPUTS)
 
-# Two distributed tests at a time: one leaves a core idle while its Ray and its workers start.
+# Two files of distributed tests at a time, as one leaves a core idle while its Ray and its workers start. The long ones
+# have few tests, which xdist would leave to the end.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m "not gpu and not browser and not slow"
-	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadgroup --timeout 600 -m "not gpu and not browser and not slow"
+	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -m "not gpu and not browser and not slow"
 
 test-all: lint ## All tests that this machine can run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900

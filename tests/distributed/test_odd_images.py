@@ -25,7 +25,7 @@ from ray_jobs.prepared_data import decoder, prepare_data
 from ray_jobs.show import show_evaluation
 from ray_jobs.train import run_train
 
-pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.xdist_group("odd images")]
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 MakeJob = Callable[..., JobConfig]
 Folder = tuple[Path, set[bytes]]

@@ -1,12 +1,7 @@
 """Whatever dies, the same command ends with the weights of the undisturbed run, to the bit."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,33 +10,15 @@ import psutil
 import pytest
 import torch
 
-from cluster.errors import RunHeldError
-from cluster.lease import take
-from cluster.processes import ProcessIdentity
 from cluster.storage import Store
 from ray_jobs.config import JobConfig
-from ray_jobs.errors import ConfigError
-from ray_jobs.job_file import print_config
 from ray_jobs.train import run_train
-from resnet_dist.model.resnet import build_model
+from tests.distributed.driver_process import start_command, wait_for_step
 
 pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(600)]
 
 EVERY_STEP: dict[str, Any] = {"checkpoint": {"every_steps": 1}}
 MakeJob = Callable[..., JobConfig]
-
-
-def steps_stored(job: JobConfig) -> int:
-    names = Store.open(job.storage.root).list(f"runs/{job.name}/checkpoints")
-    return max((int(name.removeprefix("step-")) for name in names), default=0)
-
-
-def wait_for_step(job: JobConfig, step: int, alive: Callable[[], bool] = lambda: True) -> None:
-    deadline = time.monotonic() + 200
-    while steps_stored(job) < step:
-        assert time.monotonic() < deadline, f"step {step} was not reached"
-        assert alive(), "ended early"
-        time.sleep(0.02)
 
 
 def actors_below(process: psutil.Process, kind: str) -> list[psutil.Process]:
@@ -150,87 +127,3 @@ def test_a_killed_driver_costs_nothing_but_time(
     driver.wait()
     run_train(job)
     assert_same(job, undisturbed.job)
-
-
-def test_ctrl_c_stops_at_once_and_the_next_start_resumes(make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job("interrupted", 2, {"checkpoint": {"every_steps": 1}, "training": {"epochs": 50}})
-    driver = start_command(job, tmp_path)
-    wait_for_step(job, 2, lambda: driver.poll() is None)
-    start = time.monotonic()
-    driver.send_signal(signal.SIGINT)
-    said = driver.communicate(timeout=60)[0].decode()
-    print(f"stopped after {time.monotonic() - start:.1f} s, saying:\n{said}")
-    assert driver.returncode == 130
-    status = (Path(job.storage.root) / "runs/interrupted/status.json").read_text()
-    assert '"stopped"' in status
-    assert '"exit_code": 130' in status
-    reached = steps_stored(job)
-    shorter = make_job("interrupted", 2, {"training": {"epochs": 1 + reached // 3}, "schedule": {"epochs": 50}})
-    assert run_train(shorter).steps == 3 * (1 + reached // 3)
-
-
-def test_a_finished_run_is_left_alone_and_can_be_continued(make_job: MakeJob, learnt: Callable[..., Any]) -> None:
-    frozen = {"freezing": {"freeze_depth": 3}, "training": {"epochs": 1}}
-    job = make_job("once", 1, frozen)
-    first = run_train(job)
-    again = run_train(job)
-    assert not first.already_finished
-    assert again.already_finished
-    assert again.metrics == first.metrics
-
-    before, after = build_model("resnet18", 3, 0.2, job.seed).state_dict(), learnt(job)
-    for name, value in before.items():
-        is_frozen = name.startswith(("conv1", "bn1", "layer1", "layer2"))
-        assert value.equal(after[name]) == (is_frozen or (name.endswith("num_batches_tracked") and is_frozen)), name
-
-    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 -> 0.5"):
-        run_train(make_job("once", 1, {**frozen, "optimizer": {"learning_rate": 0.5}}))
-    longer = run_train(make_job("once", 2, {"freezing": {"freeze_depth": 3}, "training": {"epochs": 2}}))
-    assert (longer.epochs, longer.steps) == (2, 6)
-
-
-def test_a_second_process_is_refused_and_writes_nothing(make_job: MakeJob) -> None:
-    job = make_job("held", 1, {"cluster": {"lease_ttl_s": 2.0}})
-    store = Store.open(job.storage.root).child("runs/held")
-    with take(store, submission="other", driver=ProcessIdentity.current(), ttl_s=2.0):
-        with pytest.raises(RunHeldError, match="being trained by another process"):
-            run_train(job)
-        assert store.list("") == ["lease-copy.json", "lease.json"]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoint(make_job: MakeJob, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"mounting is not permitted: {mounted.stderr.decode().strip()}")
-    try:
-        job = make_job("full", 1, {"storage": {"root": str(disk)}, "training": {"epochs": 3}})
-        code, text = finish_command(job, tmp_path)
-        assert code == 3, text
-        assert "no space" in text
-        assert "Traceback" not in text
-        assert steps_stored(job) >= 3
-        from cluster.lease import read_history  # noqa: PLC0415
-        from resnet_dist.checkpoint import load  # noqa: PLC0415
-
-        run = Store.open(str(disk)).child("runs/full")
-        assert load(run, "last", read_history(run)).step >= 3
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def start_command(job: JobConfig, folder: Path) -> subprocess.Popen[bytes]:
-    """`resnet-dist train` as a process of its own with its own Ray."""
-    config = folder / f"{job.name}.toml"
-    config.write_text(print_config(job))
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "ray_jobs.cli", "train", "--config", str(config)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def finish_command(job: JobConfig, folder: Path) -> tuple[int, str]:
-    process = start_command(job, folder)
-    text = process.communicate(timeout=300)[0].decode()
-    return process.returncode, text

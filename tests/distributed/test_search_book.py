@@ -21,7 +21,7 @@ from ray_jobs.search.results import Pool, SearchFacts
 from ray_jobs.search.space import Params, Space
 from ray_jobs.search.view import SearchView
 
-pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.xdist_group("search book")]
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 PARAMS: Params = {"optimizer.learning_rate": 0.02}
 OTHER: Params = {"optimizer.learning_rate": 0.03}

@@ -1,0 +1,43 @@
+"""`resnet-dist train` as a process of its own with its own Ray, and how far a run has come."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.storage import Store
+from ray_jobs.config import JobConfig
+from ray_jobs.job_file import print_config
+
+
+def start_command(job: JobConfig, folder: Path) -> subprocess.Popen[bytes]:
+    """The job's command; its output, errors among it, is a pipe."""
+    config = folder / f"{job.name}.toml"
+    config.write_text(print_config(job))
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "ray_jobs.cli", "train", "--config", str(config)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish_command(job: JobConfig, folder: Path) -> tuple[int, str]:
+    """Exit code and output of the job's command."""
+    process = start_command(job, folder)
+    text = process.communicate(timeout=300)[0].decode()
+    return process.returncode, text
+
+
+def steps_stored(job: JobConfig) -> int:
+    """The newest checkpoint's step, 0 where there is none."""
+    names = Store.open(job.storage.root).list(f"runs/{job.name}/checkpoints")
+    return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+
+def wait_for_step(job: JobConfig, step: int, alive: Callable[[], bool] = lambda: True) -> None:
+    """Until a checkpoint of this step or a later one is stored, `alive` all the while."""
+    deadline = time.monotonic() + 200
+    while steps_stored(job) < step:
+        assert time.monotonic() < deadline, f"step {step} was not reached"
+        assert alive(), "ended early"
+        time.sleep(0.02)
