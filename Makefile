@@ -28,8 +28,8 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
 	@$(BIN)/python -m ray_jobs.demo "$(DATA)" $(DEMO_OUTPUTS)
 
-# Two files of distributed tests at a time, as one leaves a core idle while its Ray and its workers start. The long ones
-# have few tests, which xdist would leave to the end.
+# Two files of distributed tests at a time, as one leaves a core idle while its Ray and its workers start. By default xdist
+# begins with the files of most tests; here the longest have few, so the order of names is kept.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m "not gpu and not browser and not slow"
 	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -m "not gpu and not browser and not slow"

@@ -24,13 +24,14 @@ _LOOPBACK = "127.0.0.1"
 _LONGEST_FOLDER = 30
 """Ray's sockets lie below its folder, and Linux bounds their paths to 107 bytes."""
 _LAST_MOMENT_S = 10.0
-_UNWATCHED = {
+UNWATCHED = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "RAY_task_events_report_interval_ms": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "3600000",
 }
-"""An embedded Ray has no dashboard, and what its processes would measure for one takes 2 % of a core."""
+"""An embedded Ray has no dashboard, and what its processes would measure for one takes 2 % of a core. Neither metrics
+nor a list of tasks can be had of it."""
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
     # Ray opens its own folder to everybody; the one above it belongs to this user alone.
     folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
-    unwatched = {name: value for name, value in _UNWATCHED.items() if name not in os.environ}
+    unwatched = {name: value for name, value in UNWATCHED.items() if name not in os.environ}
     with _environment(RAY_ADDRESS=None, **unwatched), _loopback_only():
         try:
             context = ray.init(
@@ -99,7 +100,8 @@ def _connected(address: str) -> Generator[None]:
 
 
 def _end_log_monitor() -> None:
-    """It looks for lines of workers ten times a second, for drivers that ask to see them; ours does not."""
+    """It looks for lines of workers ten times a second, for drivers that ask to see them; ours does not, and others
+    that join see none."""
     node: Any = global_worker.node
     node.kill_log_monitor(check_alive=False)
 

@@ -21,8 +21,8 @@ from packageurl import PackageURL
 
 _LONGEST_NAME = 100
 """Some packages put their licence's whole text where its name belongs."""
-_INSTALLED = {"site-packages", "dist-packages"}
-"""What lies deeper than in these folders belongs to one package."""
+_VENDORED = {"_vendor", "thirdparty_files"}
+"""Folders that setuptools and ray add to the path, once imported, for packages that they bring for themselves."""
 _SPDX = {
     "Apache Software License": "Apache-2.0",
     "ISC License (ISCL)": "ISC",
@@ -54,8 +54,8 @@ def components() -> bytes:
 
 
 def installed() -> list[Distribution]:
-    """The packages on the path, but for those that setuptools and ray bring for themselves and add once imported."""
-    path = [each for each in sys.path if _INSTALLED.isdisjoint(Path(each).parent.parts)]
+    """The packages on the path, whatever this process has imported."""
+    path = [each for each in sys.path if Path(each).name not in _VENDORED]
     named: list[tuple[str | None, Distribution]] = [(each.name, each) for each in distributions(path=path)]
     # What an interrupted removal left of one has no name.
     return [each for name, each in named if name]

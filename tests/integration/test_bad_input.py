@@ -43,6 +43,9 @@ def test_usage(train: Callable[..., tuple[int, str]], folder: Path) -> None:
     assert code == 2
     assert "cluster.num_workers=64" in text
     assert "there are 2" in text
+    code, text = train("--data.source", "synthetic", "--cluster.num-workers", "3", "--cluster.local-cpus", "2")
+    assert code == 2
+    assert "cluster.num_workers=3" in text
     code, text = train(*root, "--cluster.use-gpu", "--cluster.local-cpus", "2")
     assert code == 2
     assert "no GPU" in text

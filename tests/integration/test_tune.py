@@ -1,7 +1,10 @@
 """What `tune` refuses before anything starts, and its dry run."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -9,19 +12,28 @@ from ray_jobs.cli import main
 
 LEARNING_RATE = '[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
 
+FLAGS = (
+    *("--search", "search.toml", "--data.root", "data", "--model.weights", "none", "--model.arch", "resnet18"),
+    *("--data.image-size", "32", "--training.global-batch-size", "4", "--training.microbatch-size", "2"),
+)
+
 Tune = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def tune(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tune:
-    """Runs the command on a search file's text: its exit code, what it printed, and what it said of errors."""
+    """Runs the command on a search file's text: its exit code, what it printed, and what it said of errors. No Ray may
+    start."""
     monkeypatch.chdir(folder)
-    base = ["--search", "search.toml", "--data.root", "data", "--model.weights", "none", "--model.arch", "resnet18"]
-    small = ["--data.image-size", "32", "--training.global-batch-size", "4", "--training.microbatch-size", "2"]
+
+    def start(*_: object, **__: object) -> Never:
+        raise AssertionError("a Ray was to start")
+
+    monkeypatch.setattr("ray.init", start)
 
     def run(text: str, *flags: str) -> tuple[int, str, str]:
         (folder / "search.toml").write_text(text)
-        code = main(["tune", *base, *small, *flags])
+        code = main(["tune", *FLAGS, *flags])
         printed, errors = capfd.readouterr()
         return code, printed, errors
 
@@ -81,8 +93,10 @@ def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path, 
     assert not (folder / "outputs").exists()
 
 
-def test_the_search_that_ships_is_printed_and_read_back(tune: Tune) -> None:
-    code, printed, errors = tune(LEARNING_RATE, "--print-search", "--trials", "9")
-    assert (code, errors) == (0, "")
-    assert "trials = 9" in printed
-    assert tune(printed, "--print-search")[1] == printed
+def test_the_search_that_ships_is_printed_and_read_back(folder: Path, tune: Tune) -> None:
+    (folder / "search.toml").write_text(LEARNING_RATE)
+    command = [sys.executable, "-m", "ray_jobs", "tune", *FLAGS, "--print-search", "--trials", "9"]
+    printed = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=200)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert "trials = 9" in printed.stdout
+    assert tune(printed.stdout, "--print-search") == (0, printed.stdout, "")

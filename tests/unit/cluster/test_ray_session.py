@@ -12,11 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
+from cluster.ray_session import UNWATCHED
+
 SESSION = """
     import json, os, subprocess, sys
     import psutil, ray
     from cluster.config import ClusterConfig
-    from cluster.ray_session import cluster_resources, ray_session
+    from cluster.ray_session import UNWATCHED, cluster_resources, ray_session
 
     def say(**what):
         print(json.dumps(what), flush=True)
@@ -42,8 +44,9 @@ SESSION = """
             with ray_session(ClusterConfig(local_cpus=1)):
                 inner = cluster_resources()
             here = psutil.Process()
-            processes = [here, *here.children(recursive=True)]
-            pids = {process.pid for process in processes}
+            pids = {here.pid, *(process.pid for process in here.children(recursive=True))}
+            asked = ["name", "cmdline", "environ"]
+            found = [each.info for each in psutil.process_iter(asked) if each.pid in pids]
             listening = [item for item in psutil.net_connections() if item.pid in pids and item.status == "LISTEN"]
             say(
                 worker=worker,
@@ -52,14 +55,19 @@ SESSION = """
                 still=ray.get(pid.remote()) > 0,
                 open_to=sorted({item.laddr.ip for item in listening}),
                 pids=sorted(pids - {here.pid}),
-                commands=[" ".join(process.cmdline()) for process in processes],
-                raylet=next(each.environ() for each in processes if each.name() == "raylet"),
+                commands=[" ".join(each["cmdline"] or ()) for each in found],
+                raylet=[
+                    {name: each["environ"].get(name) for name in UNWATCHED}
+                    for each in found
+                    if each["name"] == "raylet"
+                ],
                 auth=os.environ["RAY_AUTH_MODE"],
                 modes=[oct(entry.stat().st_mode & 0o777) for entry in os.scandir(os.environ["TMPDIR"])],
             )
             input()
     except KeyboardInterrupt:
-        say(interrupted=True, address=os.environ["RAY_ADDRESS"], initialised=ray.is_initialized())
+        unwatched = [name for name in UNWATCHED if name in os.environ]
+        say(interrupted=True, address=os.environ["RAY_ADDRESS"], initialised=ray.is_initialized(), unwatched=unwatched)
 """
 
 
@@ -86,7 +94,12 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
         assert rest, errors
-        assert json.loads(rest) == {"interrupted": True, "address": "192.0.2.1:1", "initialised": False}
+        assert json.loads(rest) == {
+            "interrupted": True,
+            "address": "192.0.2.1:1",
+            "initialised": False,
+            "unwatched": ["RAY_event_stats"],
+        }
         left = [pid for pid in said["pids"] if psutil.pid_exists(pid)]
         assert not left, left
         assert list(scratch.iterdir()) == []
@@ -103,7 +116,6 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
     assert {address.removeprefix("::ffff:") for address in said["open_to"]} == {"127.0.0.1"}
     assert said["auth"] == "token"
     assert not [command for command in said["commands"] if "log_monitor" in command]
-    assert said["raylet"]["RAY_enable_metrics_collection"] == "0"
-    assert said["raylet"]["RAY_event_stats"] == "1"  # as whoever runs this has it
+    assert said["raylet"] == [{**UNWATCHED, "RAY_event_stats": "1"}]  # as whoever runs this has it
     assert said["modes"] == ["0o700"]
     assert list(home.iterdir()) == []
