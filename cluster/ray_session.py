@@ -17,6 +17,7 @@ from ray._private.worker import global_worker
 from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 from cluster.config import ClusterConfig
+from cluster.environment import environment, environment_defaults
 from cluster.errors import ResourceError
 from cluster.resources import local_resources
 
@@ -62,8 +63,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
     # Ray opens its own folder to everybody; the one above it belongs to this user alone.
     folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
-    unwatched = {name: value for name, value in UNWATCHED.items() if name not in os.environ}
-    with _environment(RAY_ADDRESS=None, **unwatched), _loopback_only():
+    with environment({"RAY_ADDRESS": None}), environment_defaults(UNWATCHED), _loopback_only():
         try:
             context = ray.init(
                 num_cpus=local_resources(cluster)[0],
@@ -78,7 +78,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
                 raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
             _end_log_monitor()
             # Who looks for a cluster by itself finds this one, whatever else runs on the host.
-            with _environment(RAY_ADDRESS=found["address"]):
+            with environment({"RAY_ADDRESS": found["address"]}):
                 yield
         finally:
             _shut_down()
@@ -134,24 +134,10 @@ def _loopback_only() -> Generator[None]:
     before: bool = ray_constants.ENABLE_RAY_CLUSTER  # pyright: ignore[reportUnknownVariableType]
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"):
+        with environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _environment(**variables: str | None) -> Generator[None]:
-    """Within, variables have these values or, with None, are unset."""
-    before = {name: os.environ.pop(name, None) for name in variables}
-    os.environ.update({name: value for name, value in variables.items() if value is not None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _short_folder() -> str:

@@ -4,7 +4,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import logging
-import os
 import tempfile
 import time
 import uuid
@@ -18,6 +17,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
+from cluster.environment import environment_defaults
 from cluster.lease import take
 from cluster.processes import ProcessIdentity
 from cluster.ray_session import ray_session
@@ -60,6 +60,7 @@ _QUIET = {
     "TUNE_WARN_THRESHOLD_S": "10",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+"""With these, Tune prints nothing and installs nothing."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,11 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
             pool = Pool(start.slots, 0.0, 0.0)
             mended = _mended(directory, start, records)
             return replace(_outcome(directory, facts, records, pool, already_finished=True), mended=tuple(mended))
-        with _environment(), ray_session(facts.job.cluster), tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch:
+        with (
+            environment_defaults(_QUIET),
+            ray_session(facts.job.cluster),
+            tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch,
+        ):
             desk: Actor = ray.remote(Desk).options(num_cpus=0, max_concurrency=_CALLS).remote()
             known: Actor = ray.remote(KnownTrials).options(num_cpus=0, max_concurrency=_CALLS).remote(records)
             journal = Path(scratch) / "study.journal"
@@ -300,19 +305,6 @@ def _outcome(
         pool=pool,
         already_finished=already_finished,
     )
-
-
-@contextmanager
-def _environment() -> Generator[None]:
-    """Within, Tune prints nothing and installs nothing."""
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
 
 
 @contextmanager
