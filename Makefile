@@ -26,7 +26,7 @@ $(ENV): requirements.lock pyproject.toml
 
 demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two workers
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
-	@$(BIN)/python -m ray_jobs.demo "$(DATA)" $(DEMO_OUTPUTS)
+	@$(BIN)/python -m ray_jobs.cli.demo "$(DATA)" $(DEMO_OUTPUTS)
 
 # Two files of distributed tests at a time, as one leaves a core idle while its Ray and its workers start. By default xdist
 # begins with the files of most tests; here the longest have few, so the order of names is kept.

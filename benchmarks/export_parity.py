@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.garments import write_garments
-from ray_jobs.evaluate import run_evaluate
-from ray_jobs.export import run_export
-from ray_jobs.job_file import check
-from ray_jobs.train import run_train
+from ray_jobs.bundles.export import run_export
+from ray_jobs.evaluation.evaluate import run_evaluate
+from ray_jobs.job.toml import check
+from ray_jobs.training.driver import run_train
+from resnet_dist.export.formats.torch_engines import load_torch_engine
 from resnet_dist.export.parity import answers, paired_interval
-from resnet_dist.export.torch_engines import load_torch_engine
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import load_engine
 

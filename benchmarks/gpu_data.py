@@ -26,10 +26,10 @@ from benchmarks.gpu_measuring import (
     release,
     synchronize,
 )
-from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.samples import Samples
-from data_pipeline.sources import EvaluationSource, TrainingSource
+from data_pipeline.listing.samples import Samples
+from data_pipeline.sources.batching import EvaluationSource, TrainingSource
+from data_pipeline.sources.build import evaluation_source, training_source
 from resnet_dist.runtime.preprocess import decode_rgb
 from resnet_dist.training.fit import fit
 from resnet_dist.training.state import TrainState

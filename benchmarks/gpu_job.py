@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
-from data_pipeline.batches import Microbatch, Step
-from data_pipeline.randomness import SeededDraw
+from data_pipeline.sources.batches import Microbatch, Step
+from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import Trunk, split
-from resnet_dist.training.group import Group
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, train_step

@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Switches:
-    """Process-wide settings of a variant. The defaults are those of a training worker (`ray_jobs.worker`)."""
+    """Process-wide settings of a variant. The defaults are those of a training worker (`ray_jobs.training.worker`)."""
 
     deterministic: bool = True
     """cuDNN's deterministic kernels, chosen by heuristics; else the fastest after trying them all."""

@@ -9,9 +9,9 @@ import torch
 from benchmarks.gpu_data import CPU, image_files, source_on, split_on
 from benchmarks.gpu_job import Job, ResidentSource, make_training
 from benchmarks.gpu_measuring import Row, Settings, SkippedError, Switches
-from data_pipeline.batches import Microbatch
 from data_pipeline.config import DataConfig
-from data_pipeline.synthetic_source import synthetic_images
+from data_pipeline.sources.batches import Microbatch
+from data_pipeline.sources.synthetic_source import synthetic_images
 from resnet_dist.training.train_step import train_step
 
 FIRST_TOLERANCE = 1e-4

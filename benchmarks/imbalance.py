@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.local_training import interval, judge_here, train_here
 from benchmarks.options import fashion_weights
 from data_pipeline.config import DataConfig
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check, merged
-from ray_jobs.prepared_data import prepare_data
-from ray_jobs.split_data import Grouping, run_split
+from ray_jobs.data.prepare import prepare_data
+from ray_jobs.data.split import Grouping, run_split
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, merged
 
 Tree = dict[str, Any]
 METHODS: dict[str, Tree] = {

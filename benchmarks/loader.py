@@ -31,9 +31,9 @@ from nvidia.dali.plugin.base_iterator import LastBatchPolicy
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from torchvision import datasets, transforms
 
-from data_pipeline.build import training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.samples import Samples, key_of, sample_id_of
+from data_pipeline.listing.samples import Samples, key_of, sample_id_of
+from data_pipeline.sources.build import training_source
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
 TARGETS = {"DALI readers.file": 0.95, "torchvision": 1.6}

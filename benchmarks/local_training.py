@@ -8,17 +8,17 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from data_pipeline.build import evaluation_source, training_source
-from data_pipeline.randomness import Purpose, SeededDraw, draw
-from data_pipeline.samples import Samples
-from ray_jobs.config import JobConfig
-from ray_jobs.folds import aggregate
-from ray_jobs.prepared_data import decoder
+from data_pipeline.listing.samples import Samples
+from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.views.randomness import Purpose, SeededDraw, draw
+from ray_jobs.data.prepare import decoder
+from ray_jobs.job.config import JobConfig
+from ray_jobs.training.cross_validation import aggregate
 from resnet_dist.evaluation.judge import EvaluationResult, report
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.fit import fit
-from resnet_dist.training.group import Group
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals

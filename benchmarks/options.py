@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.local_training import interval, judge_here, ratio, subset, train_here
 from data_pipeline.example_data import write_digits, write_fashion_mnist
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check, merged
-from ray_jobs.prepared_data import prepare_data
+from ray_jobs.data.prepare import prepare_data
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, merged
 
 Tree = dict[str, Any]
 REGULARISERS: dict[str, Tree] = {

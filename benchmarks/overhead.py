@@ -25,14 +25,14 @@ import torchvision
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.lease import read_history
-from data_pipeline.build import training_source
+from cluster.storage.lease import read_history
 from data_pipeline.example_data import write_digits
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check
-from ray_jobs.prepared_data import decoder, prepare_data
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.train import run_train
+from data_pipeline.sources.build import training_source
+from ray_jobs.data.prepare import decoder, prepare_data
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.driver import run_train
 from resnet_dist.run_records import read_metrics
 
 WARM_UP_STEPS = 5

@@ -17,10 +17,10 @@ from time import perf_counter
 
 from benchmarks.garments import write_garments
 from data_pipeline.example_data import write_digits
-from ray_jobs.job_file import check
-from ray_jobs.search.search_file import read_search
-from ray_jobs.show_search import show_search
-from ray_jobs.tune import run_tune
+from ray_jobs.cli.show_search import show_search
+from ray_jobs.job.toml import check
+from ray_jobs.search.toml import read_search
+from ray_jobs.search.tune import run_tune
 
 SPACE = """
 [space]

@@ -16,10 +16,10 @@ from time import perf_counter
 
 import psutil
 
-from ray_jobs.config import JobConfig
-from ray_jobs.search.search_file import read_search
+from ray_jobs.job.config import JobConfig
+from ray_jobs.search.optuna_study import StudySearch
 from ray_jobs.search.space import Params
-from ray_jobs.search.study import StudySearch
+from ray_jobs.search.toml import read_search
 from ray_jobs.search.trainable import params_of
 
 MIB = 2**20

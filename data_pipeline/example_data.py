@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from data_pipeline.errors import DataError
-from data_pipeline.image_folder import SPLITS
-from data_pipeline.samples import key_of
-from data_pipeline.splits import TEST, carve
+from data_pipeline.listing.image_folder import SPLITS
+from data_pipeline.listing.samples import key_of
+from data_pipeline.splits.assign import TEST, carve
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's and Ubuntu's dataset-fashion-mnist puts its files."""

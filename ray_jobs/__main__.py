@@ -2,19 +2,19 @@
 
 import sys
 
-from ray_jobs.command_line import answer, new_app
+from ray_jobs.cli.program import answer, new_app
 
 
 def main() -> int:
     """Run this process's command line and return its exit code."""
     tokens = sys.argv[1:]
     if tokens[:1] == ["predict"]:
-        from ray_jobs.predict_command import predict  # noqa: PLC0415
+        from ray_jobs.cli.predict import predict  # noqa: PLC0415
 
         app = new_app()
         app.command(predict)
         return answer(app, tokens)
-    from ray_jobs.cli import main as all_commands  # noqa: PLC0415
+    from ray_jobs.cli.app import main as all_commands  # noqa: PLC0415
 
     return all_commands(tokens)
 

@@ -17,7 +17,7 @@ from resnet_dist.plain_json import plain_numbers
 
 if TYPE_CHECKING:
     # At run time they would bring torch to a machine that only fetches bundles.
-    from resnet_dist.checkpoint import Claim, Store
+    from resnet_dist.checkpoint.directory import Claim, Store
 
 SCHEMA = 1
 _FOLDER = "metrics"

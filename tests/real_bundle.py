@@ -9,7 +9,7 @@ import safetensors.torch
 
 from resnet_dist.export.bundle_writer import BundleContent, write_bundle
 from resnet_dist.export.config import ExportConfig, Format
-from resnet_dist.export.formats import BuiltFormat, Calibration, build, write_graph
+from resnet_dist.export.formats.build import BuiltFormat, Calibration, build, write_graph
 from resnet_dist.export.parity import Parity
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import build_model

@@ -10,17 +10,17 @@ from time import perf_counter
 
 import torch
 
-from data_pipeline.build import training_source
-from ray_jobs.config import JobConfig, run_name
-from ray_jobs.feature_sharing import default_folder, room_for
-from ray_jobs.prepared_data import decoder
+from data_pipeline.sources.build import training_source
+from ray_jobs.data.prepare import decoder
+from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.latency import parameter_count
+from ray_jobs.search.optuna_study import StudySearch
+from ray_jobs.search.prepare import SearchStart, prepare_search
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.space import Params, Space, job_with
-from ray_jobs.search.start import SearchStart, prepare_search
-from ray_jobs.search.study import StudySearch
 from ray_jobs.search.trainable import params_of
+from ray_jobs.training.feature_sharing import default_folder, room_for
 from resnet_dist.features.entry import pack, unpack
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model

@@ -7,13 +7,13 @@ from statistics import median
 
 import torch
 
-from ray_jobs.config import JobConfig
+from ray_jobs.job.config import JobConfig
 from resnet_dist.config import Arch
+from resnet_dist.export.benchmarking.candidate import Subject
+from resnet_dist.export.benchmarking.process import MeasuredProcess
+from resnet_dist.export.benchmarking.timing import timed
 from resnet_dist.export.config import ExportConfig
-from resnet_dist.export.formats import graph_folder, missing, write_graph
-from resnet_dist.export.measured_process import MeasuredProcess
-from resnet_dist.export.subject import Subject
-from resnet_dist.export.timing import timed
+from resnet_dist.export.formats.build import graph_folder, missing, write_graph
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.preprocess import Preprocess
 

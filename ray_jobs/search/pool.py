@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import ray
 
-from cluster.processes import ProcessIdentity
-from data_pipeline.splits import write_split_csv
-from ray_jobs.feature_sharing import GIB, FeatureSharing
-from ray_jobs.node_images import NodeImages
+from cluster.storage.process_identity import ProcessIdentity
+from data_pipeline.splits.assign import write_split_csv
+from ray_jobs.data.node_images import NodeImages
 from ray_jobs.search.actors import Actor
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.prepare import SearchStart
 from ray_jobs.search.records import SearchDirectory
-from ray_jobs.search.serving import Slot
-from ray_jobs.search.start import SearchStart
 from ray_jobs.search.supervisors import Supervisors
+from ray_jobs.search.trial_worker import Slot
+from ray_jobs.training.feature_sharing import GIB, FeatureSharing
 
 
 def start_pool(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, cast, get_args
 
-from cluster.storage import Store
+from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.identity import difference
+from ray_jobs.job.identity import difference
 from ray_jobs.search.space import Params, Plain
 from resnet_dist.errors import RunError
 from resnet_dist.plain_json import plain_number, plain_numbers

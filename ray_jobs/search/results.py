@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import print_config
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import print_config
 from ray_jobs.search.config import SearchConfig, is_maximized
 from ray_jobs.search.latency import latency_how
 from ray_jobs.search.records import SCHEMA, SearchDirectory, TrialRecord

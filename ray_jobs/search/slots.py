@@ -10,18 +10,27 @@ import ray
 
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
-from cluster.resources import WorkerPlan
-from ray_jobs.attempt import causes_of, first_line
+from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.desk import Note
-from ray_jobs.worker_entries import serve_worker
-from ray_jobs.worker_group import fit_worker_group
+from ray_jobs.search.dispatcher import Note
+from ray_jobs.training.attempt import causes_of, first_line
+from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.halving import MicrobatchTooLargeError
 
 Node = tuple[int, float]
 """CPUs and GPUs of a machine."""
+
+
+def serve_worker(config: dict[str, Any]) -> None:
+    """A worker of a search's slot: `config` holds a reference to the Slot, and the numbers of slot and worker group.
+
+    Ray's controller reads this function too: so only a worker loads what it runs.
+    """
+    from ray_jobs.search.trial_worker import serve_trials  # noqa: PLC0415
+
+    serve_trials(config["slot"], config["number"], config["group"])
 
 
 def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[Node]) -> tuple[WorkerPlan, int]:

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
-from ray_jobs.identity import belongs
-from ray_jobs.job_file import UNSET, check, dotted_fields, merged, nearest
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.identity import belongs
+from ray_jobs.job.toml import UNSET, check, dotted_fields, merged, nearest
 
 Kind = Literal["categorical", "uniform", "log_uniform", "int"]
 KINDS: tuple[str, ...] = get_args(Kind)

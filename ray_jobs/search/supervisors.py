@@ -11,12 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from cluster.placements import remove_orphans
-from cluster.resources import WorkerPlan
-from ray_jobs.attempt import first_line
+from cluster.session.placement_groups import remove_orphans
+from cluster.session.resources import WorkerPlan
 from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.desk import Note
+from ray_jobs.search.dispatcher import Note
 from ray_jobs.search.slots import keep_serving
+from ray_jobs.training.attempt import first_line
 
 _ENDING_S = 20.0
 _ORPHANS_EVERY_S = 1.0

@@ -14,10 +14,10 @@ from typing import Any
 from ray import tune
 from ray.tune.result import DONE
 
-from ray_jobs.config import JobConfig
+from ray_jobs.job.config import JobConfig
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import best_value
-from ray_jobs.search.desk import Note, Order
+from ray_jobs.search.dispatcher import Note, Order
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
 from ray_jobs.search.space import Params, job_with
 from resnet_dist.errors import RunError

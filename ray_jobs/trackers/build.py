@@ -9,9 +9,9 @@ from typing import assert_never
 
 from pydantic import BaseModel
 
-from ray_jobs.config import JobConfig, run_name
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.tracker_config import TrackerConfig
+from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.tracker import TrackerConfig
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.guarded import GuardedTracker
 from ray_jobs.trackers.mlflow_tracker import MlflowTracker
 from ray_jobs.trackers.tensorboard_tracker import TensorBoardTracker

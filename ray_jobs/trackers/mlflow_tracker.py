@@ -7,8 +7,8 @@ from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from ray_jobs.tracker_config import refuse_relative
-from ray_jobs.trackers.marks import Marks
+from ray_jobs.job.tracker import refuse_relative
+from ray_jobs.trackers.high_water_mark import Marks
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module
 
 _PARAMS_PER_CALL = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ray_jobs.trackers.marks import Marks
+from ray_jobs.trackers.high_water_mark import Marks
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module, upload_folder
 
 _TIMEOUT_S = 30.0

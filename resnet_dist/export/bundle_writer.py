@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_dist.export.formats import BuiltFormat
+from resnet_dist.export.formats.build import BuiltFormat
 from resnet_dist.export.model_card import model_card
 from resnet_dist.export.parity import Parity
 from resnet_dist.export.sbom import components

@@ -33,7 +33,7 @@ def load_engine(bundle: Bundle, name: str | None = None, threads: int | None = N
     """The engine of a format, by default the bundle's first choice, on `threads` threads, by default all cores.
 
     Raises BundleError for a format that is not there or was changed, or that holds code: TorchScript and torch.export
-    are loaded by `resnet_dist.export.torch_engines` where that is asked for. Raises RuntimeMissingError.
+    are loaded by `resnet_dist.export.formats.torch_engines` where that is asked for. Raises RuntimeMissingError.
     """
     name, chosen = bundle.format(name)
     match chosen.runtime:

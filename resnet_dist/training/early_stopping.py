@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from resnet_dist.config import TrainingConfig
-from resnet_dist.training.improvement import Improvement
+from resnet_dist.training.plateau import Improvement
 
 
 class EarlyStopping:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from resnet_dist.training.skip_watch import SkipWatch
+from resnet_dist.training.divergence import SkipWatch
 from resnet_dist.training.source import EvaluationSource, Step, TrainingSource
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from resnet_dist.training.group import Group
 from resnet_dist.training.halving import halved
+from resnet_dist.training.rank_group import Group
 
 _SAYINGS = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 """Of torch's CPU allocator, of the CUDA driver, and of cuDNN and cuBLAS, which have no error types of their own."""

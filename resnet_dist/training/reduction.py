@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_dist.training.group import Group
+from resnet_dist.training.rank_group import Group
 
 _BUCKET_NUMBERS = 4 * 1024 * 1024
 """Float64 numbers sent at once, 32 MiB."""

@@ -5,7 +5,7 @@ from math import ceil, cos, pi
 from typing import Any, Self, assert_never
 
 from resnet_dist.config import ScheduleConfig
-from resnet_dist.training.improvement import Improvement
+from resnet_dist.training.plateau import Improvement
 
 
 def learning_rate(config: ScheduleConfig, peak: float, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -26,12 +26,12 @@ from resnet_dist.model.trunk import Suffix, Trunk, split
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.early_stopping import stopping_of
 from resnet_dist.training.ema import Ema
-from resnet_dist.training.grad_scale import LossScale
-from resnet_dist.training.group import Group
+from resnet_dist.training.loss_scale import LossScale
 from resnet_dist.training.losses import build_loss
 from resnet_dist.training.microbatch_size import largest_that_fits
 from resnet_dist.training.optimizer import build_optimizer
 from resnet_dist.training.precision import autocast, autocast_dtype
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.reduction import build_reduction
 from resnet_dist.training.schedules import Plateau, learning_rate
 from resnet_dist.training.state import TrainState

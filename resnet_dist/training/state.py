@@ -10,7 +10,7 @@ from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, Trunk
 from resnet_dist.training.early_stopping import EarlyStopping
 from resnet_dist.training.ema import Ema
-from resnet_dist.training.grad_scale import LossScale
+from resnet_dist.training.loss_scale import LossScale
 from resnet_dist.training.schedules import Plateau
 
 

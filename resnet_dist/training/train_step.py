@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.dropout import keep_mask, words_needed
-from resnet_dist.training.group import Group
 from resnet_dist.training.losses import Loss
 from resnet_dist.training.mixing import MIXING_WORDS, Mix, mix_for, pair_keys
 from resnet_dist.training.optimizer import set_rate, step_unless
 from resnet_dist.training.precision import autocast
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.reduction import Reduction
 from resnet_dist.training.source import Microbatch, Step
 from resnet_dist.training.state import TrainState

@@ -8,9 +8,9 @@ import torch
 from resnet_dist.errors import RunError
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 from resnet_dist.features.reuse import FeatureReuse
-from resnet_dist.training.group import Group
 from resnet_dist.training.microbatch_size import is_out_of_memory
 from resnet_dist.training.precision import autocast
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.source import EvaluationBatch, EvaluationSource
 from resnet_dist.training.state import TrainState
 

@@ -14,14 +14,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from cluster.config import ClusterConfig
-from cluster.lease import read_history
-from cluster.ray_session import ray_session
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check, merged
-from ray_jobs.outcome import TrainOutcome
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.train import run_train
-from resnet_dist.checkpoint import load
+from cluster.session.session import ray_session
+from cluster.storage.lease import read_history
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, merged
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.outcome import TrainOutcome
+from ray_jobs.training.driver import run_train
+from resnet_dist.checkpoint.directory import load
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")

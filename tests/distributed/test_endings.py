@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from cluster.errors import RunHeldError
-from cluster.lease import read_history, take
-from cluster.processes import ProcessIdentity
-from cluster.storage import Store
-from ray_jobs.config import JobConfig
+from cluster.storage.lease import read_history, take
+from cluster.storage.process_identity import ProcessIdentity
+from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.train import run_train
-from resnet_dist.checkpoint import load
+from ray_jobs.job.config import JobConfig
+from ray_jobs.training.driver import run_train
+from resnet_dist.checkpoint.directory import load
 from resnet_dist.model.resnet import build_model
 from tests.distributed.driver_process import finish_command, start_command, steps_stored, wait_for_step
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ray_jobs.cli import main
-from ray_jobs.job_file import check
-from ray_jobs.train import run_train
+from ray_jobs.cli.app import main
+from ray_jobs.job.toml import check
+from ray_jobs.training.driver import run_train
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.predictor import Predictor
@@ -161,7 +161,7 @@ def test_a_converter_that_fails_costs_its_own_format_only(
         raise error("no such operator")
 
     # By its name: what converts stands behind imports of its own.
-    monkeypatch.setattr("resnet_dist.export.onnx_graph.write_onnx", fails)
+    monkeypatch.setattr("resnet_dist.export.formats.onnx_graph.write_onnx", fails)
     code, _, err = export("--formats", "torchscript,onnx")
     assert code == 4
     assert f"onnx is not published: it could not be built ({error.__name__}: no such operator)" in err

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.splits import read_split_csv
-from ray_jobs.config import JobConfig
-from ray_jobs.folds import run_folds
-from ray_jobs.run_directory import RunDirectory
+from data_pipeline.splits.assign import read_split_csv
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.cross_validation import run_folds
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_ray")]
 

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data_pipeline.build import training_source
 from data_pipeline.errors import DataError
-from data_pipeline.samples import relative_path_of, sample_id_of
-from data_pipeline.splits import read_split_csv
-from ray_jobs.config import JobConfig
+from data_pipeline.listing.samples import relative_path_of, sample_id_of
+from data_pipeline.sources.build import training_source
+from data_pipeline.splits.assign import read_split_csv
+from ray_jobs.cli.show import show_evaluation
+from ray_jobs.data.prepare import decoder, prepare_data
 from ray_jobs.errors import ExitCode, exit_code_of
-from ray_jobs.evaluate import EvaluationOutcome, run_evaluate
-from ray_jobs.job_file import check
-from ray_jobs.prepared_data import decoder, prepare_data
-from ray_jobs.show import show_evaluation
-from ray_jobs.train import run_train
+from ray_jobs.evaluation.evaluate import EvaluationOutcome, run_evaluate
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check
+from ray_jobs.training.driver import run_train
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 

@@ -13,14 +13,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from data_pipeline.build import evaluation_source, training_source
-from data_pipeline.randomness import SeededDraw
-from data_pipeline.samples import Samples, key_of
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check, merged
+from data_pipeline.listing.samples import Samples, key_of
+from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.views.randomness import SeededDraw
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, merged
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.fit import fit
-from resnet_dist.training.group import Group
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals

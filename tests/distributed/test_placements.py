@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-from cluster.placements import remove_orphans
+from cluster.session.placement_groups import remove_orphans
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 

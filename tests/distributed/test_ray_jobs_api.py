@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ray_jobs.driver_log import read_end, read_log
-from ray_jobs.run_directory import RunDirectory
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.driver_log import read_end, read_log
 
 pytestmark = pytest.mark.slow
 

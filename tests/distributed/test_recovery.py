@@ -10,9 +10,9 @@ import psutil
 import pytest
 import torch
 
-from cluster.storage import Store
-from ray_jobs.config import JobConfig
-from ray_jobs.train import run_train
+from cluster.storage.store import Store
+from ray_jobs.job.config import JobConfig
+from ray_jobs.training.driver import run_train
 from tests.distributed.driver_process import start_command, wait_for_step
 
 pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(600)]

@@ -17,17 +17,17 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from cluster.lease import read_history
-from cluster.storage import Store
-from ray_jobs.config import JobConfig
+from cluster.storage.lease import read_history
+from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.job_file import print_config, read_job
-from ray_jobs.run_directory import RunDirectory
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import print_config, read_job
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.search_file import read_search_text
-from ray_jobs.train import run_train
-from ray_jobs.tune import SearchOutcome, run_tune
-from resnet_dist.checkpoint import load
+from ray_jobs.search.toml import read_search_text
+from ray_jobs.search.tune import SearchOutcome, run_tune
+from ray_jobs.training.driver import run_train
+from resnet_dist.checkpoint.directory import load
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,7 +50,7 @@ def command(tmp_path: Path, job: JobConfig, text: str, *flags: str) -> subproces
     files = ["--config", str(tmp_path / "job.toml"), "--search", str(tmp_path / "search.toml")]
     log = (tmp_path / "log").open("ab")
     return subprocess.Popen(
-        [sys.executable, "-m", "ray_jobs.cli", "tune", *files, *flags],
+        [sys.executable, "-m", "ray_jobs.cli.app", "tune", *files, *flags],
         cwd=ROOT,
         stdout=log,
         stderr=log,

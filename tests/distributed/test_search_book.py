@@ -9,17 +9,17 @@ import pytest
 import ray
 from ray.tune.experiment import Trial as TuneTrial
 
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check
 from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.book import SearchBook
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.desk import Desk, Order
+from ray_jobs.search.dispatcher import Desk, Order
 from ray_jobs.search.known_trials import KnownTrials
+from ray_jobs.search.live_table import SearchView
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
 from ray_jobs.search.results import Pool, SearchFacts
 from ray_jobs.search.space import Params, Space
-from ray_jobs.search.view import SearchView
+from ray_jobs.search.trial_log import SearchBook
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.lease import read_history
-from ray_jobs.config import JobConfig
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.train import run_train
+from cluster.storage.lease import read_history
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.driver import run_train
 from resnet_dist.run_records import Status, read_metrics
 
 pytestmark = pytest.mark.usefixtures("shared_ray")

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.storage import Store
-from ray_jobs.job_file import check, merged, print_config
+from cluster.storage.store import Store
+from ray_jobs.job.toml import check, merged, print_config
 from tests.s3_server import KEYS, S3Server, s3_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]

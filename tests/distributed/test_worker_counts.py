@@ -13,11 +13,11 @@ import ray.train
 import ray.train.torch
 import torch
 
-from data_pipeline.build import training_source
-from ray_jobs.config import JobConfig
-from ray_jobs.evaluate import run_evaluate
-from ray_jobs.prepared_data import decoder, prepare_data
-from ray_jobs.train import run_train
+from data_pipeline.sources.build import training_source
+from ray_jobs.data.prepare import decoder, prepare_data
+from ray_jobs.evaluation.evaluate import run_evaluate
+from ray_jobs.job.config import JobConfig
+from ray_jobs.training.driver import run_train
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 

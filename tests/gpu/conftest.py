@@ -20,7 +20,7 @@ def gpu() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def worker_kernels() -> Iterator[None]:
-    """cuDNN as `ray_jobs.worker` sets it, and fp32 without TF32, as a comparison with the CPU needs."""
+    """cuDNN as `ray_jobs.training.worker` sets it, and fp32 without TF32, as a comparison with the CPU needs."""
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32)
     cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, products.allow_tf32 = False, True, False, False

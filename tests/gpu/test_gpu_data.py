@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline.augmentation import evaluation_views
-from data_pipeline.build import evaluation_source, training_source
 from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.views.augmentation import evaluation_views
 
 pytest.importorskip("nvidia.dali", reason="nvidia.dali is not installed")
 pytestmark = pytest.mark.gpu

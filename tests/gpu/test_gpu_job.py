@@ -13,13 +13,13 @@ pytest.importorskip("ray", reason="ray is not installed")
 pytest.importorskip("nvidia.dali", reason="nvidia.dali is not installed")
 
 from cluster.config import ClusterConfig
-from cluster.lease import read_history
-from cluster.ray_session import ray_session
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check
-from ray_jobs.run_directory import RunDirectory
-from ray_jobs.train import run_train
-from resnet_dist.checkpoint import load
+from cluster.session.session import ray_session
+from cluster.storage.lease import read_history
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.driver import run_train
+from resnet_dist.checkpoint.directory import load
 
 pytestmark = pytest.mark.gpu
 WHERE = {"num_workers": 1, "cpus_per_worker": 2, "local_cpus": 4}

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from resnet_dist.training.group import Group
+from resnet_dist.training.rank_group import Group
 from resnet_dist.training.reduction import build_reduction
 from tests.gpu.test_gpu_training import SIZE, everything, make_state, step_of
 from resnet_dist.training.train_step import train_step

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from data_pipeline.batches import Microbatch, Step
-from data_pipeline.synthetic_source import synthetic_images
+from data_pipeline.sources.batches import Microbatch, Step
+from data_pipeline.sources.synthetic_source import synthetic_images
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.training.setup import Setup

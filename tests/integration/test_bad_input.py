@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ray_jobs.cli import main
+from ray_jobs.cli.app import main
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.promote import run_promote
+from ray_jobs.bundles.promote import run_promote
 from resnet_dist.runtime.bundle import MANIFEST, Bundle
 from tests.real_bundle import as_run, digest_of, inconclusive, make_bundle
 
-COMMAND = [sys.executable, "-m", "ray_jobs.cli"]
+COMMAND = [sys.executable, "-m", "ray_jobs.cli.app"]
 SHORT = ("--threads", "1", "--batch-sizes", "1", "--seconds", "0.05", "--formats", "onnx")
 
 

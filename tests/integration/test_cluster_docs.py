@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.kube.kinds import NAMESPACE, RAY_JOB
-from ray_jobs.cli import main
+from cluster.kube.client.kinds import NAMESPACE, RAY_JOB
+from ray_jobs.cli.app import main
 from tests.kube_server.operators import Operators
 from tests.kube_server.server import KubeServer
 
@@ -86,7 +86,7 @@ def test_our_commands_run_in_their_order(server: KubeServer, capsys: pytest.Capt
     assert said["submit train --config job.toml --namespace resnet-dist"].splitlines() == first.splitlines()[1:]
     assert (
         "4 GPUs, 16 CPUs"
-        in said["submit train --config gpu.toml --namespace resnet-dist --image resnet-dist:0.1.0-gpu"]
+        in said["submit train --config gpu.toml --namespace resnet-dist --image resnet-dist:0.2.0-gpu"]
     )
     jobs = {job["metadata"]["name"] for job in server.store.objects(RAY_JOB, "inspection")}
     assert jobs == {"welds"}

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.config import JobConfig
-from ray_jobs.job_file import check
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check
+from ray_jobs.search.prepare import prepare_search
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.search_file import read_search_text
-from ray_jobs.search.start import prepare_search
-from ray_jobs.tune import run_tune
+from ray_jobs.search.toml import read_search_text
+from ray_jobs.search.tune import run_tune
 
 SEARCH = 'trials = 2\n[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
 

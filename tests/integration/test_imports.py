@@ -14,7 +14,7 @@ RUNTIME = sorted(
     for path in (ROOT / "resnet_dist" / "runtime").glob("*.py")
     if path.name != "__init__.py"
 )
-CONFIGS = ["cluster.config", "data_pipeline.config", "resnet_dist.config", "ray_jobs.config"]
+CONFIGS = ["cluster.config", "data_pipeline.config", "resnet_dist.config", "ray_jobs.job.config"]
 ERRORS = ["cluster.errors", "data_pipeline.errors", "resnet_dist.errors", "ray_jobs.errors"]
 COMMANDS = [
     ["--help"],
@@ -41,7 +41,7 @@ def test_a_heavy_import_would_be_seen():
 
 
 @pytest.mark.parametrize(
-    "module", [*CONFIGS, *ERRORS, *RUNTIME, "ray_jobs.job_file", "ray_jobs.identity", "ray_jobs.predict"]
+    "module", [*CONFIGS, *ERRORS, *RUNTIME, "ray_jobs.job.toml", "ray_jobs.job.identity", "ray_jobs.prediction.predict"]
 )
 def test_importing_it_loads_nothing_heavy(module: str):
     found = loaded(f"import {module}")
@@ -60,13 +60,19 @@ def test_predict_starts_without_the_configs_of_a_job():
     found = loaded(
         "import sys\nfrom ray_jobs.__main__ import main\nsys.argv = ['resnet-dist', 'predict', 'absent', 'x']\nmain()"
     )
-    assert "ray_jobs.predict" in found
-    assert found.isdisjoint({*HEAVY, "ray_jobs.config", "onnxruntime"})
+    assert "ray_jobs.prediction.predict" in found
+    assert found.isdisjoint({*HEAVY, "ray_jobs.job.config", "onnxruntime"})
 
 
 def test_who_starts_and_watches_workers_knows_no_torch():
     """Ray's controller and the process that calls fit() load these, seconds before a worker can start."""
-    modules = ("attempt", "worker_group", "worker_backend", "worker_entries", "search.slots", "search.supervisors")
+    modules = (
+        "training.attempt",
+        "training.worker_group",
+        "training.worker_backend",
+        "search.slots",
+        "search.supervisors",
+    )
     found = loaded("\n".join(f"import ray_jobs.{module}" for module in modules))
     assert "ray.train" in found
     assert found.isdisjoint({"torch", "torchvision", "nvidia.dali", "optuna"})

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import StorageError
-from cluster.storage import Store
+from cluster.storage.store import Store
 from data_pipeline.errors import DataError
-from ray_jobs.config import JobConfig, run_name
-from ray_jobs.job_file import check
-from ray_jobs.node_images import NodeImages, on_this_node
-from ray_jobs.prepared_data import prepare_data
+from ray_jobs.data.node_images import NodeImages, on_this_node
+from ray_jobs.data.prepare import prepare_data
+from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.toml import check
 from tests.s3_server import KEYS, S3Server, s3_server
 
 

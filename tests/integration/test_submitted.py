@@ -9,15 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.storage import Store
-from ray_jobs.driver_log import read_end, read_log
-from ray_jobs.run_directory import RunDirectory
+from cluster.storage.store import Store
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.driver_log import read_end, read_log
 from resnet_dist.run_records import Status
 
 
 def start(run: Path, *arguments: str, submission: str = "abc-1") -> "subprocess.Popen[str]":
     environment = {**os.environ, "RESNET_DIST_SUBMISSION": submission, "RESNET_DIST_RUN": str(run)}
-    command = [sys.executable, "-m", "ray_jobs.submitted", *arguments]
+    command = [sys.executable, "-m", "ray_jobs.submission.entrypoint", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, start_new_session=True
     )
@@ -104,7 +104,7 @@ def test_a_log_that_cannot_be_kept_is_said_and_stops_no_command(tmp_path: Path) 
 
 def test_a_place_that_is_none_is_unusable() -> None:
     environment = {**os.environ, "RESNET_DIST_SUBMISSION": "abc", "RESNET_DIST_RUN": "nowhere://bucket/run"}
-    command = [sys.executable, "-m", "ray_jobs.submitted", "train"]
+    command = [sys.executable, "-m", "ray_jobs.submission.entrypoint", "train"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 3
     assert "storage 'nowhere://bucket/run' cannot be opened" in done.stderr

@@ -8,7 +8,7 @@ from typing import Never
 
 import pytest
 
-from ray_jobs.cli import main
+from ray_jobs.cli.app import main
 
 LEARNING_RATE = '[space]\n"optimizer.learning_rate" = { log_uniform = [0.001, 0.1] }\n'
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cluster.kube.kinds import Kind
+from cluster.kube.client.kinds import Kind
 
 
 @dataclass(frozen=True)

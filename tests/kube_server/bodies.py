@@ -5,7 +5,7 @@ from typing import Any
 
 import kubernetes_validate
 
-from cluster.kube.kinds import Kind, Object
+from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server.refusals import bad_request, invalid
 from tests.manifests import crd_schemas
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cluster.kube.kinds import Kind, Object
+from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server.refusals import group_of
 
 _VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]

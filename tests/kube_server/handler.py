@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cluster.kube.kinds import Kind, Object
+from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server import refusals
 from tests.kube_server.asked import Asked
 from tests.kube_server.discovery import discovered

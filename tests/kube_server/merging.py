@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.kube.kinds import Object
+from cluster.kube.client.kinds import Object
 
 Path = tuple[str, ...]
 Owner = tuple[str, str]

@@ -7,7 +7,7 @@ import copy
 import secrets
 from typing import Any
 
-from cluster.kube.kinds import EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Kind, Object
+from cluster.kube.client.kinds import EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Kind, Object
 from tests.kube_server.server import KubeServer
 from tests.kube_server.store import How, now
 
@@ -16,7 +16,7 @@ NO_QUOTA = (
     "4 more needed"
 )
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
-NO_IMAGE = 'Back-off pulling image "resnet-dist:0.1.0-gpu": ErrImagePull: not found'
+NO_IMAGE = 'Back-off pulling image "resnet-dist:0.2.0-gpu": ErrImagePull: not found'
 SUBMITTER = "ray-job-submitter"
 _KUBERAY, _KUEUE, _KUBELET = How(manager="kuberay-operator"), How(manager="kueue"), How(manager="kubelet")
 
@@ -132,7 +132,7 @@ class Operators:
         submitter = self._pod(
             f"{job}-{_suffix()}",
             {"job-name": job, "batch.kubernetes.io/job-name": job},
-            {"containers": [{"name": SUBMITTER, "image": "resnet-dist:0.1.0-cpu"}]},
+            {"containers": [{"name": SUBMITTER, "image": "resnet-dist:0.2.0-cpu"}]},
             self.job(job),
         )
         return self.set_container(submitter, "Running", {"running": {"startedAt": now()}})

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cluster.kube.kinds import Kind, Object
+from cluster.kube.client.kinds import Kind, Object
 
 Json = dict[str, Any]
 

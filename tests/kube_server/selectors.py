@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from cluster.kube.kinds import Object
+from cluster.kube.client.kinds import Object
 from tests.kube_server.refusals import bad_request
 
 Matches = Callable[[Object], bool]

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import yaml
 
-from cluster.kube.kinds import NAMESPACE, Kind, Object
+from cluster.kube.client.kinds import NAMESPACE, Kind, Object
 from tests.kube_server.faults import Fault, Faults, Trouble
 from tests.kube_server.handler import Handler
 from tests.kube_server.logs import Logs

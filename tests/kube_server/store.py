@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from cluster.kube import kinds
-from cluster.kube.kinds import Kind, Object
+from cluster.kube.client import kinds
+from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server import refusals
 from tests.kube_server.bodies import refuse_wrong, with_defaults
 from tests.kube_server.merging import Owner, Owners, applied_to, conflicts_of, merge_patched, owners_after

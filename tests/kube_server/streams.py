@@ -4,7 +4,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from cluster.kube.kinds import POD, Object
+from cluster.kube.client.kinds import POD, Object
 from tests.kube_server import refusals
 from tests.kube_server.asked import Asked
 from tests.kube_server.faults import Fault

@@ -9,9 +9,9 @@ import pytest
 import ray
 
 from cluster.jobs import Verb
-from cluster.kube.manifests import load_job, manifest_folder
-from ray_jobs.job_file import read_job_text
-from ray_jobs.search.search_file import read_search_text
+from cluster.kube.queues.manifests import load_job, manifest_folder
+from ray_jobs.job.toml import read_job_text
+from ray_jobs.search.toml import read_search_text
 from tests.manifests.places import K8S, VERBS, build, jobs, needs_kubectl
 from tests.manifests.pods import containers, pod_templates
 
@@ -70,7 +70,7 @@ def test_the_containers_are_those_that_submit_sets(verb: Verb):
 def test_the_entrypoint_runs_the_verb_on_the_mounted_files(verb: Verb):
     config_map, job = objects_of(verb)
     words = shlex.split(job["spec"]["entrypoint"])
-    assert words[:4] == ["python", "-m", "ray_jobs.submitted", verb]
+    assert words[:4] == ["python", "-m", "ray_jobs.submission.entrypoint", verb]
     (container,) = roles(job)["head"]["spec"]["containers"]
     (mount,) = [each for each in container["volumeMounts"] if each["name"] == "job"]
     used = [word for word in words if word.startswith("/")]

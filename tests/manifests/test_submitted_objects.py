@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig
 from cluster.jobs import JobRequest, Verb
-from cluster.kube.rayjob import MOUNT, Placement, render_job
-from cluster.kube.sizing import JobNeeds, driver_only_sizes, pod_sizes
-from ray_jobs.job_file import check
-from ray_jobs.search.search_file import read_search
-from ray_jobs.submit import Asked, PoolFlags, pool_submission
+from cluster.kube.jobs.manifest import MOUNT, Placement, render_job
+from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
+from ray_jobs.job.toml import check
+from ray_jobs.search.toml import read_search
+from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission
 from tests.manifests.places import needs_definitions
 from tests.manifests.validation import problems_of
 
@@ -108,6 +108,6 @@ def test_without_gpus_nothing_asks_for_one() -> None:
     job = check({"data": {"root": f"{MOUNT}/tiles"}, "storage": {"root": MOUNT}, "cluster": {"use_gpu": False}})
     found = rendered(Asked("train", job))
     assert "nvidia.com/gpu" not in str(found["job"])
-    assert "resnet-dist:0.1.0-cpu" in str(found["job"])
+    assert "resnet-dist:0.2.0-cpu" in str(found["job"])
     assert "-gpu" not in str(found["job"]["spec"]["rayClusterSpec"])
     assert "kueue" not in str(found["job"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data_pipeline.config import DataConfig
-from data_pipeline.samples import Samples, key_of, sample_id_of
+from data_pipeline.listing.samples import Samples, key_of, sample_id_of
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
 MAX_PIXELS = 10**7

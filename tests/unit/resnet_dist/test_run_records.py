@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.storage import Store
+from cluster.storage.store import Store
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics
 

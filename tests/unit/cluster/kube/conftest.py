@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kube.api import KubeApi
-from cluster.kube.kinds import CONFIG_MAP
-from cluster.kube.patience import Patience
+from cluster.kube.client.api import KubeApi
+from cluster.kube.client.kinds import CONFIG_MAP
+from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
 
 QUICK = Patience(

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from ray_jobs.job_file import check, read_job_text
+from ray_jobs.job.toml import check, read_job_text
+from ray_jobs.report.search_page import render_search
 from ray_jobs.search.config import SearchConfig, is_maximized
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.results import (
@@ -25,7 +26,6 @@ from ray_jobs.search.results import (
     write_results,
 )
 from ray_jobs.search.space import Space, job_with
-from resnet_dist.report.search_page import render_search
 
 ONE = SearchConfig()
 THREE = SearchConfig(objectives=("val/macro_f1", "latency_ms", "parameters"))

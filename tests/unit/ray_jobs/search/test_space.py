@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.config import JobConfig
 from ray_jobs.errors import ConfigError
-from ray_jobs.job_file import check, dotted_fields
-from ray_jobs.search.search_file import read_search
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, dotted_fields
 from ray_jobs.search.space import Space, job_with, searchable_fields, value_of
+from ray_jobs.search.toml import read_search
 
 RATE = {"optimizer.learning_rate": {"log_uniform": [0.001, 0.3]}}
 KIND = {"schedule.kind": {"categorical": ["cosine", "one_cycle"]}}

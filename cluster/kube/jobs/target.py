@@ -1,0 +1,265 @@
+"""Jobs on Kubernetes: RayJobs of KubeRay, in a team's Kueue queue where one is named."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
+from cluster.jobs import JobRequest, JobView
+from cluster.kube.client.api import KubeApi
+from cluster.kube.client.fields import entries, part
+from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_JOB, WORKLOAD, Object
+from cluster.kube.jobs.manifest import JOB_FILE, SEARCH_FILE, JobManifest
+from cluster.kube.jobs.states import JOB_LABEL, NAME_LABEL, QUEUE_LABEL, JobObjects, view_of
+from cluster.kube.jobs.toml_difference import differences
+from cluster.kube.queues.view import queue_of, waiting_in_order
+
+_OURS = {NAME_LABEL: "resnet-dist"}
+_SUBMITTER = "ray-job-submitter"
+_SUBMITTED_LABEL = "batch.kubernetes.io/job-name"
+"""Kubernetes' own, on pods of the Job that KubeRay submits with; it has the RayJob's name."""
+_CLUSTER_LABEL = "ray.io/cluster"
+_GONE_S = 900.0
+"""How long a deleted job may take: its pods' grace period, and a busy API server."""
+_LOOK_S = 1.0
+
+
+class KubeTarget:
+    """A `JobTarget` over the Kubernetes API, in one namespace."""
+
+    def __init__(self, api: KubeApi, render: Callable[[JobRequest], JobManifest] | None = None) -> None:
+        """`render` makes a request's objects; without it, nothing can be submitted."""
+        self._api = api
+        self._render = render
+
+    def submit(self, request: JobRequest) -> JobView:
+        """Create the job, or find that it is there. Raises SubmissionError, TargetUnreachableError."""
+        manifest = self._rendered(request)
+        existing = self._existing(request)
+        if existing is not None:
+            view = self._view(existing)
+            if not view.ended or (view.state == "done" and view.content == request.content):
+                self._complete(manifest, existing)
+                return view
+            self._remove(existing)
+        self._refuse_others_config_map(request.name)
+        try:
+            created = self._api.create(RAY_JOB, manifest.ray_job)
+        except ObjectChangedError:
+            # Somebody else submitted meanwhile: the same job is as good as ours.
+            other = self._existing(request)
+            if other is None:
+                raise
+            self._complete(manifest, other)  # whoever made it may not come to that
+            return self._view(other)
+        self._complete(manifest, created)
+        return self._view(created)
+
+    def check(self, request: JobRequest) -> None:
+        """Let the API server check the objects without creating them. Raises SubmissionError for what it refuses."""
+        manifest = self._rendered(request)
+        self._existing(request)
+        for kind, body in ((CONFIG_MAP, manifest.config_map), (RAY_JOB, manifest.ray_job)):
+            with suppress(ObjectChangedError):  # it is there, with this identity
+                self._api.create(kind, body, dry_run=True)
+
+    def list(self) -> list[JobView]:
+        """All jobs of the namespace, the newest first."""
+        views = [self._view(each) for each in self._api.list(RAY_JOB, _OURS)]
+        return sorted(views, key=lambda view: view.submitted, reverse=True)
+
+    def view(self, name: str) -> JobView:
+        """One job. Raises SubmissionError when there is none, with the names of those that are."""
+        return self._view(self._get(name))
+
+    def follow(self, name: str) -> Iterator[JobView]:
+        """A job's views until it has ended."""
+        self._get(name)
+        known: Object | None = None
+        for changed in self._api.watch(RAY_JOB, name=name):
+            known = changed or known  # pods and the queue change without the job
+            if known is None:
+                continue
+            view = self._view(known)
+            yield view
+            if view.ended:
+                return
+
+    def logs(self, name: str, *, follow: bool) -> Iterator[str]:
+        """What the driver prints, as the pod that submits to Ray repeats it; none where that pod is gone."""
+        seen: set[str] = set()
+        ended = self._view(self._get(name)).ended
+        while True:
+            pod = self._submitter(name, seen)
+            if pod is not None:
+                seen.add(str(pod["metadata"]["uid"]))
+                yield from self._api.pod_log(str(pod["metadata"]["name"]), _SUBMITTER, follow=follow)
+            if not follow or (pod is None and ended):
+                return
+            # Asked before the pods are: one that is there when the job has ended is the last.
+            try:
+                ended = self._view(self._get(name)).ended
+            except NoSuchObjectError:
+                ended = True  # deleted meanwhile
+            if not ended:
+                time.sleep(_LOOK_S)
+
+    def stop(self, name: str) -> JobView:
+        """Delete the job; its pods are given their grace period."""
+        job = self._get(name)
+        self._api.delete(RAY_JOB, name, uid=str(job["metadata"]["uid"]))
+        return view_of(JobObjects({**job, "metadata": {**job["metadata"], "deletionTimestamp": "now"}}))
+
+    def _rendered(self, request: JobRequest) -> JobManifest:
+        if self._render is None:
+            raise ValueError("this target was made to look at jobs, not to submit them")
+        return self._render(request)
+
+    def _get(self, name: str) -> Object:
+        try:
+            job = self._api.get(RAY_JOB, name)
+        except NoSuchObjectError as error:
+            names = sorted(str(each["metadata"]["name"]) for each in self._api.list(RAY_JOB, _OURS))
+            known = f"; jobs there: {', '.join(names)}" if names else ""
+            raise NoSuchObjectError(f"no job {name!r} in namespace {self._api.namespace}{known}") from error
+        if not _is_ours(job):
+            raise SubmissionError(f"RayJob {name} in namespace {self._api.namespace} is not one of resnet-dist's")
+        return job
+
+    def _existing(self, request: JobRequest) -> Object | None:
+        """The job of that name, where its identity is the request's. Raises SubmissionError where it is another's."""
+        try:
+            job = self._api.get(RAY_JOB, request.name)
+        except NoSuchObjectError:
+            return None
+        if not _is_ours(job):
+            raise SubmissionError(
+                f"namespace {self._api.namespace} has a RayJob {request.name} that is not one of resnet-dist's; choose "
+                "another --name"
+            )
+        view = view_of(JobObjects(job))
+        leaves = "deletionTimestamp" in job["metadata"]
+        if view.identity != request.identity and not view.never_began and not leaves:
+            changes = "; ".join(self._differences(request)) or "its verb or its run"
+            raise SubmissionError(
+                f"job {request.name} in namespace {self._api.namespace} is another one (there -> asked: {changes}); "
+                f"choose another --name, or remove that one with `resnet-dist jobs stop {request.name}`"
+            )
+        return job
+
+    def _differences(self, request: JobRequest) -> Sequence[str]:
+        """How the job that is there differs from the one that is asked for, by key."""
+        try:
+            data = part(self._api.get(CONFIG_MAP, request.name), "data")
+        except NoSuchObjectError:
+            return []
+        texts = ((data.get(JOB_FILE), request.job_toml), (data.get(SEARCH_FILE), request.search_toml))
+        return [line for stored, asked in texts for line in differences(str(stored or ""), asked or "")]
+
+    def _complete(self, manifest: JobManifest, ray_job: Object) -> None:
+        """Create the job's ConfigMap where it is not: its pods wait for it."""
+        name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])
+        until = time.monotonic() + _GONE_S
+        while time.monotonic() < until:
+            try:
+                stored = self._api.get(CONFIG_MAP, name)
+            except NoSuchObjectError:
+                with suppress(ObjectChangedError):  # by another submission of the same job
+                    self._api.create(CONFIG_MAP, manifest.owned_by(ray_job))
+                return
+            if uid in _owners(stored) or not (_owners(stored) and _is_ours(stored)):
+                return
+            # An earlier job's, deleted by someone else: it would be collected later, under this job's pods.
+            self._api.delete(CONFIG_MAP, name, uid=str(stored["metadata"]["uid"]))
+            if self._owner(name) is not None:
+                time.sleep(_LOOK_S)
+        raise SubmissionError(
+            f"an earlier job's ConfigMap {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe "
+            f"configmap {name}` for what holds it, then submit again"
+        )
+
+    def _refuse_others_config_map(self, name: str) -> None:
+        try:
+            stored = self._api.get(CONFIG_MAP, name)
+        except NoSuchObjectError:
+            return
+        if not _is_ours(stored):
+            raise SubmissionError(
+                f"namespace {self._api.namespace} has a ConfigMap {name} that is not one of resnet-dist's, and the "
+                "job's would have that name; choose another --name"
+            )
+
+    def _remove(self, ray_job: Object) -> None:
+        name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])
+        self._api.delete(RAY_JOB, name, uid=uid)
+        self._wait_until_gone(name, uid)
+
+    def _wait_until_gone(self, name: str, uid: str) -> None:
+        until = time.monotonic() + _GONE_S
+        while time.monotonic() < until:
+            left = [self._uid(name), self._owner(name)]
+            if uid not in left:
+                return
+            time.sleep(_LOOK_S)
+        raise SubmissionError(
+            f"the earlier job {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe rayjob {name}` "
+            "for what holds it, then submit again"
+        )
+
+    def _uid(self, name: str) -> str | None:
+        try:
+            return str(self._api.get(RAY_JOB, name)["metadata"]["uid"])
+        except NoSuchObjectError:
+            return None
+
+    def _owner(self, name: str) -> str | None:
+        """Whose the ConfigMap of that name is: a deleted job's is collected a moment after it."""
+        try:
+            owners = _owners(self._api.get(CONFIG_MAP, name))
+        except NoSuchObjectError:
+            return None
+        return owners[0] if owners else None
+
+    def _submitter(self, name: str, seen: set[str]) -> Object | None:
+        """The newest pod that repeats the driver's output and that was not read before."""
+        pods = [
+            pod
+            for pod in self._api.list(POD, {_SUBMITTED_LABEL: name})
+            if any(each.get("name") == _SUBMITTER for each in pod["spec"]["containers"])
+            and str(pod["metadata"]["uid"]) not in seen
+            and pod.get("status", {}).get("phase") not in {None, "Pending"}
+        ]
+        return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+
+    def _view(self, job: Object) -> JobView:
+        first = view_of(JobObjects(job))
+        if first.state == "done" or first.state == "stopped":
+            return first
+        name = first.name
+        cluster = str(job.get("status", {}).get("rayClusterName") or "")
+        pods = tuple(
+            pod
+            for pod in self._api.list(POD, {JOB_LABEL: name})
+            if pod["metadata"].get("labels", {}).get(_CLUSTER_LABEL, cluster) == cluster
+        )
+        about = {name, cluster, *(str(pod["metadata"]["name"]) for pod in pods)}
+        events = tuple(event for event in self._api.list(EVENT) if event.get("involvedObject", {}).get("name") in about)
+        workload, position = self._workload(job) if first.queue else (None, None)
+        return view_of(JobObjects(job, pods, events, workload, position))
+
+    def _workload(self, job: Object) -> tuple[Object | None, int | None]:
+        """Kueue's object for a job, and how many the queue admits before it."""
+        uid, queue = str(job["metadata"]["uid"]), str(job["metadata"]["labels"][QUEUE_LABEL])
+        workloads = self._api.list(WORKLOAD)
+        mine = next((each for each in workloads if uid in _owners(each)), None)
+        in_turn = waiting_in_order(each for each in workloads if queue_of(each) == queue)
+        return mine, in_turn.index(mine) if mine is not None and mine in in_turn else None
+
+
+def _is_ours(job: Object) -> bool:
+    return job["metadata"].get("labels", {}).get(NAME_LABEL) == "resnet-dist"
+
+
+def _owners(body: Object) -> list[str]:
+    """Uids of the objects that an object ends with."""
+    return [str(each.get("uid")) for each in entries(body["metadata"], "ownerReferences")]

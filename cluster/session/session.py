@@ -1,0 +1,145 @@
+"""The Ray that a command runs on: an embedded one for its length, or one that runs already."""
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import ray
+from ray._private import ray_constants
+from ray._private.worker import global_worker
+from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+
+from cluster.config import ClusterConfig
+from cluster.errors import ResourceError
+from cluster.session.environment import environment, environment_defaults
+from cluster.session.resources import local_resources
+
+_LOOPBACK = "127.0.0.1"
+_LONGEST_FOLDER = 30
+"""Ray's sockets lie below its folder, and Linux bounds their paths to 107 bytes."""
+_LAST_MOMENT_S = 10.0
+UNWATCHED = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "3600000",
+}
+"""An embedded Ray has no dashboard, and what its processes would measure for one takes 2 % of a core. Neither metrics
+nor a list of tasks can be had of it."""
+
+
+@contextmanager
+def ray_session(cluster: ClusterConfig) -> Generator[None]:
+    """Within, Ray is initialised. An embedded Ray listens on 127.0.0.1 only and ends, with its files, at the end.
+
+    A Ray that this process has initialised before is used and left as it is; so is one at `cluster.address`.
+    Raises ResourceError when there is no Ray at that address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with _embedded(cluster) if cluster.address is None else _connected(cluster.address):
+        yield
+
+
+def cluster_resources() -> tuple[int, int]:
+    """CPUs and GPUs of the whole Ray that this process is connected to."""
+    total: Mapping[str, float] = ray.cluster_resources()  # pyright: ignore[reportUnknownVariableType]
+    return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
+@contextmanager
+def _embedded(cluster: ClusterConfig) -> Generator[None]:
+    _require_token()
+    # Ray opens its own folder to everybody; the one above it belongs to this user alone.
+    folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
+    # An embedded Ray never joins another one.
+    with environment({"RAY_ADDRESS": None}), environment_defaults(UNWATCHED), _loopback_only():
+        try:
+            context = ray.init(
+                num_cpus=local_resources(cluster)[0],
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _node_ip_address=_LOOPBACK,
+                _temp_dir=str(folder / "r"),
+            )
+            found = cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
+            if found["node_ip_address"] != _LOOPBACK:
+                raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
+            _end_log_monitor()
+            # Who looks for a cluster by itself finds this one, whatever else runs on the host.
+            with environment({"RAY_ADDRESS": found["address"]}):
+                yield
+        finally:
+            _shut_down()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _connected(address: str) -> Generator[None]:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ResourceError(
+            f"cluster.address={address}: no Ray answers there ({error}); leave it unset for an embedded Ray"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _end_log_monitor() -> None:
+    """It looks for lines of workers ten times a second, for drivers that ask to see them; ours does not, and others
+    that join see none."""
+    node: Any = global_worker.node
+    node.kill_log_monitor(check_alive=False)
+
+
+def _shut_down() -> None:
+    """End the embedded Ray and wait for its workers, which outlive their raylet by a moment."""
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    workers = [worker for raylet in raylets for worker in raylet.children(recursive=True)]
+    ray.shutdown(wait_for_processes=True)
+    _, alive = psutil.wait_procs(workers, timeout=_LAST_MOMENT_S)
+    for worker in alive:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+def _require_token() -> None:
+    """Let nobody else on this machine run code in an embedded Ray, and write no token into the home folder.
+
+    The token stays in this process's environment: Ray keeps it for the process, whatever is set later.
+    """
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    Config.initialize("")  # reads the mode again, as Ray's own start does
+
+
+@contextmanager
+def _loopback_only() -> Generator[None]:
+    """Ray replaces 127.0.0.1 by an address that others can reach unless it is told that it is no cluster: here by a
+    constant, and in the processes that it starts by the variable that the constant was read from."""
+    before: bool = ray_constants.ENABLE_RAY_CLUSTER  # pyright: ignore[reportUnknownVariableType]
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with environment({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the name in it is random

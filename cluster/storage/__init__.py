@@ -1,0 +1,3 @@
+"""Durable and local files: any storage by URI, leases, copies on this node, atomic replacement. Open `store.py`
+first.
+"""

@@ -1,0 +1,267 @@
+"""One writer a run: `lease.json`, a generation and a random token for each worker-group attempt.
+
+Storage offers no conditional write, so a lease is taken by write, wait and read back, and whatever its holder stores
+carries generation and token: a holder that lost its lease without knowing can write, but no reader believes it.
+
+`lease.json` is also the only place that says which claims to believe. `lease-copy.json` repeats it as it was when last
+taken, and is read where lease.json is gone or damaged: whoever deletes a lease to free a run must not disown its
+checkpoints with it, nor start beside a process that still trains.
+"""
+
+import hashlib
+import json
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.errors import RunHeldError, StorageError
+from cluster.storage.process_identity import ProcessIdentity
+from cluster.storage.store import Store
+
+SCHEMA = 1
+_FILE = "lease.json"
+_COPY = "lease-copy.json"
+_SETTLE_S = 0.5
+_POLL_S = 0.2
+_LOGGER = logging.getLogger(__name__)
+
+Claim = tuple[int, str]
+"""A generation and its token."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What lease.json holds."""
+
+    generation: int
+    token: str
+    heartbeat: int
+    ttl_s: float
+    """Seconds of silence that the holder may be allowed."""
+    holder: ProcessIdentity
+    driver: ProcessIdentity
+    submission: str
+    since: str
+    """When it was taken, UTC, ISO 8601: for people only, clocks differ."""
+    released: bool
+    history: tuple[Claim, ...]
+    """Every claim there was, this one last."""
+
+    @property
+    def claim(self) -> Claim:
+        return self.generation, self.token
+
+    def to_bytes(self) -> bytes:
+        value: dict[str, Any] = {
+            "schema": SCHEMA,
+            "generation": self.generation,
+            "token": self.token,
+            "heartbeat": self.heartbeat,
+            "ttl_s": self.ttl_s,
+            "holder": self.holder.to_json(),
+            "driver": self.driver.to_json(),
+            "submission": self.submission,
+            "since": self.since,
+            "released": self.released,
+            "history": [list(claim) for claim in self.history],
+        }
+        return _sealed(value)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        value: dict[str, Any] = json.loads(data)
+        if _sealed({key: item for key, item in value.items() if key != "sha256"}) != data:
+            raise ValueError("its own hash does not fit")
+        if value["schema"] != SCHEMA:
+            raise ValueError(f"it is of version {value['schema']}, this program reads {SCHEMA}")
+        record = cls(
+            generation=int(value["generation"]),
+            token=str(value["token"]),
+            heartbeat=int(value["heartbeat"]),
+            ttl_s=float(value["ttl_s"]),
+            holder=ProcessIdentity.from_json(value["holder"]),
+            driver=ProcessIdentity.from_json(value["driver"]),
+            submission=str(value["submission"]),
+            since=str(value["since"]),
+            released=bool(value["released"]),
+            history=tuple((int(generation), str(token)) for generation, token in value["history"]),
+        )
+        if record.history[-1:] != (record.claim,):
+            raise ValueError("its history does not end with its holder")
+        return record
+
+
+class Lease:
+    """A run that is ours. A context manager: a heartbeat while it lasts, released at its end."""
+
+    def __init__(self, store: Store, record: _Record) -> None:
+        self._store = store
+        self._record = record
+        self._interval_s = record.ttl_s / 4.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+
+    @property
+    def claim(self) -> Claim:
+        """What everything stored under this lease carries."""
+        return self._record.claim
+
+    @property
+    def history(self) -> frozenset[Claim]:
+        """The claims whose checkpoints and metrics are believed, this one included."""
+        return frozenset(self._record.history)
+
+    def confirm(self) -> None:
+        """Raise RunHeldError when the lease is not ours any more."""
+        current = _read(self._store)
+        if current is None or current.claim != self.claim:
+            raise RunHeldError(
+                f"{self._store.uri} was taken over by another process"
+                + (f" ({_named(current)})" if current else "")
+                + "; this one stops without storing more"
+            )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.confirm()
+            self._store.write(_FILE, replace(self._record, released=True).to_bytes())
+        except StorageError:
+            # Lost, or storage is gone: the next start sees a dead process or a silent heartbeat.
+            if error is None:
+                raise
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            began = time.monotonic()
+            try:
+                self.confirm()
+                if time.monotonic() - began > self._interval_s:
+                    continue  # held up since it was read: another process may have it by now, and must not lose it
+                self._record = replace(self._record, heartbeat=self._record.heartbeat + 1)
+                self._store.write(_FILE, self._record.to_bytes())
+            except RunHeldError:
+                return  # whoever stores next finds out by `confirm`
+            except StorageError:
+                continue  # a short outage costs heartbeats, not the run
+
+
+def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float) -> Lease:
+    """Take a run's lease, from a holder that ended, fell silent or belongs to the same submission.
+
+    Silent: no heartbeat for `ttl_s`, or for the holder's own where that is longer, on the clock of this process.
+    Raises RunHeldError when the holder lives, or when another process took it at the same time.
+    """
+    before = _wait_until_free(store, submission, ttl_s)
+    began = time.monotonic()
+    history = () if before is None else before.history
+    generation = 1 + max((claim[0] for claim in history), default=0)
+    token = secrets.token_hex(16)
+    record = _Record(
+        generation=generation,
+        token=token,
+        heartbeat=0,
+        ttl_s=ttl_s,
+        holder=ProcessIdentity.current(),
+        driver=driver,
+        submission=submission,
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        released=False,
+        history=(*history, (generation, token)),
+    )
+    store.write(_FILE, record.to_bytes())
+    # A taker that read before this write has written, over it, once a few times as long as a write takes have passed.
+    time.sleep(max(_SETTLE_S, 3.0 * (time.monotonic() - began)))
+    lease = Lease(store, record)
+    lease.confirm()
+    store.write(_COPY, record.to_bytes())
+    store.remove_abandoned()
+    return lease
+
+
+def check_free(store: Store, *, submission: str, ttl_s: float) -> None:
+    """Raise RunHeldError when another process holds the run; writes nothing. Waits as `take` does."""
+    _wait_until_free(store, submission, ttl_s)
+
+
+def read_history(store: Store) -> frozenset[Claim]:
+    """The claims whose checkpoints and metrics are believed."""
+    record = _read(store)
+    return frozenset() if record is None else frozenset(record.history)
+
+
+def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | None:
+    """The last record of a lease that may be taken, None where there was none."""
+    current = seen = _read(store)
+    began = silent_since = time.monotonic()
+    while current is not None and not _may_take(current, submission):
+        now = time.monotonic()
+        patience_s = max(ttl_s, current.ttl_s)
+        if seen is None or (current.claim, current.heartbeat) != (seen.claim, seen.heartbeat):
+            # A driver that was killed takes its workers down within seconds; until then one of them still beats.
+            if not current.driver.is_dead_here() or now - began >= patience_s:
+                raise RunHeldError(
+                    f"{store.uri} is being trained by another process ({_named(current)}); wait for it, stop it, or "
+                    "choose another --name"
+                )
+            seen, silent_since = current, now
+        if now - silent_since >= patience_s:
+            return current
+        time.sleep(_POLL_S)
+        current = _read(store)
+    return current
+
+
+def _may_take(record: _Record, submission: str) -> bool:
+    return record.released or record.submission == submission or record.holder.is_dead_here()
+
+
+def _sealed(value: dict[str, Any]) -> bytes:
+    """A lease's file: with the SHA-256 of itself, since one changed digit in its history would disown checkpoints."""
+    digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return (json.dumps({**value, "sha256": digest}, indent=2) + "\n").encode()
+
+
+def _named(record: _Record) -> str:
+    return (
+        f"pid {record.holder.pid} on {record.holder.host} since {record.since}, driver pid {record.driver.pid} on "
+        f"{record.driver.host}, generation {record.generation}"
+    )
+
+
+def _read(store: Store) -> _Record | None:
+    """The lease, from its copy where it is gone or damaged; None where there is neither.
+
+    When both are damaged it stops the run: to go on without the history would disown every checkpoint.
+    """
+    damage: Exception | None = None
+    for file in (_FILE, _COPY):
+        if not store.exists(file):
+            continue
+        data = store.read(file)
+        try:
+            record = _Record.from_bytes(data)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            damage = error
+            continue
+        if file == _COPY:
+            _LOGGER.warning("%s/%s is gone or damaged: going by its copy %s", store.uri, _FILE, _COPY)
+        return record
+    if damage is None:
+        return None
+    raise StorageError(
+        f"{store.uri}/{_FILE} and its copy are damaged ({damage}): they tell which checkpoints to believe; restore one "
+        "of them, or start under another --name from this run's newest weights.safetensors (--model.weights)"
+    ) from damage

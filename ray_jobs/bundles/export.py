@@ -1,0 +1,206 @@
+"""`resnet-dist export`: a trained run becomes a bundle, each format of which answers as the trained model does."""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.storage.lease import read_history
+from cluster.storage.store import Store
+from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
+from ray_jobs.bundles.provenance import provenance_of
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import Tree
+from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
+from resnet_dist.checkpoint.directory import Checkpoint, load
+from resnet_dist.evaluation.calibration import fit_temperature
+from resnet_dist.evaluation.operating_points import choose, judge_answers
+from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle
+from resnet_dist.export.config import FORMATS, Format
+from resnet_dist.export.formats.build import (
+    BuiltFormat,
+    Calibration,
+    build,
+    graph_folder,
+    needs_calibration,
+    needs_graph,
+    wanted_formats,
+    write_graph,
+)
+from resnet_dist.export.formats.load import engine_of
+from resnet_dist.export.parity import Answered, Parity, check_parity
+from resnet_dist.model.model_json import rebuild
+from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
+from resnet_dist.runtime.engines import usable_cores
+from resnet_dist.runtime.errors import BundleError
+from resnet_dist.runtime.operating_point import OperatingPoint
+
+_PROBE = ".probe"
+_UNFINISHED = "unfinished"
+_PATH = r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """An exported run."""
+
+    uri: str
+    """Of the bundle."""
+    checkpoint: str
+    parities: dict[str, Parity]
+    """Of each format that was built."""
+    failed: dict[str, str]
+    """Formats that this machine should be able to build and did not, and why."""
+    skipped: dict[Format, str]
+    """Formats that this machine cannot build, and why."""
+    judged: dict[str, dict[str, Any]]
+    """What the operating point comes to, by split."""
+    operating_point: dict[str, Any]
+    notes: tuple[str, ...]
+    """What a person should know of the data."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Formats that are not in the bundle, and why."""
+        return self.failed | {name: each.reason for name, each in self.parities.items() if each.verdict == "refused"}
+
+
+def run_export(
+    run: str,
+    checkpoint: str,
+    overrides: Tree,
+    output: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> ExportOutcome:
+    """Turn `checkpoint` (best, last or a step) of a run into its bundle, or into one in the folder `output`.
+
+    `overrides` change what is exported and where it runs; all else is the run's own. Each format is loaded from its
+    files by the runtime that ships and compared with the trained model on the val split and on noise; one that differs
+    by more than its precision allows is left out, and is in the outcome's `refused`. `say` is told what is being done.
+    Raises RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format
+    that was asked for and cannot be built here.
+    """
+    directory = find_run(run, overrides)
+    job = job_of_run(directory, overrides)
+    preprocess = directory.read_preprocess()
+    formats, skipped = wanted_formats(job.export, preprocess)
+    key = _signing_key(job)
+    target = Store.open(str(output)) if output is not None else directory.store.child(BUNDLE)
+    _claim(target)
+    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    torch.set_num_threads(usable_cores())
+    model = _model(found)
+    with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
+        images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
+        say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
+        val, noise = images.answered("val", data.val, model), images.noise(job, model)
+        point = _operating_point(job, val, data.classes)
+        judged = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
+        if data.test is not None:
+            test = images.answered("test", data.test, model)
+            judged["test"] = judge_answers(point, test.logits, test.labels, data.classes)
+        ranges = images.ranges(job, data) if needs_calibration(formats) else ()
+        calibration = Calibration(ranges, batches(val.images), val.labels)
+
+        folder = Path(scratch) / BUNDLE
+        folder.mkdir()
+        built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
+        for name in formats:
+            say(f"{name}: building")
+            try:
+                if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
+                    write_graph(model, preprocess, folder, job.export.opset)
+                made = build(name, model, preprocess, folder, job.export, calibration)
+                engine = engine_of(made, folder, preprocess, usable_cores())
+                size = sum((folder / file).stat().st_size for file in made.files)
+                most_loss = job.export.int8_max_loss
+                parity = check_parity(engine, made.precision, val, noise, point, most_loss, size, BATCH)
+            except Exception as error:  # whatever a converter raises, the other formats are as good as before
+                failed[name] = f"it could not be built ({type(error).__name__}: {error})"
+                say(f"{name}: {failed[name]}")
+                continue
+            say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
+            built.append(made)
+            parities[name] = parity
+        provenance = provenance_of(directory, job, found, data.fingerprint)
+        content = BundleContent(directory.name, data.classes, preprocess, point, provenance, judged)
+        try:
+            write_bundle(folder, content, built, parities, failed, key)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        publish(folder, target)
+    operating = point.to_json(data.classes)
+    return ExportOutcome(target.uri, found.name, parities, failed, skipped, judged, operating, data.notes)
+
+
+def publish(folder: Path, target: Store) -> None:
+    """Put a bundle's files where it is read: from the first change to the last file there is no bundle.
+
+    In between bundle.json says which files there may be, so that another export goes on where one was killed. Only
+    files that it names are removed. Raises StorageError.
+    """
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    before = _files_of(target) or set()
+    unfinished = {"schema": 0, _UNFINISHED: sorted(before | names - {MANIFEST})}
+    target.write(MANIFEST, (json.dumps(unfinished) + "\n").encode())
+    for name in sorted(before - names):
+        target.delete(name)
+    for name in sorted(names, key=lambda name: (name == MANIFEST, name)):
+        target.write(name, (folder / name).read_bytes())
+
+
+def _files_of(target: Store) -> set[str] | None:
+    """What a bundle there, or one that was not finished, consists of besides bundle.json; None where there is none."""
+    if not target.exists(MANIFEST):
+        return None
+    data = target.read(MANIFEST)
+    with suppress(BundleError):
+        return {*read_manifest(data, target.uri).files, SIGNATURE}
+    try:
+        names = json.loads(data)[_UNFINISHED]
+        return {name for name in names if name != MANIFEST and ".." not in name and re.fullmatch(_PATH, name)}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _claim(target: Store) -> None:
+    """Know before minutes of work that the bundle can be written, and that nothing else is there."""
+    names = [name for name in target.list("") if name != _PROBE]
+    # A damaged bundle may be replaced; another program's bundle.json lies among other things.
+    ours = {MANIFEST, *DESCRIPTION, SIGNATURE, *FORMATS} if MANIFEST in names else set[str]()
+    if _files_of(target) is None and (others := [name for name in names if name not in ours]):
+        raise ConfigError(f"{target.uri} holds {others[0]!r} and no bundle; export to a folder of its own")
+    target.write(_PROBE, b"")
+    target.delete(_PROBE)
+
+
+def _signing_key(job: JobConfig) -> Path | None:
+    if not job.export.signing_key:
+        return None
+    key = Path(job.export.signing_key).expanduser()
+    if not key.is_file():
+        raise ConfigError(f"export.signing_key={job.export.signing_key} is no file; give a private key in PEM form")
+    return key
+
+
+def _model(found: Checkpoint) -> ResNetClassifier:
+    model = rebuild(found.model_json())
+    model.load_state_dict(found.weights())
+    return model.eval()
+
+
+def _operating_point(job: JobConfig, val: Answered, classes: tuple[str, ...]) -> OperatingPoint:
+    export = job.export
+    temperature = fit_temperature(val.logits, val.labels)
+    probabilities = OperatingPoint(temperature).probabilities(val.logits)
+    return choose(
+        probabilities, val.labels, classes, temperature, export.recalls, export.cost_pairs, export.reject_below
+    )

@@ -1,0 +1,103 @@
+"""`resnet-dist promote`: a run's bundle goes into production, or the one before it comes back."""
+
+import hashlib
+from dataclasses import dataclass
+
+from cluster.storage.store import Store
+from ray_jobs.bundles.registry import BundleShelf, Production, StoredBundle, find_bundle
+from ray_jobs.errors import ConfigError, GateError
+from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What is in production now."""
+
+    name: str
+    uri: str
+    """Of the bundle."""
+    digest: str
+    previous: str | None
+    """Digest of what was in production before."""
+    changed: bool
+    """Whether something else is in production than before."""
+    formats: tuple[str, ...]
+    refused: dict[str, str]
+    """Formats that are not in the bundle, and why."""
+
+
+def run_promote(
+    run: str, name: str | None = None, storage_root: str = "outputs", *, accept_inconclusive: bool = False
+) -> Promotion:
+    """Copy a run's bundle to where it is pulled from by `name`, by default its own, and point at it.
+
+    Every file is verified on its way; a bundle that is there already is verified and mended. Raises RunError,
+    BundleError, StorageError or ConfigError for what cannot be used, GateError where a format is inconclusive and that
+    was not accepted, or where none was published.
+    """
+    source = find_bundle(run, storage_root)
+    shelf = BundleShelf(storage_root, name or source.manifest.name)
+    _check_verdicts(source, accept_inconclusive)
+    _copy(source, target := shelf.place(source.digest))
+    before = shelf.production()
+    if before is not None and before.digest == source.digest:
+        return _promotion(shelf, StoredBundle.open(target), before.previous, changed=False)
+    _point(shelf, source, None if before is None else before.digest)
+    return _promotion(shelf, StoredBundle.open(target), None if before is None else before.digest, changed=True)
+
+
+def run_rollback(name: str, storage_root: str = "outputs") -> Promotion:
+    """Point at the bundle that was in production before, which is verified first; a second time points back.
+
+    Raises ConfigError where nothing was, BundleError where it is damaged.
+    """
+    shelf = BundleShelf(storage_root, name)
+    now = shelf.production()
+    if now is None or now.previous is None:
+        what = "nothing is in production" if now is None else f"nothing was before {now.digest[:12]}"
+        raise ConfigError(f"{shelf.store.uri}: {what}; promote the run that is wanted")
+    earlier = shelf.bundle(now.previous)
+    earlier.verify()
+    _point(shelf, earlier, now.digest)
+    return _promotion(shelf, earlier, now.digest, changed=True)
+
+
+def _check_verdicts(source: StoredBundle, accept_inconclusive: bool) -> None:
+    manifest = source.manifest
+    if not manifest.formats:
+        reasons = "".join(f"\n{name}: {reason}" for name, reason in manifest.refused.items())
+        raise GateError(f"{source.store.uri} has no format that passed, so there is nothing to promote{reasons}")
+    inconclusive = {
+        name: each.parity.get("reason", "") for name, each in manifest.formats.items() if each.verdict == "inconclusive"
+    }
+    if inconclusive and not accept_inconclusive:
+        raise GateError(
+            "\n".join(f"{name} is inconclusive: {reason}" for name, reason in inconclusive.items())
+            + "\nput more images into val and export again, export without these formats, or promote with "
+            "--accept-inconclusive"
+        )
+
+
+def _copy(source: StoredBundle, target: Store) -> None:
+    """A file that is there and right stays: a promotion that was cut short goes on, and a damaged copy is mended."""
+    for path, known in source.manifest.files.items():
+        data = source.read(path)
+        there = target.read(path, known.bytes + 1) if target.exists(path) else None
+        if there is None or hashlib.sha256(there).hexdigest() != known.sha256:
+            target.write(path, data)
+    # The seal does not cover the signature: a bundle may be signed after it was promoted.
+    for path, data in ((SIGNATURE, source.signature()), (MANIFEST, source.text)):
+        if data is not None and not (target.exists(path) and target.read(path) == data):
+            target.write(path, data)
+
+
+def _point(shelf: BundleShelf, bundle: StoredBundle, previous: str | None) -> None:
+    run = str(bundle.manifest.provenance.get("run", bundle.manifest.name))
+    shelf.set_production(Production(1, bundle.digest, previous, run))
+
+
+def _promotion(shelf: BundleShelf, bundle: StoredBundle, previous: str | None, *, changed: bool) -> Promotion:
+    formats = tuple(bundle.manifest.formats)
+    return Promotion(
+        shelf.name, bundle.store.uri, bundle.digest, previous, changed, formats, dict(bundle.manifest.refused)
+    )

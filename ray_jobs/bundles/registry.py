@@ -1,0 +1,177 @@
+"""Bundles that machines pull: `<root>/bundles/<name>/<digest12>/`, and which of them is in production.
+
+A bundle's folder is named by its seal, so nothing in it ever changes; its bundle.json is written last, so it is
+complete or absent. `production.json` is one small file, replaced at once: whoever promotes last wins, and no reader
+sees a half.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from cluster.errors import StorageError
+from cluster.storage.store import Store
+from ray_jobs.errors import ConfigError
+from ray_jobs.run.directory import RUNS, RunDirectory, names_a_place
+from resnet_dist.errors import RunError
+from resnet_dist.runtime.bundle import (
+    BUNDLE,
+    MANIFEST,
+    MOST_BYTES,
+    SIGNATURE,
+    Manifest,
+    read_manifest,
+    require_unchanged,
+)
+from resnet_dist.runtime.errors import BundleError
+
+BUNDLES = "bundles"
+PRODUCTION = "production.json"
+SHORT = 12
+"""Letters of a digest that name a folder."""
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class Production:
+    """production.json: what machines pull by the name alone."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    schema: Literal[1]
+    digest: _Digest
+    """The seal of the bundle."""
+    previous: _Digest | None
+    """What was in production before."""
+    run: str
+    """That the bundle was made of."""
+
+
+_ADAPTER = TypeAdapter(Production)
+
+
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle in storage whose bundle.json has been checked; other files are as they are read."""
+
+    store: Store
+    manifest: Manifest
+    text: bytes
+    """bundle.json."""
+
+    @property
+    def digest(self) -> str:
+        """Its seal."""
+        return self.manifest.seal
+
+    @classmethod
+    def open(cls, store: Store) -> Self:
+        """The bundle in a folder of storage. Raises BundleError where there is none, or bundle.json was changed."""
+        if not store.exists(MANIFEST):
+            raise BundleError(f"{store.uri} is no bundle: there is no {MANIFEST}; export a run, or check the address")
+        text = store.read(MANIFEST, MOST_BYTES)
+        manifest = read_manifest(text, f"{store.uri}/{MANIFEST}")
+        return cls(store, manifest, text)
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes. Raises BundleError where they are not those that were exported."""
+        known = self.manifest.files[path]
+        if not self.store.exists(path):
+            raise BundleError(f"{self.store.uri} is incomplete: there is no {path}; promote or export the run again")
+        # One byte more than it may have shows that it has more.
+        data = self.store.read(path, known.bytes + 1)
+        require_unchanged(data, known, f"{self.store.uri}/{path}", "promote or export the run again")
+        return data
+
+    def signature(self) -> bytes | None:
+        """The signature, where it is signed."""
+        return self.store.read(SIGNATURE, MOST_BYTES) if self.store.exists(SIGNATURE) else None
+
+    def verify(self) -> None:
+        """Read and check every file. Raises BundleError."""
+        for path in self.manifest.files:
+            self.read(path)
+
+
+class BundleShelf:
+    """All bundles of one name."""
+
+    def __init__(self, storage_root: str, name: str) -> None:
+        """Raises ConfigError for what cannot be a folder's name."""
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"the bundle's name {name!r} must be 1 to 100 letters, digits, '.', '_' or '-' and not begin with a "
+                "dot; choose another with --as"
+            )
+        self.name = name
+        self.store = Store.open(storage_root).child(f"{BUNDLES}/{name}")
+
+    def place(self, digest: str) -> Store:
+        """Where the bundle of a digest lies, or would."""
+        return self.store.child(digest[:SHORT])
+
+    def bundle(self, digest: str) -> StoredBundle:
+        """The bundle of a digest, of which at least 12 letters are given. Raises BundleError."""
+        found = StoredBundle.open(self.place(digest))
+        if not found.digest.startswith(digest):
+            raise BundleError(
+                f"{found.store.uri} holds the bundle {found.digest}, not {digest}; promote the run of that again"
+            )
+        return found
+
+    def production(self) -> Production | None:
+        """What is in production; None where nothing is. Raises BundleError for what cannot be read."""
+        if not self.store.exists(PRODUCTION):
+            return None
+        try:
+            return _ADAPTER.validate_json(self.store.read(PRODUCTION, MOST_BYTES), strict=True)
+        except ValidationError as error:
+            raise BundleError(
+                f"{self.store.uri}/{PRODUCTION} cannot be used ({error.errors()[0]['msg']}); delete it and "
+                "promote a run again"
+            ) from error
+
+    def set_production(self, production: Production) -> None:
+        """Replace the pointer, at once."""
+        value: dict[str, Any] = asdict(production)
+        self.store.write(PRODUCTION, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def find_bundle(argument: str, storage_root: str) -> StoredBundle:
+    """The bundle of a run, or one in a folder of its own: a path, a URI, or the name of a run under the storage root.
+
+    Raises RunError or BundleError where there is none.
+    """
+    if not names_a_place(argument):
+        directory = RunDirectory.find(argument, storage_root)
+        place = directory.store.child(BUNDLE)
+        if not place.exists(MANIFEST):
+            raise RunError(f"{directory.uri} has no bundle; make one: resnet-dist export {argument}")
+        return StoredBundle.open(place)
+    place = Store.open(argument)
+    inner = place.child(BUNDLE)
+    return StoredBundle.open(inner if not place.exists(MANIFEST) and inner.exists(MANIFEST) else place)
+
+
+def find_promoted(argument: str, storage_root: str) -> StoredBundle:
+    """NAME, which is in production, or NAME@DIGEST. Raises BundleError, StorageError or ConfigError."""
+    name, _, digest = argument.partition("@")
+    shelf = BundleShelf(storage_root, name)
+    if digest:
+        if not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", digest):
+            raise ConfigError(f"{argument}: a digest is {SHORT} to 64 of 0-9 and a-f, as `promote` prints it")
+        return shelf.bundle(digest)
+    production = shelf.production()
+    if production is None:
+        root = Store.open(storage_root)
+        names = root.list(BUNDLES)
+        listed = f"names there: {', '.join(names)}" if names else f"no run of {root.uri} was promoted"
+        hint = (
+            f"; for a run's own bundle give its path: {root.uri}/{RUNS}/{name}" if root.exists(f"{RUNS}/{name}") else ""
+        )
+        raise StorageError(f"{shelf.store.uri} has no {PRODUCTION}: {listed}; promote a run first{hint}")
+    return shelf.bundle(production.digest)

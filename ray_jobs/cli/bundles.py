@@ -1,0 +1,187 @@
+"""The commands that make bundles and move them: export, benchmark, promote, pull. `predict` starts by itself."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ray_jobs.cli.flags import job_flags
+from ray_jobs.cli.program import COMMAND as _COMMAND
+from ray_jobs.job.toml import merged, read_job, read_overrides
+from ray_jobs.job.verb_fields import of_export
+from resnet_dist.runtime.errors import RuntimeMissingError
+
+if TYPE_CHECKING:
+    ExportFlags = dict[str, Any]
+    StorageFlags = dict[str, Any]
+else:
+    ExportFlags = job_flags(of_export)
+    StorageFlags = job_flags(lambda name: name == "storage.root")
+
+
+def export(
+    run: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
+    output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    config: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    job: Annotated[ExportFlags, Parameter("*")] | None = None,
+) -> None:
+    """Turn a run into a bundle: formats for production, each compared with the trained model.
+
+    A format that answers otherwise than its precision allows is left out of the bundle, and the exit code is 4.
+
+    Parameters
+    ----------
+    run
+        A path, a URI, or the name of a run under storage.root.
+    formats
+        Names with commas between them; by default all that this machine can build. Wins over export.formats.
+    checkpoint
+        best, last, or the number of a step.
+    output
+        A folder of its own for the bundle; by default bundle/ in the run.
+    config
+        A job's TOML file: where its data and storage are and its [export]; all else in it is left alone.
+    """
+    flags = job or {}
+    if formats is not None:
+        flags = merged(flags, {"export": {"formats": _names_of(formats)}})
+    overrides = read_overrides(config, flags, of_export)
+    from ray_jobs.bundles.export import run_export
+    from ray_jobs.cli.show import show_export
+    from ray_jobs.terminal.console import show_line
+
+    show_export(run_export(run, checkpoint, overrides, output, show_line))
+
+
+def benchmark(
+    bundle: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    threads: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    batch_sizes: Annotated[str, Parameter(group=_COMMAND)] = "1,2,4,8,16,32,64",
+    seconds: Annotated[float, Parameter(group=_COMMAND)] = 5.0,
+    run: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    fail_under: Annotated[tuple[str, ...], Parameter(group=_COMMAND, show_default=False, negative=())] = (),
+    json: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    job: Annotated[StorageFlags, Parameter("*")] | None = None,
+) -> None:
+    """Measure how fast a bundle's formats are here, with one image and with the best batch, beside PyTorch.
+
+    Each format runs in a process of its own and all take turns, so that other load hits them alike.
+
+    Parameters
+    ----------
+    bundle
+        A bundle's folder, a run's folder, or the name of a run under storage.root.
+    formats
+        Names with commas between them; by default all but those that can hold code (TorchScript, torch.export).
+    threads
+        Numbers of threads with commas between them; by default 1 and all cores.
+    batch_sizes
+        That the best is looked for among, with commas between them.
+    seconds
+        For which each format is timed with one image, and again with its best batch.
+    run
+        The run that the bundle was made of, where it does not lie in it: PyTorch runs its network.
+    fail_under
+        FORMAT=RATIO (to PyTorch, with one image) or FORMAT=NUMBERips (images per second, with the best batch), on the
+        most threads: the exit code is 4 where a format is slower. May be repeated.
+    json
+        A file for all numbers.
+    """
+    resolved = read_job(None, job or {})
+    from ray_jobs.bundles.benchmark import BenchmarkOptions, check_json, run_benchmark, write_json
+    from ray_jobs.cli.benchmark_flags import gates_of, numbers_of
+    from ray_jobs.cli.show_benchmark import show_benchmark
+    from ray_jobs.terminal.console import show_line
+
+    options = BenchmarkOptions(
+        formats=_names_of(formats),
+        threads=numbers_of("threads", threads),
+        batch_sizes=numbers_of("batch-sizes", batch_sizes),
+        seconds=seconds,
+        gates=gates_of(fail_under),
+    )
+    if json is not None:
+        check_json(json)
+    outcome = run_benchmark(bundle, options, run, resolved.storage.root, show_line)
+    if json is not None:
+        write_json(json, outcome)
+    show_benchmark(outcome)
+
+
+def promote(
+    run: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    name: Annotated[str | None, Parameter(name="--as", group=_COMMAND, show_default=False)] = None,
+    accept_inconclusive: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    rollback: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    job: Annotated[StorageFlags, Parameter("*")] | None = None,
+) -> None:
+    """Make a run's bundle the production bundle of its name: verified, copied, then pointed at.
+
+    Parameters
+    ----------
+    run
+        A path, a URI, or the name of a run under storage.root; with --rollback the name of the production bundle.
+    name
+        What production machines pull it by; by default the run's name.
+    accept_inconclusive
+        Also where val has too few images to tell whether an int8 format loses too much.
+    rollback
+        Point at the bundle that was in production before; again: back to the later one.
+    """
+    resolved = read_job(None, job or {})
+    _require_storage()
+    from ray_jobs.bundles.promote import run_promote, run_rollback
+    from ray_jobs.cli.show_bundles import show_promotion
+
+    if rollback:
+        show_promotion(run_rollback(name or run, resolved.storage.root))
+        return
+    show_promotion(run_promote(run, name, resolved.storage.root, accept_inconclusive=accept_inconclusive))
+
+
+def pull(
+    name: Annotated[str, Parameter(group=_COMMAND)],
+    /,
+    *,
+    to: Annotated[Path, Parameter(group=_COMMAND)],
+    verify_key: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    job: Annotated[StorageFlags, Parameter("*")] | None = None,
+) -> None:
+    """Fetch a bundle into a folder that is complete or absent at any time, with every file verified.
+
+    Parameters
+    ----------
+    name
+        Of a production bundle under storage.root, as NAME or NAME@DIGEST; or the path or URI of a bundle or a run.
+    to
+        The folder; a bundle that is there already stays if it is the same one, and is replaced at once if not.
+    verify_key
+        A public key (PEM): the bundle must be signed by its other half.
+    """
+    resolved = read_job(None, job or {})
+    _require_storage()
+    from ray_jobs.bundles.pull import run_pull
+    from ray_jobs.cli.show_bundles import show_pull
+
+    show_pull(run_pull(name, to, resolved.storage.root, verify_key))
+
+
+def _names_of(text: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return () if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def _require_storage() -> None:
+    """A production machine may have no more than the runtime."""
+    if find_spec("pyarrow") is None:
+        raise RuntimeMissingError("storage needs the package pyarrow; pip install 'resnet-dist[storage]'")

@@ -1,0 +1,108 @@
+"""`resnet-dist predict` as a command. Apart from the others, whose flags are made from the tree of a whole job."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ray_jobs.cli.program import COMMAND, unknown_flag
+from ray_jobs.errors import ConfigError
+from resnet_dist.runtime.errors import RuntimeMissingError
+
+_WHERE = "where"
+
+
+def predict(
+    bundle: Annotated[str, Parameter(group=COMMAND)],
+    /,
+    *paths: Annotated[str, Parameter(group=COMMAND, allow_leading_hyphen=True)],
+    format: Annotated[str | None, Parameter(group=COMMAND, show_default=False)] = None,  # noqa: A002 - the flag's name
+    output: Annotated[str, Parameter(group=COMMAND)] = "-",
+    output_format: Annotated[Literal["csv", "jsonl", "table"] | None, Parameter(group=COMMAND)] = None,
+    probabilities: Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)] = False,
+    threads: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
+    batch_size: Annotated[int, Parameter(group=COMMAND)] = 8,
+    verify_key: Annotated[Path | None, Parameter(group=COMMAND, show_default=False)] = None,
+    fail_on_unreadable: Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)] = False,
+    workers: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
+    part_size: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
+    storage_root: Annotated[str | None, Parameter(name="--storage.root", group=_WHERE, show_default=False)] = None,
+    address: Annotated[str | None, Parameter(name="--cluster.address", group=_WHERE, show_default=False)] = None,
+    local_cpus: Annotated[int | None, Parameter(name="--cluster.local-cpus", group=_WHERE, show_default=False)] = None,
+) -> None:
+    """Answer images with a bundle: path, label (empty when rejected), confidence, error.
+
+    An image that cannot be read is a row too. The exit code is 3 where none could be read.
+
+    Parameters
+    ----------
+    bundle
+        The folder of a bundle or of its run, or the name of a run under storage.root.
+    paths
+        Images, folders, patterns in quotes, or - for a list on stdin, one path on each line.
+    format
+        One of the bundle's formats, such as onnxruntime_int8; by default onnx.
+    output
+        A file, whole or not at all; - is stdout. With --workers or --cluster.address a folder for parts.
+    output_format
+        By default a table on a terminal for few images, else csv.
+    probabilities
+        Also the probabilities of all classes.
+    threads
+        By default all cores; with workers those of each.
+    batch_size
+        Images at a time.
+    verify_key
+        The PEM file of a public key: the bundle must be signed by its other half.
+    fail_on_unreadable
+        End with 3 where any image could not be read, when all are answered.
+    workers
+        Answer by so many processes of Ray, into parts that a killed command goes on with.
+    part_size
+        Images of each part; by default 1000.
+    storage_root
+        Where a run is looked up by its name; by default outputs.
+    address
+        A running Ray (auto, ray://host:10001); with --workers alone, an embedded one for the length of the command.
+    local_cpus
+        Logical CPUs the embedded Ray offers; by default the cores of this machine.
+    """
+    _refuse_flags(paths)
+    if not paths:
+        raise ConfigError("predict needs images after the bundle; give files, folders, patterns, or - for a list")
+    from ray_jobs.bundles.lookup import local_bundle
+    from ray_jobs.prediction.predict import PredictOptions, run_predict
+
+    options = PredictOptions(format, threads, batch_size, verify_key, output_format, probabilities, fail_on_unreadable)
+    place = local_bundle(bundle, storage_root)
+    if workers is None and address is None:
+        if part_size is not None:
+            raise ConfigError(f"--part-size {part_size} is for parts; give --workers or --cluster.address, too")
+        run_predict(place, paths, options, output)
+        return
+    _require_ray()
+    from ray_jobs.job.toml import check
+    from ray_jobs.prediction.on_cluster import Parts, run_predict_on_cluster
+
+    cluster = check({"cluster": {"address": address, "local_cpus": local_cpus}}).cluster
+    parts = Parts(output, 1000 if part_size is None else part_size, workers)
+    run_predict_on_cluster(place, paths, options, parts, cluster)
+
+
+def _refuse_flags(paths: tuple[str, ...]) -> None:
+    """Where "-" is a path, cyclopts takes a flag that it does not know for one, too."""
+    for path in paths:
+        if path.startswith("--"):
+            app = App()
+            app.default(predict)
+            raise ConfigError(unknown_flag(path, app.assemble_argument_collection()))
+
+
+def _require_ray() -> None:
+    missing = [name for name in ("ray", "pyarrow", "pandas", "psutil") if find_spec(name) is None]
+    if missing:
+        raise RuntimeMissingError(
+            f"workers need {', '.join(missing)}; pip install 'resnet-dist[cluster]', or leave out --workers and "
+            "--cluster.address"
+        )

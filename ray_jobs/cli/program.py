@@ -1,0 +1,57 @@
+"""What all commands share: the program's help, how errors become exit codes, and hints for unknown flags."""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from cyclopts import App, Argument, CycloptsError, Group, UnknownOptionError
+
+from ray_jobs.cli.dry_run_flag import with_plain_flags
+from ray_jobs.errors import ConfigError, ExitCode, explain
+
+COMMAND = Group.create_ordered("command")
+"""Flags of a command itself, above those of the job."""
+
+
+def new_app() -> App:
+    """The program without its commands."""
+    return App(
+        name="resnet-dist",
+        help="From a folder of labelled photographs to a verified ResNet, on a laptop or a shared pool of GPUs.",
+        help_format="plaintext",
+        help_epilogue="--debug, anywhere, shows where an error comes from. Exit codes: 0 done, 1 failed, 2 wrong usage "
+        "or configuration, 3 unusable data, run or storage, 4 a quality gate said no, 130 interrupted.",
+        version=lambda: version("resnet-dist"),
+        version_flags=("--version",),
+        suppress_keyboard_interrupt=False,
+    )
+
+
+def answer(app: App, tokens: list[str]) -> int:
+    """Run a command line and return its exit code; errors are printed."""
+    debug = "--debug" in tokens
+    try:
+        code = app(
+            with_plain_flags([token for token in tokens if token != "--debug"]),  # noqa: S105 - no password
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except UnknownOptionError as error:
+        text = error.token.keyword or error.token.value
+        return explain(ConfigError(unknown_flag(text, error.argument_collection)), debug)
+    except CycloptsError as error:
+        return explain(ConfigError(f"{str(error).strip()} See --help."), debug)
+    except (Exception, KeyboardInterrupt) as error:
+        return explain(error, debug)
+    return ExitCode.DONE if code is None else int(code)
+
+
+def unknown_flag(text: str, arguments: Iterable[Argument]) -> str:
+    """What to say of a flag that no argument has."""
+    from ray_jobs.job.toml import nearest
+
+    flag = text.partition("=")[0]
+    known = [name.removeprefix("--") for argument in arguments for name in argument.names]
+    near = nearest(flag.removeprefix("--"), [name.replace("-", "_") for name in known])
+    hint = f"did you mean {' or '.join('--' + name.replace('_', '-') for name in near)}?" if near else "see --help"
+    return f"{flag}: unknown flag; {hint}"

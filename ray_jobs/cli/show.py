@@ -1,0 +1,171 @@
+"""What a finished command prints: tables on a terminal, the same in plain text elsewhere."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from cluster.health.comparison import NodeCheck
+from cluster.health.preflight import Check
+from ray_jobs.errors import GateError
+from ray_jobs.run.outcome import TrainOutcome
+from ray_jobs.terminal.console import console, show_line, table_of
+
+if TYPE_CHECKING:
+    # At run time they would bring torch to `doctor`.
+    from ray_jobs.bundles.export import ExportOutcome
+    from ray_jobs.evaluation.evaluate import EvaluationOutcome
+    from ray_jobs.training.cross_validation import FoldsOutcome
+
+_MAX_CLASSES = 20
+_MAX_CONFUSIONS = 5
+_STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def show_training(outcome: TrainOutcome) -> None:
+    """A run that is done."""
+    done = "was finished before, nothing to do" if outcome.already_finished else "finished"
+    show_line(f"{outcome.run} {done}: {outcome.epochs} epochs, {outcome.steps} steps")
+    table = table_of("best epoch", "value")
+    for name, value in outcome.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    if outcome.images_per_second is not None:
+        table.add_row("images per second", f"{outcome.images_per_second:.0f}")
+    console().print(table)
+
+
+def show_folds(outcome: "FoldsOutcome") -> None:
+    """Cross-validation that is done."""
+    show_line(f"{outcome.uri}/folds.json: {len(outcome.runs)} folds")
+    table = table_of("best epochs", "mean", "95 % interval", "least", "most")
+    for name, each in outcome.metrics.items():
+        interval = f"{each.low:.4f} .. {each.high:.4f}"
+        table.add_row(name, f"{each.mean:.4f}", interval, f"{min(each.values):.4f}", f"{max(each.values):.4f}")
+    console().print(table)
+
+
+def show_evaluation(outcome: "EvaluationOutcome") -> None:
+    """A judged split: metrics with their intervals, classes (the worst where they are many), commonest confusions."""
+    result = outcome.result
+    show_line(f"{outcome.run} {outcome.checkpoint} on {outcome.split}: {result.samples} images")
+    for note in outcome.notes:
+        show_line(note)
+    metrics = table_of("metric", "value", "95 % interval")
+    for name, value in result.metrics.items():
+        low, high = result.intervals.get(name, (None, None))
+        metrics.add_row(name, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}")
+    console().print(metrics)
+
+    worst = sorted(result.classes, key=lambda each: each.f1)[:_MAX_CLASSES]
+    many = len(result.classes) > _MAX_CLASSES
+    classes = table_of(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
+    for each in worst if many else result.classes:
+        classes.add_row(
+            escape(each.name), f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}"
+        )
+    console().print(classes)
+
+    confused = sorted(
+        (-count, result.classes[row].name, result.classes[column].name)
+        for row, counts in enumerate(result.confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    )
+    for count, truth, said in confused[:_MAX_CONFUSIONS]:
+        show_line(f"{-count} of {truth} taken for {said}")
+
+
+def show_export(outcome: "ExportOutcome") -> None:
+    """A bundle: differences of its formats, and what the operating point comes to. Raises GateError for a refusal."""
+    for note in outcome.notes:
+        show_line(note)
+    table = table_of("format", "verdict", "top-1 lost", "agrees", "logits", "MB", "ms")
+    for name, each in outcome.parities.items():
+        table.add_row(
+            name,
+            each.verdict,
+            f"{100 * each.top1_difference:+.2f}",
+            f"{100 * each.agreement:.2f} %",
+            f"{each.relative_logit_difference:.0e}",
+            f"{each.megabytes:.1f}",
+            f"{each.milliseconds:.1f}",
+        )
+    console().print(table)
+    for name, reason in outcome.skipped.items():
+        show_line(f"{name} is left out: {reason}")
+    point = outcome.operating_point
+    show_line(f"temperature {point['temperature']:.3f}, reject below {point['reject_below']}")
+    for split, judged in outcome.judged.items():
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in judged["metrics"].items())
+        show_line(f"{split}: {judged['samples']} images, {100 * judged['rejected']:.1f} % rejected, {metrics}")
+        for name in point["thresholds"]:
+            of = judged["classes"][name]
+            show_line(
+                f"  {name} above {point['thresholds'][name]:.4f}: recall {of['recall']:.4f}, precision "
+                f"{of['precision']:.4f}"
+            )
+    if outcome.refused:
+        raise GateError(
+            "\n".join(f"{name} is not published: {reason}" for name, reason in outcome.refused.items())
+            + f"\nthe others are in {outcome.uri}; parity.json there has all numbers"
+        )
+    show_line(f"{outcome.uri} from {outcome.checkpoint}")
+    show_line(f"next: resnet-dist predict {outcome.uri} IMAGE...")
+
+
+def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:
+    """What `make demo` ends with."""
+    result = evaluation.result
+    table = table_of(f"{evaluation.split}, {result.samples} images", "value", "95 % interval")
+    for name in ("top1", "macro_f1"):
+        low, high = result.intervals[name]
+        table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} .. {high:.4f}")
+    if outcome.images_per_second is not None:
+        table.add_row("images per second", f"{outcome.images_per_second:.0f}", "")
+    table.add_row("seconds in all", f"{seconds:.0f}", "")
+    console().print(table)
+    show_line(f"run: {outcome.run}")
+    show_line(f"next: resnet-dist evaluate {outcome.run} --split val")
+    show_line("      resnet-dist train --help")
+
+
+def show_checks(checks: list[Check]) -> None:
+    """What `doctor` found, and below it what to do, in lines that can be copied."""
+    table = table_of("check", "", "found")
+    for check in checks:
+        table.add_row(check.name, f"[{_STYLES[check.status]}]{check.status}[/]", escape(check.found))
+    console().print(table)
+    for check in checks:
+        if check.remedy:
+            show_line(f"{check.name}: {check.remedy}")
+
+
+def show_node_checks(found: Sequence[NodeCheck]) -> None:
+    """What `doctor` found on a cluster: a row for each answer and the nodes that gave it; then what to do."""
+    names = list(dict.fromkeys(each.node for each in found if each.check.name in {"node", "answers"}))
+    rows: dict[Check, list[str]] = {}
+    kinds = list(dict.fromkeys(each.check.name for each in found))
+    for kind in kinds:
+        for each in found:
+            if each.check.name == kind:
+                rows.setdefault(each.check, []).append(each.node)
+    table = table_of("check", "nodes", "", "found")
+    for check, nodes in rows.items():
+        which = f"all {len(names)}" if len(names) > 1 and set(nodes) >= set(names) else ", ".join(filter(None, nodes))
+        table.add_row(check.name, escape(which), f"[{_STYLES[check.status]}]{check.status}[/]", escape(check.found))
+    console().print(table)
+    for check, nodes in rows.items():
+        if check.remedy:
+            show_line(f"{', '.join(filter(None, nodes)) or 'all'}: {check.name}: {check.remedy}")
+    errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
+    said = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
+    show_line(f"{len(names)} node{'s' if len(names) > 1 else ''}: {said}")
+
+
+def write_checks(path: Path, found: Iterable[tuple[str, Check]]) -> None:
+    """What `doctor` found, by node where it asked several, for programs."""
+    items = [{"node": node, **asdict(check)} for node, check in found]
+    path.write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")

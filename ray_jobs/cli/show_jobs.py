@@ -1,0 +1,48 @@
+"""Jobs as a table, as lines, or for programs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cluster.jobs import JobView
+from ray_jobs.submission.watch import LiveView, one_line, progress_of
+from ray_jobs.terminal.console import console, show_line, table_of
+
+
+def show_jobs(views: Sequence[JobView]) -> None:
+    """A row for each job."""
+    if not views:
+        show_line("no jobs")
+        return
+    table = table_of("job", "found")
+    for view in views:
+        where = f", queue {view.queue}" if view.queue else ""
+        table.add_row(view.name, f"{one_line(LiveView(view, None, None)).partition(': ')[2]}{where}")
+    console().print(table)
+
+
+def show_job(live: LiveView) -> None:
+    """All that is known of a job."""
+    view = live.view
+    show_line(one_line(live))
+    rows = {
+        "verb": view.verb,
+        "submitted": view.submitted,
+        "queue": view.queue,
+        "priority": view.priority,
+        "run": view.run,
+        "progress": ", ".join(progress_of(live.status)) if live.status is not None else "",
+        "last line": live.end.last_line if live.end is not None else "",
+    }
+    for name, value in rows.items():
+        if value:
+            show_line(f"  {name}: {value}")
+
+
+def print_json(live: LiveView) -> None:
+    """The same for programs: the job, and with it the run's status.json where it can be read."""
+    value: dict[str, Any] = asdict(live.view)
+    value["status"] = None if live.status is None else live.status.to_json()
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,156 @@
+"""`resnet-dist evaluate`: judges a run's checkpoint on a split, through Pillow and the unfolded network."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.exceptions import RayTaskError
+
+from cluster.session.resources import WorkerPlan, local_resources, plan_workers
+from cluster.session.session import cluster_resources, ray_session
+from cluster.storage.lease import read_history
+from data_pipeline.listing.samples import Samples
+from data_pipeline.sources.batches import EvaluationBatch
+from data_pipeline.splits.assign import read_split_csv
+from ray_jobs.data.evaluation_set import JudgedData, other_data, read_sample, run_data
+from ray_jobs.data.node_images import NodeImages, on_this_node
+from ray_jobs.data.prepare import index_data
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import Tree
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
+from resnet_dist.checkpoint.directory import load
+from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
+from resnet_dist.model.model_json import rebuild
+from resnet_dist.runtime.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """A judged split."""
+
+    run: str
+    """URI of the run."""
+    split: str
+    checkpoint: str
+    """Name of the checkpoint that was judged."""
+    result: EvaluationResult
+    notes: tuple[str, ...]
+    """What a person should know of the images that were chosen."""
+
+
+def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
+    """Judge `checkpoint` (best, last or a step) of a run on a split (test where there is one, else val).
+
+    `overrides` change where it runs and, with data.root, which folder is judged; everything else is the run's own.
+    Another folder that has only class folders is judged whole. Writes evaluation/<split>.json, or
+    <folder>.<split>.json for another folder, and its predictions to the run. Raises RunError or DataError for what is
+    not there.
+    """
+    directory = find_run(run, overrides)
+    job = job_of_run(directory, overrides)
+    if job.cluster.address is None:
+        plan_workers(job.cluster, *local_resources(job.cluster))
+    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
+    samples = judged.samples
+    work = _Work(
+        model=found.model_json(),
+        weights=found.weights(),
+        # How large an image may be says nothing of how it is seen, so it is as asked for here.
+        preprocess=replace(directory.read_preprocess(), max_pixels=job.data.max_pixels),
+        samples=samples,
+        batch_size=job.evaluation.batch_size,
+        images=NodeImages.of(job.data, samples),
+    )
+    with ray_session(job.cluster):
+        logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
+    result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
+    outcome = EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes)
+    about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
+    notes = {"notes": list(judged.notes)}
+    directory.write_evaluation(judged.record, {**about, **notes, **result.to_json()}, _predictions(samples, logits))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each worker needs."""
+
+    model: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    preprocess: Preprocess
+    samples: Samples
+    batch_size: int
+    images: NodeImages | None
+    """How each node comes to its copy of the images."""
+
+
+def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
+    """Logits [N, C] in the split's order."""
+    remote = ray.remote(_answer_batches).options(
+        num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3
+    )
+    shared = ray.put(work)
+    parts = [remote.remote(shared, rank, plan) for rank in range(plan.num_workers)]
+    try:
+        return assemble(ray.get(parts), len(work.samples))
+    except RayTaskError as error:
+        # The worker's own error, without the traceback of its process.
+        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
+    """One worker's share: every num_workers-th of the split's fixed batches."""
+    torch.set_num_threads(plan.threads)
+    device = torch.device("cuda" if plan.use_gpu else "cpu")
+    model = rebuild(work.model)
+    model.load_state_dict(work.weights)
+    model.to(device)
+
+    def batches(samples: Samples) -> Iterator[EvaluationBatch]:
+        with ThreadPoolExecutor(plan.threads) as pool:
+            for first in range(rank * work.batch_size, len(samples), plan.num_workers * work.batch_size):
+                rows = np.arange(first, min(first + work.batch_size, len(samples)), dtype=np.int64)
+                images = np.stack(list(pool.map(partial(read_sample, work.preprocess, samples), rows.tolist())))
+                normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
+                yield EvaluationBatch(rows, normalised, torch.from_numpy(samples.labels[rows]))
+
+    with on_this_node(work.images, work.samples) as (samples,):
+        return predict(model, batches(samples), device)
+
+
+def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:
+    """`is_named`: whether other data were given to be judged; a copy of the run's own is still the run's own."""
+    stored = directory.read_dataset()
+    dataset = index_data(job, may_lack_classes=True)
+    classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
+    if is_named and dataset.fingerprint != fingerprint:
+        return other_data(dataset, classes, split)
+    return run_data(dataset, classes, fingerprint, read_split_csv(directory.read_split_csv()), split)
+
+
+def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
+    """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    table: Any = pa.table(  # pyright: ignore[reportUnknownVariableType]
+        {
+            "sample_id": list(samples.sample_ids),
+            "label": [samples.classes[label] for label in samples.labels],
+            "prediction": [samples.classes[label] for label in logits.argmax(axis=1)],
+            "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1]),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)  # pyright: ignore[reportUnknownMemberType]
+    return buffer.getvalue()

@@ -1,0 +1,19 @@
+"""Which fields of a job the commands take that work on a finished run: the rest is the run's own."""
+
+from ray_jobs.job.identity import belongs
+from ray_jobs.job.toml import dotted_fields
+
+_WHERE = {name for name, section, field in dotted_fields() if not belongs(section, field)}
+
+
+def of_evaluation(name: str) -> bool:
+    """Whether `evaluate` takes a field, by its dotted name."""
+    return name in _WHERE and name.startswith(("data.", "evaluation.", "storage.", "cluster."))
+
+
+def of_export(name: str) -> bool:
+    """Whether `export` takes a field, by its dotted name."""
+    return name.startswith(("export.", "storage.")) or name in {
+        *("data.root", "data.labels", "data.max_pixels", "data.cache_dir"),
+        "checkpoint.monitor",
+    }

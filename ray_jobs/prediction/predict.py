@@ -1,0 +1,171 @@
+"""`resnet-dist predict`: a bundle's answers to images, on this machine. Needs no torch."""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import chain, islice
+from pathlib import Path
+from time import perf_counter
+from typing import BinaryIO
+
+from cluster.errors import StorageError
+from data_pipeline.errors import DataError
+from ray_jobs.errors import ConfigError
+from ray_jobs.prediction.image_paths import check_paths, image_paths
+from ray_jobs.prediction.rows import OutputFormat, printable, row_writer
+from ray_jobs.prediction.tally import Tally
+from ray_jobs.terminal.output_file import output_file
+from resnet_dist.runtime.engines import MOST_IMAGES
+from resnet_dist.runtime.predictor import Prediction, Predictor
+
+STDOUT = "-"
+_FEW_IMAGES = 50
+"""A table is for so many at most."""
+_NAMED = 20
+"""Unreadable images that are named on stderr; all are in the output."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a bundle is used."""
+
+    format_name: str | None = None
+    """The bundle's format; None: its first choice."""
+    threads: int | None = None
+    """None: all cores."""
+    batch_size: int = 8
+    public_key: Path | None = None
+    """A PEM file; the bundle must be signed by its other half."""
+    output_format: OutputFormat | None = None
+    """None: a table on a terminal for few images, else CSV."""
+    probabilities: bool = False
+    """Of all classes."""
+    fail_on_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"--threads {self.threads} must be at least 1; leave it out for all cores")
+        if not 1 <= self.batch_size <= MOST_IMAGES:
+            raise ConfigError(f"--batch-size {self.batch_size} must lie in 1..{MOST_IMAGES}; 8 suits most machines")
+
+
+def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, output: str = STDOUT) -> Tally:
+    """Write the answer to each image of `paths` to `output`, a file or STDOUT; what is worth saying goes to stderr.
+
+    `paths` are files, folders, patterns, or "-" for a list on stdin. An image that cannot be read is an answer too.
+    Raises BundleError, RuntimeMissingError, StorageError; DataError for a path that is not there, where no image could
+    be read, or any could not and `fail_on_unreadable`.
+    """
+    paths = list(paths)
+    check_paths(paths)
+    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
+    listed = image_paths(paths, sys.stdin.buffer)
+    kind = options.output_format
+    if kind is None:
+        first = list(islice(listed, _FEW_IMAGES + 1)) if output == STDOUT and sys.stdout.isatty() else []
+        kind = "table" if 0 < len(first) <= _FEW_IMAGES else "csv"
+        listed = chain(first, listed)
+    tally, begin = Tally(), perf_counter()
+    try:
+        with _output(output) as stream:
+            for path, answer in write_rows(stream, kind, predictor, listed, options):
+                tally.count(answer)
+                if answer.error is not None:
+                    _say_unreadable(path, answer.error, tally.unreadable)
+    except BrokenPipeError:
+        _leave_quietly()
+        return tally
+    sys.stderr.write(tally.summary(perf_counter() - begin) + "\n")
+    judge(tally, options.fail_on_unreadable)
+    return tally
+
+
+def answers(
+    predictor: Predictor, paths: Iterable[str], batch_size: int, base: str = ""
+) -> Iterator[tuple[str, Prediction]]:
+    """Each path with its answer, in order; those that are relative are below `base`, by default the working directory.
+
+    Of the paths no more are held than the predictor reads ahead.
+    """
+    begun = deque[str]()
+
+    def noted() -> Iterator[Path]:
+        for path in paths:
+            begun.append(path)
+            yield Path(base, path)
+
+    for answer in predictor.stream(noted(), batch_size):
+        yield begun.popleft(), answer
+
+
+def write_rows(
+    stream: BinaryIO,
+    kind: OutputFormat,
+    predictor: Predictor,
+    paths: Iterable[str],
+    options: PredictOptions,
+    base: str = "",
+) -> Iterator[tuple[str, Prediction]]:
+    """Write each path's row to `stream`, and give path and answer; all is written when it ends."""
+    text = TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+    try:
+        write = row_writer(kind, predictor.classes, options.probabilities, text)
+        for path, answer in answers(predictor, paths, options.batch_size, base):
+            write(path, answer)
+            yield path, answer
+    finally:
+        text.detach()  # writes what is left, and leaves the stream open
+
+
+def judge(tally: Tally, fail_on_unreadable: bool) -> None:
+    """Raise DataError for what a caller must not take for answers."""
+    if not tally.images:
+        raise DataError("there is no image among the paths; give files, or folders that hold images")
+    if not tally.read:
+        raise DataError(
+            f"none of {tally.images} images could be read; the output says why: mend them, or mend the paths"
+        )
+    if fail_on_unreadable and tally.unreadable:
+        raise DataError(
+            f"{tally.unreadable} of {tally.images} images could not be read; the output says why, and all others are "
+            "answered there: mend them, or leave out --fail-on-unreadable"
+        )
+
+
+def _say_unreadable(path: str, reason: str, number: int) -> None:
+    if number <= _NAMED:
+        sys.stderr.write(f"unreadable: {printable(path)}: {printable(reason)}\n")
+    if number == _NAMED:
+        sys.stderr.write("unreadable images from here on are only counted; the output names them all\n")
+
+
+@contextmanager
+def _output(output: str) -> Generator[BinaryIO]:
+    # Closing fails once more where writing did.
+    with _explained(output), output_file(Path(output)) if output != STDOUT else _stdout() as stream:
+        yield stream
+
+
+@contextmanager
+def _stdout() -> Generator[BinaryIO]:
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _explained(output: str) -> Generator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"--output {output} could not be written ({error.strerror}); free space there") from error
+
+
+def _leave_quietly() -> None:
+    """Whoever read the output has seen enough. What Python would still flush at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

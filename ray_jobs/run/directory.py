@@ -1,0 +1,131 @@
+"""The files of a run under `storage.root` (runs/<name>/), and how a RUN argument finds it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import StorageError
+from cluster.storage.store import Store
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import print_config, read_job_text
+from resnet_dist.errors import RunError
+from resnet_dist.run_records import Status
+from resnet_dist.runtime.preprocess import Preprocess
+
+RUNS = "runs"
+
+
+def names_a_place(argument: str) -> bool:
+    """Whether a RUN or SEARCH argument is a path or a URI, and not a bare name under the storage root."""
+    return "://" in argument or "/" in argument or Path(argument).is_dir()
+
+
+class RunDirectory:
+    """Reads and writes the records of one run. Checkpoints and metric parts are `resnet_dist`'s own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def named(cls, storage_root: str, name: str) -> "RunDirectory":
+        """The run of that name under a storage root."""
+        return cls(Store.open(storage_root).child(f"{RUNS}/{name}"))
+
+    @classmethod
+    def find(cls, run: str, storage_root: str) -> "RunDirectory":
+        """A RUN argument: a path, a URI, or a bare name under the storage root. Raises RunError where there is none."""
+        is_place = names_a_place(run)
+        found = cls(Store.open(run)) if is_place else cls.named(storage_root, run)
+        if not found.exists():
+            names = [] if is_place else Store.open(storage_root).list(RUNS)
+            known = f"; runs there: {', '.join(sorted(names))}" if names else ""
+            raise RunError(f"{run!r} is no run: {found.uri} has no config.toml{known}")
+        return found
+
+    @property
+    def uri(self) -> str:
+        """Where the run is, for people and for `find`."""
+        return self.store.uri
+
+    @property
+    def name(self) -> str:
+        """The last part of the address, without the options that a URI may end with."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    def exists(self) -> bool:
+        """Whether a run has been started here."""
+        return self.store.exists("config.toml")
+
+    def read_config(self) -> JobConfig:
+        """The complete config that the run was first started with. Raises RunError when it cannot be read."""
+        return read_job_text(self._text("config.toml"), f"{self.uri}/config.toml")
+
+    def write_config(self, job: JobConfig) -> None:
+        """Store the complete config."""
+        self.store.write("config.toml", print_config(job).encode())
+
+    def read_dataset(self) -> dict[str, Any]:
+        """{"classes", "fingerprint", ...} as `write_dataset` stored it."""
+        return self._json("dataset.json")
+
+    def write_dataset(self, dataset: dict[str, Any]) -> None:
+        """Store the classes in order, the fingerprint and the counts."""
+        self._write_json("dataset.json", dataset)
+
+    def read_preprocess(self) -> Preprocess:
+        """The evaluation preprocessing of the run."""
+        try:
+            return Preprocess.from_json(self._json("preprocess.json"))
+        except ValueError as error:
+            raise RunError(f"{self.uri}/preprocess.json cannot be used: {error}") from error
+
+    def write_preprocess(self, preprocess: Preprocess) -> None:
+        """Store the evaluation preprocessing."""
+        self._write_json("preprocess.json", preprocess.to_json())
+
+    def read_status(self) -> Status | None:
+        """The last status, None where there is none or it is being replaced."""
+        try:
+            return Status.from_json(self._json("status.json"))
+        except (RunError, StorageError, ValueError):
+            return None
+
+    def write_status(self, status: Status) -> None:
+        """Replace the status."""
+        self._write_json("status.json", status.to_json())
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Store what a finished run has come to."""
+        self._write_json("result.json", result)
+
+    def read_split_csv(self) -> str:
+        """The run's split.csv."""
+        return self._text("split.csv")
+
+    def write_split_csv(self, text: str) -> None:
+        """Store the split of every sample."""
+        self.store.write("split.csv", text.encode())
+
+    def write_evaluation(self, split: str, result: dict[str, Any], predictions: bytes) -> None:
+        """Store evaluation/<split>.json and its predictions (Parquet)."""
+        self.store.write(f"evaluation/{split}.predictions.parquet", predictions)
+        self._write_json(f"evaluation/{split}.json", result)
+
+    def _write_json(self, path: str, value: dict[str, Any]) -> None:
+        self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def _json(self, path: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._text(path))
+        except ValueError as error:
+            raise RunError(
+                f"{self.uri}/{path} is not JSON ({error}); restore it or start under another name"
+            ) from error
+        if not isinstance(value, dict):
+            raise RunError(f"{self.uri}/{path} holds no object; restore it or start under another name")
+        return value  # pyright: ignore[reportUnknownVariableType]
+
+    def _text(self, path: str) -> str:
+        if not self.store.exists(path):
+            raise RunError(f"{self.uri} has no {path}; the run was not started completely, start it again")
+        return self.store.read(path).decode()

@@ -1,0 +1,108 @@
+"""What a submitted command printed and how it ended, in the logs/ of its run: it outlives the cluster it ran on."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cluster.errors import StorageError
+from cluster.storage.store import Store
+
+_HEAD, _TAIL = 256 * 1024, 1024 * 1024
+"""Bytes of a log that are kept from its begin and from its end."""
+_MOST_RECORD = 64 * 1024
+
+
+@dataclass(frozen=True)
+class DriverEnd:
+    """How an attempt of a submission ended."""
+
+    verb: str
+    attempt: int
+    """From 1 on."""
+    exit_code: int
+    ended: str
+    """UTC time, ISO 8601."""
+    last_line: str
+    """Of what it printed."""
+
+
+def read_end(run: Store, submission: str) -> DriverEnd | None:
+    """How the last ended attempt ended; None where none has, or that cannot be read."""
+    try:
+        if not run.exists(_end_file(submission)):
+            return None
+        value = json.loads(run.read(_end_file(submission), _MOST_RECORD))
+        return DriverEnd(
+            verb=str(value["verb"]),
+            attempt=int(value["attempt"]),
+            exit_code=int(value["exit_code"]),
+            ended=str(value["ended"]),
+            last_line=str(value["last_line"]),
+        )
+    except (StorageError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_log(run: Store, submission: str) -> str:
+    """What the newest attempt printed so far, the middle of a long one left out; empty where nothing is stored."""
+    attempts = _attempts(run, submission)
+    return run.read(_log_file(submission, attempts[-1])).decode(errors="replace") if attempts else ""
+
+
+class DriverLog:
+    """The log of one attempt. Bounded: of a long one, the middle is left out."""
+
+    def __init__(self, run: Store, submission: str, verb: str) -> None:
+        """Take the next attempt's number. Raises StorageError where the run's place cannot be read."""
+        self._run, self._submission, self._verb = run, submission, verb
+        self.attempt = max(_attempts(run, submission), default=0) + 1
+        self._head, self._tail, self._left_out = bytearray(), bytearray(), 0
+        self._written = b""
+
+    def add(self, text: bytes) -> None:
+        """What was printed."""
+        room = _HEAD - len(self._head)
+        self._head += text[: max(room, 0)]
+        self._tail += text[max(room, 0) :]
+        if len(self._tail) > 2 * _TAIL:
+            self._left_out += len(self._tail) - _TAIL
+            del self._tail[:-_TAIL]
+
+    def text(self) -> bytes:
+        """What was printed, as it is to be stored."""
+        gap = f"\n[... {self._left_out} bytes left out ...]\n".encode() if self._left_out else b""
+        return bytes(self._head) + gap + bytes(self._tail)
+
+    def store(self, text: bytes) -> None:
+        """Write what `text` gave, where that is more than before. Raises StorageError."""
+        if text != self._written:
+            self._run.write(_log_file(self._submission, self.attempt), text)
+            self._written = text
+
+    def end(self, exit_code: int) -> None:
+        """The last of the log, and how the attempt ended. Raises StorageError."""
+        self.store(self.text())
+        end = self._written[-4096:].decode(errors="replace")
+        lines = [line.strip() for line in end.splitlines() if line.strip()]
+        record = {
+            "verb": self._verb,
+            "attempt": self.attempt,
+            "exit_code": exit_code,
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "last_line": lines[-1][:1000] if lines else "",
+        }
+        self._run.write(_end_file(self._submission), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _attempts(run: Store, submission: str) -> list[int]:
+    found = (re.fullmatch(rf"driver-{re.escape(submission)}-(\d{{1,6}})\.log", name) for name in run.list("logs"))
+    return sorted(int(each[1]) for each in found if each is not None)
+
+
+def _log_file(submission: str, attempt: int) -> str:
+    return f"logs/driver-{submission}-{attempt}.log"
+
+
+def _end_file(submission: str) -> str:
+    return f"logs/driver-{submission}.json"

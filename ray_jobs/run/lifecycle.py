@@ -1,0 +1,94 @@
+"""The records of a run at its start and at its end, whoever trains it."""
+
+from dataclasses import replace
+from typing import Any
+
+from cluster.errors import RunHeldError, StorageError
+from cluster.storage.lease import read_history
+from ray_jobs.errors import ExitCode, exit_code_of
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.outcome import TrainOutcome
+from resnet_dist.checkpoint.directory import Checkpoint, latest_verified
+from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.runtime.preprocess import Preprocess
+from resnet_dist.training.early_stopping import stopping_of
+
+
+def write_records(run: RunDirectory, job: JobConfig, dataset: dict[str, Any], split_csv: str) -> None:
+    """What makes a folder a run; `dataset` and `split_csv` as its files dataset.json and split.csv hold them."""
+    run.write_dataset(dataset)
+    run.write_split_csv(split_csv)
+    run.write_preprocess(preprocess_of(job))
+    run.write_config(job)  # last: with it the run exists
+
+
+def preprocess_of(job: JobConfig) -> Preprocess:
+    """The contract that evaluation, prediction and exported models share."""
+    data = job.data
+    height, width = data.input_size
+    return Preprocess(
+        mode=data.resize,
+        size=height if height == width else (height, width),
+        crop_fraction=data.crop_fraction,
+        pad_colour=data.pad_colour,
+        mean=data.mean,
+        std=data.std,
+        bit_depth=data.bit_depth,
+        max_pixels=data.max_pixels,
+    )
+
+
+def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
+    """The checkpoint that workers would start from; they say why they pass others over."""
+    return latest_verified(run.store, read_history(run.store), lambda _: None)
+
+
+def is_done(newest: Checkpoint, job: JobConfig) -> bool:
+    """Whether all epochs are done, or early stopping, as it is asked for now, has ended the run."""
+    progress = newest.progress
+    stopping = stopping_of(job.training, progress.early_stopping)
+    stopped = stopping is not None and stopping.should_stop and progress.step_in_epoch == 0
+    return progress.epoch >= job.training.epochs or stopped
+
+
+def write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:
+    """The final status. A process that was refused the run leaves the holder's status alone."""
+    if isinstance(error, RunHeldError):
+        return
+    code = ExitCode.DONE if error is None else exit_code_of(error)
+    before = run.read_status() or Status(state="starting", submission=submission)
+    status = replace(
+        before,
+        submission=submission,
+        state="done" if code is ExitCode.DONE else "stopped" if code is ExitCode.INTERRUPTED else "failed",
+        exit_code=int(code),
+        eta_s=None,
+        message="" if error is None else str(error)[:2000],
+    )
+    try:
+        run.write_status(status)
+    except StorageError:
+        # Storage may be what failed; the error itself is what the caller hears.
+        if error is None:
+            raise
+
+
+def outcome_of(run: RunDirectory, newest: Checkpoint, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
+    """What a run has come to by its newest checkpoint."""
+    records = read_metrics(run.store, read_history(run.store))
+    best = newest.progress.best
+    metrics = newest.progress.metrics or {}
+    if best is not None:
+        for record in records:
+            if record["step"] == best.step and job.checkpoint.monitor in record:
+                metrics = {name: value for name, value in record.items() if name.startswith("val/")}
+    speeds = sorted(record["perf/images_per_second"] for record in records if "perf/images_per_second" in record)
+    return TrainOutcome(
+        run=run.uri,
+        steps=newest.step,
+        epochs=newest.progress.epoch,
+        metrics=metrics,
+        images_per_second=speeds[len(speeds) // 2] if speeds else None,
+        already_finished=already_finished,
+    )

@@ -1,0 +1,57 @@
+"""The best trial against the default on images that no trial has seen: what a search was worth."""
+
+# pyarrow carries no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from cluster.storage.store import Store
+from ray_jobs.evaluation.evaluate import run_evaluate
+from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
+
+_RESAMPLES = 2000
+
+
+def judge_best(best_uri: str, default_uri: str, metric: str, seed: int) -> dict[str, Any]:
+    """`metric` ("top1", "macro_f1" or "balanced_accuracy") of two runs on the test split, and their difference.
+
+    Intervals are 95 % percentiles of the bootstrap; the difference's is paired: both runs are judged on the same
+    resamples. Raises what `run_evaluate` raises.
+    """
+    samples = 0
+    predictions: dict[str, NDArray[np.int64]] = {}
+    truth = np.zeros(0, dtype=np.int64)
+    classes = 0
+    for name, uri in (("best", best_uri), ("default", default_uri)):
+        outcome = run_evaluate(uri, "test", "best", {})
+        table = parquet.read_table(BytesIO(Store.open(uri).read("evaluation/test.predictions.parquet")))
+        names = {each.name: place for place, each in enumerate(outcome.result.classes)}
+        classes, samples = len(names), table.num_rows
+        truth = np.array([names[each] for each in table["label"].to_pylist()], dtype=np.int64)
+        predictions[name] = np.array([names[each] for each in table["prediction"].to_pylist()], dtype=np.int64)
+    drawn = np.random.Generator(np.random.Philox(seed)).integers(0, samples, size=(_RESAMPLES, samples))
+
+    def value(name: str, rows: NDArray[np.int64]) -> float:
+        return confusion_metrics(confusion_matrix(truth[rows], predictions[name][rows], classes))[metric]
+
+    every = np.arange(samples)
+    resampled = {name: np.array([value(name, rows) for rows in drawn]) for name in predictions}
+    return {
+        "metric": metric,
+        "samples": samples,
+        "best": value("best", every),
+        "best_interval": _interval(resampled["best"]),
+        "default": value("default", every),
+        "default_interval": _interval(resampled["default"]),
+        "difference": value("best", every) - value("default", every),
+        "difference_interval": _interval(resampled["best"] - resampled["default"]),
+    }
+
+
+def _interval(values: NDArray[np.float64]) -> list[float]:
+    return [float(each) for each in np.percentile(values, [2.5, 97.5])]

@@ -1,0 +1,94 @@
+"""What a search starts from: everything that can be checked on the driver, and the data, indexed once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.session.resources import WorkerPlan, local_resources
+from ray_jobs.data.prepare import PreparedData, prepare_data
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.identity import identity
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.records import SearchDirectory
+from ray_jobs.search.results import SearchFacts
+from ray_jobs.search.slots import plan_slots, ray_nodes
+from ray_jobs.search.space import Space, job_with
+from ray_jobs.search.toml import search_identity
+from ray_jobs.search.trial_worker import WeightsKey, key_of
+from ray_jobs.training.compiler_check import check_compiler
+from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.resolve import resolved_job
+
+
+@dataclass(frozen=True)
+class SearchStart:
+    """A search that can start: all that was checked, on the driver."""
+
+    facts: SearchFacts
+    data: PreparedData
+    plan: WorkerPlan
+    """Of each trial's workers."""
+    slots: int
+    """Trials at a time."""
+    first: dict[WeightsKey, FirstWeights]
+    identity: dict[str, Any]
+
+
+def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory: SearchDirectory) -> SearchStart:
+    """Check all that can be checked, and index the data once. Writes nothing. Raises as `run_tune` does."""
+    if job.cluster.address is None:
+        cpus, gpus = local_resources(job.cluster)
+        nodes = [(cpus, float(gpus))]
+    else:
+        nodes = ray_nodes()
+    plan, slots = plan_slots(job.cluster, config, nodes)
+    if not job.data.root:
+        raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
+    if job.data.folds is not None and job.data.fold is None:
+        raise ConfigError("data.folds trains each trial several times; search with one of them, such as --data.fold 0")
+    if config.total_epochs is not None and config.total_epochs < job.training.epochs:
+        raise ConfigError(
+            f"search.total_epochs={config.total_epochs} ends before the default configuration has trained its "
+            f"training.epochs={job.training.epochs}; give at least as many"
+        )
+    space.check(job)
+    check_compiler(job, plan.use_gpu)
+    data = prepare_data(job)
+    trials = RunDirectory(directory.store.child("trials/none"))
+    resolved = resolved_job(job, trials, data, plan.use_gpu)
+    resolved = resolved.model_copy(
+        update={
+            "checkpoint": resolved.checkpoint.model_copy(update={"monitor": config.objectives[0]}),
+            "cluster": resolved.cluster.model_copy(
+                update={
+                    "num_workers": plan.num_workers,
+                    "cpus_per_worker": plan.cpus_per_worker,
+                    "use_gpu": plan.use_gpu,
+                }
+            ),
+            "tracker": resolved.tracker.model_copy(update={"group": resolved.tracker.group or run_name(job)}),
+        }
+    )
+    samples = data.dataset.samples
+    facts = SearchFacts(
+        name=run_name(job),
+        job=resolved,
+        config=config,
+        space=space,
+        classes=len(samples.classes),
+        train=data.counts.get("train", 0),
+        val=data.counts.get("val", 0),
+    )
+    first = {key_of(each): FirstWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)}
+    who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
+    return SearchStart(facts, data, plan, slots, first, {**who, "training.epochs": resolved.training.epochs})
+
+
+def _networks(job: JobConfig, space: Space) -> list[JobConfig]:
+    """A job for each network that the space can ask for, the default one among them."""
+    found = [job]
+    for parameter in space.parameters:
+        if parameter.field in ("model.arch", "model.weights", "model.squeeze_excite"):
+            found += [job_with(each, {parameter.field: value}) for each in found for value in parameter.choices]
+    return list({key_of(each): each for each in found}.values())

@@ -1,0 +1,106 @@
+"""What a finished search has stored besides its records, written again where it is gone, damaged or out of date."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cluster.storage.store import Store
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.identity import identity
+from ray_jobs.job.toml import read_job_text
+from ray_jobs.report.search_record import read_search
+from ray_jobs.search.records import SearchDirectory, TrialRecord
+from ray_jobs.search.results import (
+    BEST,
+    SEARCH,
+    TABLE,
+    Pool,
+    SearchFacts,
+    best_job,
+    kept_trials,
+    ranked,
+    search_json,
+    table_bytes,
+    write_results,
+)
+from resnet_dist.errors import RunError
+
+_OF_ITS_START = {"made", "slots", "workers_per_trial", "latency"}
+"""Of search.json: what another machine would say otherwise, without being more right."""
+
+
+def mend_results(
+    directory: SearchDirectory,
+    facts: SearchFacts,
+    records: Sequence[TrialRecord],
+    slots: int,
+    importance: Callable[[], dict[str, float] | None],
+    judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None],
+) -> list[str]:
+    """Hold the three files against the records, and replace all where one of them does not fit; those that did not.
+
+    What no record tells, the pool's times and how the best trial did on the test split, is kept from a search.json that
+    can be read, or asked for again: of `importance`, and of `judge`, with the best trial and the default.
+    """
+    stored = _read(directory.store)
+    pool = _pool(stored, slots)
+    best = ranked(facts.config, records)[:1]
+    known = {} if stored is None else {name: stored[name] for name in ("importance", "test")}
+    expected = json.loads(json.dumps(search_json(facts, records, pool, None, None))) | known
+    fits = {
+        SEARCH: stored is not None
+        and all(stored.get(each) == expected[each] for each in expected.keys() - _OF_ITS_START),
+        TABLE: directory.store.exists(TABLE) and directory.store.read(TABLE) == table_bytes(facts, records),
+        BEST: not best or _is_best(directory.store, facts, best[0]),
+    }
+    wrong = [name for name, is_right in fits.items() if not is_right]
+    if not wrong:
+        return []
+    if not fits[SEARCH]:  # an end that was cut short may have left more than that
+        _drop_losers(directory, facts, records)
+        default = [record for record in records if record.is_default and record.values]
+        if stored is None or stored["best"] != expected["best"] or stored["test"] is None:
+            known["test"] = judge(best[0], default[0]) if best and default else None
+        known["importance"] = importance()
+    write_results(directory, facts, records, pool, known["importance"], known["test"])
+    return wrong
+
+
+def _read(store: Store) -> dict[str, Any] | None:
+    """search.json; None where it is missing or says nothing that could be read."""
+    if not store.exists(SEARCH):
+        return None
+    try:
+        value = json.loads(store.read(SEARCH))
+        read_search(value)
+    except (ValueError, RecursionError, AttributeError, RunError):
+        return None
+    return value
+
+
+def _pool(stored: dict[str, Any] | None, slots: int) -> Pool:
+    if stored is None:
+        return Pool(slots, 0.0, 0.0)
+    pool = stored["pool"]
+    return Pool(pool["slots"], pool["wall_s"], pool["startup_s"])
+
+
+def _is_best(store: Store, facts: SearchFacts, best: TrialRecord) -> bool:
+    """Whether best.toml trains as the best trial did; where and with how many threads is its reader's to change."""
+    if not store.exists(BEST):
+        return False
+    try:
+        job = read_job_text(store.read(BEST).decode(), BEST)
+    except (ConfigError, UnicodeDecodeError):
+        return False
+    wanted = best_job(facts, best)
+    return job.name == wanted.name and identity(job, "") == identity(wanted, "")
+
+
+def _drop_losers(directory: SearchDirectory, facts: SearchFacts, records: Sequence[TrialRecord]) -> None:
+    if facts.job.checkpoint.keep_losers:
+        return
+    kept = kept_trials(facts.config, records)
+    for record in records:
+        if record.is_over and record.digest not in kept:
+            directory.drop_checkpoints(record.digest)

@@ -1,0 +1,75 @@
+"""When a search ends before its trials are used up: its budget is spent, a person asks for it, or no slot is left."""
+
+# Ray Tune carries no types.
+# pyright: reportUntypedBaseClass=false
+
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+
+from ray_jobs.search.actors import Actor
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.records import EndedBy
+from ray_jobs.search.supervisors import Supervisors
+from ray_jobs.search.trial_log import SearchBook
+from ray_jobs.search.unsaved import Unsaved
+
+
+class Ending(Unsaved, tune.Stopper):
+    """Ends the search when its budget is spent, when a person asks for it, or when there is no slot to go on with."""
+
+    def __init__(
+        self, book: SearchBook, desk: Actor, config: SearchConfig, began: float, supervisors: Supervisors
+    ) -> None:
+        self.interrupted = False
+        self._book, self._desk, self._supervisors = book, desk, supervisors
+        self._most_epochs = config.total_epochs
+        self._until = None if config.hours is None else began + 3600.0 * config.hours
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """No trial is ended alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the search ends now. Ray Tune asks many times a second, so slots are looked after here, too."""
+        if self._book.is_closing:
+            return True
+        self._supervisors.look()
+        reason = self._reason()
+        if reason is None:
+            return False
+        self._book.close(reason)
+        self._desk.close.remote(reason)  # trials that wait for their workers hear it, and end
+        return True
+
+    def _reason(self) -> EndedBy | None:
+        if self.interrupted:
+            return "interrupt"
+        if self._supervisors.failure:
+            return "workers"
+        if self._most_epochs is not None and self._book.epochs >= self._most_epochs:
+            return "total_epochs"
+        return "hours" if self._until is not None and time.time() >= self._until else None
+
+    @contextmanager
+    def hears_interrupts(self) -> Generator[None]:
+        """Within, the first Ctrl-C ends the search in order, and a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(*_: object) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

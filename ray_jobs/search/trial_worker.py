@@ -1,0 +1,177 @@
+"""What runs on each worker of a slot: it serves one trial after the other with the code of any training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from cluster.session.resources import WorkerPlan
+from cluster.storage.lease import read_history, take
+from cluster.storage.process_identity import ProcessIdentity
+from cluster.storage.store import Store
+from data_pipeline.listing.samples import Samples
+from ray_jobs.data.node_images import NodeImages, on_this_node
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lifecycle import newest_checkpoint, outcome_of, write_end, write_records
+from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.dispatcher import Note, Order
+from ray_jobs.search.latency import latency_ms, parameter_count
+from ray_jobs.search.records import TRIALS, Epoch
+from ray_jobs.training.feature_sharing import FeatureSharing
+from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.process_group import process_group
+from ray_jobs.training.rank import WorkerTask, train_rank
+from ray_jobs.training.worker import device_of
+from resnet_dist.errors import DivergedError
+from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.training.rank_group import Group
+from resnet_dist.training.state import TrainState
+
+WeightsKey = tuple[str, str, bool]
+"""What first weights depend on: model.arch, model.weights, model.squeeze_excite."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """All that a slot's workers are told once; the same for every slot, rank and trial."""
+
+    desk: Actor
+    search_uri: str
+    train: Samples
+    val: Samples
+    plan: WorkerPlan
+    dataset: Mapping[str, Any]
+    split_csv: str
+    first: "Mapping[WeightsKey, ray.ObjectRef[FirstWeights]]"
+    objectives: tuple[str, ...]
+    submission: str
+    driver: ProcessIdentity
+    sharing: FeatureSharing | None = None
+    """Where features of frozen stages are shared."""
+    images: NodeImages | None = None
+    """How each node comes to its copy of the images; None where all see the samples' folder."""
+
+
+@dataclass
+class _Meeting:
+    """The end of each epoch: rank zero asks the search, and all ranks do as it says."""
+
+    order: Order
+    slot: Slot
+    group: Group
+    device: torch.device
+    goes_on: bool = True
+    results: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> bool:
+        stops = state.stopping is not None and state.stopping.should_stop
+        is_last = stops or state.epoch >= self.order.job.training.epochs
+        said = 1
+        if self.group.rank == 0:
+            epoch: Epoch = {"epoch": state.epoch, **metrics, "stops_early": float(stops)}
+            said = int(ask(self.slot.desk.epoch_done.remote(self.order.digest, epoch, is_last=is_last)))
+        self.goes_on = self.group.from_rank_zero(said, self.device) == 1
+        return self.goes_on
+
+
+def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: int) -> None:
+    """Under Ray Train, on every rank of a slot's worker group: serves until the desk has no more.
+
+    An error that not all ranks meet alike ends the worker group, whose slot starts another one.
+    """
+    context = ray.train.get_context()
+    slot = ray.get(reference)
+    device, group = device_of(slot.plan), Group(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(slot.plan.threads)
+    turn = 0
+    with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
+        slot = replace(slot, train=train, val=val)
+        while (order := ask(slot.desk.take.remote(number, worker_group, turn))) is not None:
+            turn += 1
+            note = _serve(order, slot, group, device)
+            if group.rank == 0:
+                ask(slot.desk.ended.remote(order.digest, note))
+
+
+def key_of(job: JobConfig) -> WeightsKey:
+    """Which first weights a job starts from."""
+    return job.model.arch, job.model.weights, job.model.squeeze_excite
+
+
+def _serve(order: Order, slot: Slot, group: Group, device: torch.device) -> Note:
+    run = RunDirectory(Store.open(slot.search_uri).child(f"{TRIALS}/{order.digest}"))
+    task = WorkerTask(
+        job=order.job,
+        run_uri=run.uri,
+        train=slot.train,
+        val=slot.val,
+        plan=slot.plan,
+        submission=slot.submission,
+        driver=slot.driver,
+        first=slot.first[key_of(order.job)],
+        most_per_microbatch=order.most_per_microbatch,
+        sharing=slot.sharing,
+    )
+    meet = _Meeting(order, slot, group, device)
+    try:
+        if group.rank > 0:
+            train_rank(task, run, group, device, None, meet)
+            return Note("finished")
+        _begin(order, slot, run)
+        ttl_s = order.job.cluster.lease_ttl_s
+        with take(run.store, submission=slot.submission, driver=slot.driver, ttl_s=ttl_s) as lease:
+            counts = train_rank(task, run, group, device, lease, meet)
+            meet.results = {} if counts is None else {f"reuse/{name}": value for name, value in asdict(counts).items()}
+    except DivergedError as error:  # every rank has counted the same steps
+        if group.rank == 0:
+            write_end(run, slot.submission, error)
+        return Note("diverged", error=str(error))
+    return _end(order, slot, run, device, meet)
+
+
+def _begin(order: Order, slot: Slot, run: RunDirectory) -> None:
+    if not run.exists():
+        write_records(run, order.job, dict(slot.dataset), slot.split_csv)
+    newest = newest_checkpoint(run)
+    run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
+    if newest is not None:
+        epochs = _epochs_until(run, newest.step)
+        ask(slot.desk.resumed.remote(order.digest, epochs))
+
+
+def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
+    """The validated epochs that a run goes on from."""
+    records = read_metrics(run.store, read_history(run.store))
+    return [
+        {name: value for name, value in record.items() if name == "epoch" or name.startswith("val/")}
+        for record in records
+        if "val/loss" in record and record["step"] <= step
+    ]
+
+
+def _end(order: Order, slot: Slot, run: RunDirectory, device: torch.device, meet: _Meeting) -> Note:
+    if not meet.goes_on:
+        status = run.read_status()
+        if status is not None:
+            by: str | None = ask(slot.desk.ended_by.remote(order.digest))
+            message = "ended by the search" + (f" ({by})" if by else "")
+            run.write_status(replace(status, state="stopped", message=message, eta_s=None))
+        return Note("stopped", results=meet.results | _measured(order, slot, device))
+    newest = newest_checkpoint(run)
+    if newest is not None:
+        run.write_result(outcome_of(run, newest, order.job, already_finished=False).to_json())
+    write_end(run, slot.submission, None)
+    return Note("finished", results=meet.results | _measured(order, slot, device))
+
+
+def _measured(order: Order, slot: Slot, device: torch.device) -> dict[str, float]:
+    """What is measured of a trial's network besides training."""
+    measures: dict[str, Callable[[], float]] = {
+        "latency_ms": lambda: latency_ms(order.job, len(slot.train.classes), device),
+        "parameters": lambda: float(parameter_count(order.job, len(slot.train.classes))),
+    }
+    return {name: measures[name]() for name in slot.objectives if name in measures}

@@ -1,0 +1,136 @@
+"""`resnet-dist jobs`: what jobs do, what they print, how they ended, wherever they run."""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+
+from cluster.errors import StorageError
+from cluster.jobs import JobTarget, JobView
+from cluster.storage.store import Store
+from ray_jobs.errors import ExitCode
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.driver_log import DriverEnd, read_end, read_log
+from ray_jobs.submission.environment import is_ray_jobs_address
+from ray_jobs.terminal.console import show_line
+from resnet_dist.run_records import Status
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """A job, and what its run says of itself where that can be read from here."""
+
+    view: JobView
+    status: Status | None
+    end: DriverEnd | None
+
+
+def target_of(job: JobConfig, namespace: str | None, context: str | None) -> JobTarget:
+    """Where jobs are looked for: the Ray at cluster.address, else Kubernetes."""
+    address = job.cluster.address
+    if address is not None and is_ray_jobs_address(address):
+        from cluster.jobs_api.target import RayJobsTarget  # noqa: PLC0415 - Ray, where Kubernetes needs none
+
+        return RayJobsTarget(address)
+    from cluster.kube.client.api import KubeApi  # noqa: PLC0415 - and the other way round
+    from cluster.kube.jobs.target import KubeTarget  # noqa: PLC0415
+
+    return KubeTarget(KubeApi.connect(context, namespace))
+
+
+class RunReader:
+    """Reads what runs say of themselves. One that cannot be read from here is asked once: each try takes long."""
+
+    def __init__(self) -> None:
+        self._unreadable: set[str] = set()
+
+    def live(self, view: JobView) -> LiveView:
+        """A job with its run's status, where the run can be read from here; without it elsewhere."""
+        if not view.run or view.run in self._unreadable:
+            return LiveView(view, None, None)
+        try:
+            run = Store.open(view.run)
+            run.exists("status.json")
+        except StorageError:
+            self._unreadable.add(view.run)
+            return LiveView(view, None, None)
+        status, end = RunDirectory(run).read_status(), read_end(run, view.submission)
+        if view.state in {"failed", "stopped"} and end is not None and end.exit_code:
+            view = replace(view, exit_code=end.exit_code, reason=view.reason or end.last_line)
+        mine = status is not None and status.submission == view.submission
+        return LiveView(view, status if mine else None, end)
+
+
+def exit_code_of_job(live: LiveView) -> int:
+    """What `wait` ends with: the job's own exit code, as it wrote it down or as the cluster names it."""
+    view = live.view
+    match view.state:
+        case "done":
+            return ExitCode.DONE
+        case "stopped":
+            return ExitCode.INTERRUPTED
+        case _:
+            code = view.exit_code
+            return code if code else ExitCode.FAILED
+
+
+def wait_for(target: JobTarget, name: str, *, hindered_s: float) -> int:
+    """Follow a job to its end, a line for each change; its own exit code, 1 when its pods are kept from starting."""
+    runs, hindered_since, shown = RunReader(), None, ""
+    for view in target.follow(name):
+        live = runs.live(view)
+        line = one_line(live)
+        if line != shown:
+            show_line(line)
+        shown = line
+        if view.ended:
+            return exit_code_of_job(live)
+        hindered = view.state in {"admitted", "retrying"} and bool(view.reason)
+        hindered_since = (hindered_since or time.monotonic()) if hindered else None
+        if hindered_since is not None and time.monotonic() - hindered_since > hindered_s:
+            show_line(f"given up after {hindered_s:g} s; the job is left as it is: resnet-dist jobs stop {name}")
+            return ExitCode.FAILED
+    return exit_code_of_job(runs.live(target.view(name)))
+
+
+def print_logs(target: JobTarget, name: str, *, follow: bool) -> None:
+    """What the driver prints; what is stored of it where nothing can be read from where it ran."""
+    view = target.view(name)
+    any_line = False
+    for line in target.logs(name, follow=follow):
+        any_line = True
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    if any_line or not view.run:
+        return
+    text = read_log(Store.open(view.run), view.submission)
+    if text:
+        show_line(f"(as stored in {view.run}/logs)")
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    else:
+        show_line(f"job {name} ({view.state}) has printed nothing yet{f': {view.reason}' if view.reason else ''}")
+
+
+def one_line(live: LiveView) -> str:
+    """A job in a line."""
+    view = live.view
+    parts = [f"{view.name}: {view.state}"]
+    if view.attempt > 1:
+        parts.append(f"attempt {view.attempt}")
+    if view.position is not None:
+        parts.append(f"{view.position} before it")
+    if view.state == "running" and live.status is not None:
+        parts += progress_of(live.status)
+    if view.state in {"failed", "stopped"} and view.exit_code is not None:
+        parts.append(f"exit code {view.exit_code}")
+    return ", ".join(parts) + (f" ({view.reason})" if view.reason else "")
+
+
+def progress_of(status: Status) -> list[str]:
+    """How far a run is: epoch, step, speed, what is left."""
+    parts = [f"epoch {status.epoch} of {status.epochs}", f"step {status.step}"]
+    if status.images_per_second is not None:
+        parts.append(f"{status.images_per_second:.0f} images/s")
+    if status.eta_s is not None:
+        parts.append(f"{status.eta_s:.0f} s left")
+    return parts

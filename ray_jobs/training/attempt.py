@@ -1,0 +1,76 @@
+"""One worker group under Ray Train, from its start to its end."""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.session.placement_groups import remove_orphans
+from cluster.session.resources import WorkerPlan
+from ray_jobs.training.worker_group import fit_worker_group
+
+if TYPE_CHECKING:
+    from ray_jobs.training.rank import WorkerTask  # which knows torch; this module is loaded by who starts workers, too
+
+_POLL_S = 0.5
+_ENDING_S = 10.0
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """A worker of `resnet-dist train`; `config` holds a reference to its WorkerTask as "task".
+
+    Ray's controller reads this function too, and would load torch for seconds before the workers so much as start: so
+    only a worker loads what it runs.
+    """
+    from ray_jobs.training.worker import train  # noqa: PLC0415
+
+    train(config["task"])
+
+
+def run_attempt(task: "WorkerTask", tick: Callable[[], None]) -> Exception | None:
+    """Run a worker group to its end; the error that ended it, None when training is done.
+
+    `tick` is called now and then meanwhile. Ray's `fit` runs in a process of its own: in this one it would take over
+    Ctrl-C, and in a thread of this one nothing could end it before Ray itself is shut down.
+    """
+    with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
+        # Beside the driver: what goes with another node must be the workers on it, and not who starts them again.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        run = ray.remote(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+        # In a dictionary, a reference is handed on as it is: the task itself is for the workers.
+        attempt = run.remote({"task": ray.put(task)}, task.plan, scratch)
+        try:
+            while not ray.wait([attempt], timeout=_POLL_S)[0]:
+                tick()
+            return ray.get(attempt)
+        except RayError as error:
+            return error
+        except BaseException:
+            ray.cancel(attempt, force=True)
+            with suppress(RayError):
+                ray.wait([attempt], timeout=_ENDING_S)
+            raise
+
+
+def causes_of(failure: Exception) -> list[BaseException]:
+    """The exceptions that the workers raised."""
+    if not isinstance(failure, WorkerGroupError):
+        return [failure]
+    return [getattr(error, "_base_exc", error) for error in failure.worker_failures.values()]
+
+
+def first_line(error: BaseException) -> str:
+    """An error in a line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+
+
+def _fit(told: dict[str, Any], plan: WorkerPlan, scratch: str) -> Exception | None:
+    # Of an earlier attempt whose controller was killed: nobody else would free its workers' places.
+    remove_orphans()
+    return fit_worker_group(train_worker, told, plan, scratch, starts=0)

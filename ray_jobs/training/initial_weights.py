@@ -1,0 +1,36 @@
+"""The weights that a run starts from, found and checked on the driver: workers may see neither file nor network."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from cluster.storage.lease import read_history
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from resnet_dist.checkpoint.directory import load
+from resnet_dist.model.resnet import build_model
+from resnet_dist.model.weights import initialize
+
+
+@dataclass(frozen=True)
+class FirstWeights:
+    """A whole state_dict on the CPU, and what a log should say of it."""
+
+    weights: dict[str, torch.Tensor]
+    messages: list[str]
+
+    @classmethod
+    def of(cls, job: JobConfig, classes: int) -> Self:
+        """As `model.weights` says. Raises RunError for weights that are not there or do not fit."""
+
+        def of_run(name: str) -> dict[str, torch.Tensor]:
+            run = RunDirectory.find(name, job.storage.root)
+            # Its own best, by what it was monitored by.
+            return load(run.store, "best", read_history(run.store), run.read_config().checkpoint.monitor).weights()
+
+        model = build_model(
+            job.model.arch, classes, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
+        )
+        messages = initialize(model, job.model.weights, of_run)
+        return cls(model.state_dict(), messages)

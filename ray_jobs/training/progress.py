@@ -1,0 +1,151 @@
+"""What a person sees of a run while it trains: a live line on a terminal, plain lines elsewhere."""
+
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cluster.errors import StorageError
+from cluster.storage.lease import read_history
+from ray_jobs.data.prepare import PreparedData
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from resnet_dist.config import freezing_phases
+from resnet_dist.errors import RunError
+from resnet_dist.model.freezing import expected_speed_up, stage_sizes
+from resnet_dist.model.resnet import build_model
+from resnet_dist.run_records import Record, Status, read_metrics
+
+_NUMBERS_WIDTH = 76
+"""Columns that the longest usual line takes besides its bar."""
+
+
+class ProgressView:
+    """Reads what the run records; a context manager for the live line. `refresh` is called now and then."""
+
+    def __init__(self, run: RunDirectory, data: PreparedData, console: Console | None = None) -> None:
+        self._run = run
+        self._console = console or Console(stderr=False, highlight=False)
+        counts = ", ".join(f"{count} {name}" for name, count in data.counts.items())
+        self._heading = f"{run.uri}: {len(data.dataset.samples.classes)} classes, {counts} images"
+        if data.dataset.unreadable:
+            self._heading += f", {len(data.dataset.unreadable)} unreadable files left out (see dataset.json)"
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=max(4, min(40, self._console.width - _NUMBERS_WIDTH))),
+            TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting workers", total=None, numbers="")
+        self._shown_step = -1
+        self._messages_shown: dict[int, int] = {}
+        self._tracker_shown = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self.say(self._heading)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.refresh()
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the live one."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show_stages(self, job: JobConfig, classes: int) -> None:
+        """The table of stages: what is trained, from which epoch on, and what freezing saves."""
+        size = job.model.arch, classes, job.model.dropout, job.seed, job.model.squeeze_excite
+        model = build_model(*size)
+        for first, policies in freezing_phases(job.freezing):
+            if first >= job.training.epochs:
+                break
+            rows = stage_sizes(model, policies)
+            speed_up = expected_speed_up(model, policies, *job.data.input_size)
+            total, trained = sum(row.parameters for row in rows), sum(row.trainable for row in rows)
+            self.say(
+                f"from epoch {first + 1} on: {trained:,} of {total:,} parameters are trained, by operations "
+                f"{speed_up:.2f}x as fast as training all"
+            )
+            for row in rows:
+                self.say(
+                    f"  {row.stage:7} {row.policy:10} {row.parameters:>12,} parameters {row.trainable:>12,} trained"
+                )
+
+    def refresh(self) -> None:
+        """Show what the run has recorded since the last call."""
+        status = self._run.read_status()
+        if status is None or status.state != "running":
+            return
+        self._show_messages(status)
+        if status.tracker and status.tracker != self._tracker_shown:
+            self._tracker_shown = status.tracker
+            self.say(f"tracker: {status.tracker}")
+        self._bar.update(
+            self._task,
+            description=f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}",
+            completed=status.step,
+            total=status.epochs * status.steps_per_epoch or None,
+            numbers=_live_numbers(status),
+        )
+        if status.epoch and status.step > self._shown_step:
+            self._show_epochs()
+
+    def _show_messages(self, status: Status) -> None:
+        """Lines of the generation's log that were not shown yet; it is only read when the status says there are any."""
+        shown = self._messages_shown.get(status.generation, 0)
+        path = f"logs/generation-{status.generation:06d}.log"
+        if status.messages <= shown or not self._run.store.exists(path):
+            return
+        lines = self._run.store.read(path).decode().splitlines()
+        for line in lines[shown:]:
+            self.say(line)
+        self._messages_shown[status.generation] = len(lines)
+
+    def _show_epochs(self) -> None:
+        try:
+            records = read_metrics(self._run.store, read_history(self._run.store))
+        except (RunError, StorageError):
+            return  # being replaced just now; the next refresh sees it
+        training: Record = {}
+        for record in records:
+            if "train/loss" in record:
+                training = record
+            elif record["step"] > self._shown_step:
+                self.say(_epoch_line(record, training))
+                self._shown_step = int(record["step"])
+
+
+def _live_numbers(status: Status) -> str:
+    loss = status.metrics.get("train/loss")
+    parts = [f"{status.step}/{status.epochs * status.steps_per_epoch}"]
+    parts += [f"loss {loss:.3f}"] if loss is not None else []
+    parts += [f"lr {status.learning_rate:.3g}"] if status.learning_rate is not None else []
+    parts += [f"{status.images_per_second:.0f} images/s"] if status.images_per_second is not None else []
+    parts += [f"waiting {status.data_wait_share:.0%}"] if status.data_wait_share is not None else []
+    parts += [f"ETA {timedelta(seconds=round(status.eta_s))}"] if status.eta_s is not None else []
+    return "  ".join(parts)
+
+
+def _epoch_line(record: Record, training: Record) -> str:
+    parts = [f"epoch {record['epoch']:.0f}"]
+    parts += [f"train loss {training['train/loss']:.4f}"] if training else []
+    parts += [
+        f"val {label} {record[key]:.4f}"
+        for key, label in (("val/loss", "loss"), ("val/top1", "top-1"), ("val/macro_f1", "macro-F1"))
+    ]
+    if training:
+        parts += [
+            f"lr {training['train/learning_rate']:.3g}",
+            f"{training['perf/images_per_second']:.0f} images/s",
+            f"waiting {training['perf/data_wait_share']:.0%}",
+        ]
+    return "  ".join(parts)

@@ -1,0 +1,226 @@
+"""One rank's training: data, model and loop composed, whoever gave the task."""
+
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+import torch
+
+from cluster.session.resources import WorkerPlan
+from cluster.storage.lease import Lease, read_history
+from cluster.storage.process_identity import ProcessIdentity
+from data_pipeline.listing.samples import Samples
+from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.views.randomness import SeededDraw
+from ray_jobs.data.node_images import NodeImages
+from ray_jobs.data.prepare import decoder
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.feature_sharing import FeatureSharing
+from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.recorder import Meet, RunRecorder, SilentRecorder
+from resnet_dist.checkpoint import directory as checkpoints
+from resnet_dist.checkpoint.directory import Checkpoint, Microbatches
+from resnet_dist.errors import RunError
+from resnet_dist.features.reuse import Counts, FeatureReuse
+from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.run_records import cut_back
+from resnet_dist.training.fit import fit
+from resnet_dist.training.halving import MicrobatchTooLargeError
+from resnet_dist.training.microbatch_size import is_out_of_memory
+from resnet_dist.training.rank_group import Group
+from resnet_dist.training.setup import Setup
+from resnet_dist.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """All that a worker is told; the same for every rank."""
+
+    job: JobConfig
+    """Resolved: nothing that depends on the machine is unset."""
+    run_uri: str
+    train: Samples
+    val: Samples
+    plan: WorkerPlan
+    submission: str
+    driver: ProcessIdentity
+    first: "ray.ObjectRef[FirstWeights] | None"
+    """What a run without a checkpoint starts from; None where it had one."""
+    most_per_microbatch: int | None = None
+    """A microbatch size that the memory of an earlier attempt has shown to be the most."""
+    sharing: FeatureSharing | None = None
+    """Where features of frozen stages are shared with other trainings; None: nowhere."""
+    images: NodeImages | None = None
+    """How each node comes to its copy of the images; None where all see the samples' folder."""
+
+
+def train_rank(
+    task: WorkerTask, run: RunDirectory, group: Group, device: torch.device, lease: Lease | None, meet: Meet
+) -> Counts | None:
+    """Train the run from where it stands to its end, or until `meet` says at the end of an epoch that it is enough.
+
+    Collective: every rank calls it alike, rank zero with the run's lease, the others without one. Raises
+    MicrobatchTooLargeError where memory runs out in the middle, and what ends any training. What was shared of frozen
+    stages comes back, None where nothing is shared.
+    """
+    job, messages = task.job, list[str]()
+    found = _agreed_checkpoint(run, group, device, messages.append)
+
+    # Precedence of weights: a checkpoint of this run, else the first ones.
+    model = build_model(
+        job.model.arch, len(task.train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
+    )
+    if found is not None:
+        model.load_state_dict(found.weights())
+    elif task.first is not None:
+        first = ray.get(task.first)
+        model.load_state_dict(first.weights)
+        messages += first.messages
+    else:
+        raise RunError(f"{task.run_uri} had a whole checkpoint at the start and has none now; start again")
+    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    setup = _setup(task, model, group, device)
+    microbatch = _microbatch(task, setup, found, messages)
+    if found is None:
+        state = setup.state_at(0)
+    else:
+        progress = found.progress
+        state = setup.state_at(progress.epoch, progress.plateau, progress.early_stopping)
+        _resume(state, found, run, lease)
+        messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {found.name}")
+
+    reuse = setup.reuse = _reuse(task, microbatch.size, device, messages)
+    decode, decode_threads = decoder(job), job.data.decode_threads or task.plan.threads
+    training = training_source(
+        job.data,
+        job.augmentation,
+        job.seed,
+        task.train,
+        job.training.global_batch_size,
+        microbatch.size,
+        group.rank,
+        group.world_size,
+        device,
+        decode_threads,
+        decode,
+        None if reuse is None else reuse.known_microbatch,
+    )
+    validation = evaluation_source(
+        job.data,
+        task.val,
+        job.evaluation.batch_size,
+        group.rank,
+        group.world_size,
+        device,
+        decode_threads,
+        decode,
+        None if reuse is None else reuse.known_batch,
+    )
+
+    def rate(step: int) -> float:
+        return setup.learning_rate(step, training.steps_per_epoch)
+
+    recorder = (
+        SilentRecorder(meet)
+        if lease is None
+        else RunRecorder(
+            job,
+            run,
+            lease,
+            training.steps_per_epoch,
+            rate,
+            found,
+            task.submission,
+            messages,
+            microbatch,
+            meet,
+            _classes(task),
+        )
+    )
+    with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
+        try:
+            fit(
+                state,
+                setup.begin_epoch,
+                training,
+                validation,
+                job.training.epochs,
+                rate,
+                job.training.max_skipped_steps,
+                recorder,
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MicrobatchTooLargeError(microbatch.size) from error
+            raise
+    return None if reuse is None else reuse.counts
+
+
+def _reuse(task: WorkerTask, microbatch_size: int, device: torch.device, messages: list[str]) -> FeatureReuse | None:
+    if task.sharing is None:
+        return None
+    threads = task.plan.threads
+    return task.sharing.open(task.job, task.train, task.val, microbatch_size, device, threads, messages.append)
+
+
+def _classes(task: WorkerTask) -> list[tuple[str, int, int]]:
+    """Name, training and validation images of each class."""
+    names = task.train.classes
+    train, val = (np.bincount(samples.labels, minlength=len(names)).tolist() for samples in (task.train, task.val))
+    return list(zip(names, train, val, strict=True))
+
+
+def _agreed_checkpoint(
+    run: RunDirectory, group: Group, device: torch.device, log: Callable[[str], None]
+) -> Checkpoint | None:
+    """The newest checkpoint that rank zero finds whole, on every rank; None where there is none."""
+    believed = read_history(run.store)
+    found = checkpoints.latest_verified(run.store, believed, log) if group.rank == 0 else None
+    step = group.from_rank_zero(-1 if found is None else found.step, device)
+    if step < 0 or group.rank == 0:
+        return found
+    return checkpoints.load(run.store, step, believed)
+
+
+def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torch.device) -> Setup:
+    job = task.job
+
+    return Setup(
+        model=model,
+        config=job.model,
+        freezing=job.freezing,
+        optimizer=job.optimizer,
+        schedule=job.schedule,
+        schedule_epochs=job.schedule.epochs or job.training.epochs,
+        training=job.training,
+        class_counts=np.bincount(task.train.labels, minlength=len(task.train.classes)),
+        input_size=job.data.input_size,
+        draw=SeededDraw(job.seed),
+        group=group,
+        device=device,
+    )
+
+
+def _microbatch(task: WorkerTask, setup: Setup, found: Checkpoint | None, messages: list[str]) -> Microbatches:
+    """What the run has come to, at most what the driver allows, halved until it fits. Collective."""
+    asked = task.job.training.microbatch_size
+    before = Microbatches(asked, 0) if found is None else found.progress.microbatches
+    size = min(before.size, task.most_per_microbatch or before.size)
+    epoch, step = (0, 0) if found is None else (found.progress.epoch, found.progress.step)
+    size = setup.fitting_microbatch(epoch, size)
+    if size == before.size:
+        return before
+    messages.append(f"out of memory: going on with microbatches of {size} instead of {before.size} from step {step} on")
+    return Microbatches(size, step)
+
+
+def _resume(state: TrainState, found: Checkpoint, run: RunDirectory, lease: Lease | None) -> None:
+    progress = found.progress
+    state.restore(found.training_state())
+    state.step, state.epoch, state.step_in_epoch = progress.step, progress.epoch, progress.step_in_epoch
+    state.validation_owed = progress.validation_owed
+    if lease is not None:
+        cut_back(run.store, lease.history, progress.step)

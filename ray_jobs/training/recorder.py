@@ -1,0 +1,246 @@
+"""What rank zero writes down while a run trains: metrics, checkpoints, status, messages."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from cluster.errors import RunHeldError, StorageError
+from cluster.storage.lease import Lease
+from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.trackers.build import build_tracker, tracked_run
+from ray_jobs.trackers.tracker import Plain
+from resnet_dist.checkpoint.background_writer import CheckpointWriter
+from resnet_dist.checkpoint.directory import Best, Checkpoint, Microbatches, Progress, Snapshot, best_stored, better
+from resnet_dist.model.model_json import describe
+from resnet_dist.run_records import MetricLog, Status
+from resnet_dist.training.state import TrainState
+from resnet_dist.training.train_step import StepTotals
+
+_STATUS_INTERVAL_S = 1.0
+
+Meet = Callable[[TrainState, dict[str, float]], bool]
+"""What ranks do together at the end of an epoch, with its metrics: whether training goes on, the same on all."""
+
+
+class SilentRecorder:
+    """On every other rank: meets rank zero at the end of an epoch."""
+
+    def __init__(self, meet: Meet) -> None:
+        self._meet = meet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to finish."""
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
+        """Nothing to record."""
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
+        """Meet the other ranks."""
+        return self._meet(state, metrics)
+
+
+class RunRecorder:
+    """On rank zero. Writing to storage may fail: the error ends the run, whose earlier checkpoints stay."""
+
+    def __init__(
+        self,
+        job: JobConfig,
+        run: RunDirectory,
+        lease: Lease,
+        steps_per_epoch: int,
+        learning_rate: Callable[[int], float],
+        resumed_from: Checkpoint | None,
+        submission: str,
+        messages: list[str],
+        microbatches: Microbatches,
+        meet: Meet,
+        classes: Sequence[Sequence[Plain]] = (),
+    ) -> None:
+        """`classes`: name, training and validation images of each class, for the tracker."""
+        self._job = job
+        self._run = run
+        self._steps_per_epoch = steps_per_epoch
+        self._learning_rate = learning_rate
+        self._metrics = MetricLog(run.store, lease.claim)
+        self._writer = CheckpointWriter(
+            run.store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
+        )
+        self._lease = lease
+        self._best = _best_so_far(run, lease, resumed_from, job.checkpoint.monitor)
+        self._messages = messages
+        self._microbatches = microbatches
+        self._generation = lease.claim[0]
+        self._totals: StepTotals | None = None
+        self._waited = 0.0
+        self._measured_from = monotonic()
+        self._checkpointed_at = monotonic()
+        self._status = Status(
+            state="running",
+            submission=submission,
+            generation=self._generation,
+            epochs=job.training.epochs,
+            steps_per_epoch=steps_per_epoch,
+            messages=len(messages),
+        )
+        self._status_written_at = 0.0
+        self._meet = meet
+        self._classes = classes
+        resumed_step = None if resumed_from is None else resumed_from.step
+        self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        self._write_messages()
+        self._write_status()
+        self._tracker.start()
+        self._tracker.table("classes", ("class", "train", "val"), self._classes)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Store what is still to be stored; after an error, without hiding it."""
+        try:
+            self._writer.__exit__(kind, error, trace)
+            if error is None:
+                self._metrics.flush()
+        except BaseException:
+            self._tracker.finish("failed")
+            raise
+        self._tracker.finish("finished" if error is None else "failed")
+        self._hear_tracker()
+        if error is None:
+            self._write_status()
+
+    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
+        """Record metrics now and then, and a checkpoint when one is due by steps or by time."""
+        self._totals = totals if self._totals is None else self._totals + totals
+        self._waited += waited
+        if self._totals.steps >= self._job.training.log_every_steps or state.validation_owed:
+            self._record_steps(state, self._totals)
+        every_steps, every_minutes = self._job.checkpoint.every_steps, self._job.checkpoint.every_minutes
+        due_by_steps = every_steps is not None and state.step % every_steps == 0
+        due_by_time = every_minutes is not None and monotonic() - self._checkpointed_at >= 60.0 * every_minutes
+        if due_by_steps or due_by_time:
+            self._checkpoint(state, None)
+
+    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
+        """Record the validation metrics, checkpoint when one is due by epochs, and meet the other ranks."""
+        value = metrics[self._job.checkpoint.monitor]
+        first = self._best is None and math.isfinite(value)
+        if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
+            self._best = Best(step=state.step, value=value, monitor=self._job.checkpoint.monitor)
+        self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
+        self._metrics.flush()
+        self._tracker.log(state.step, {"train/epoch": state.epoch, **metrics})
+        self._tracker.epoch_done()
+        self._hear_tracker()
+        self._status = replace(
+            self._status,
+            step=state.step,
+            epoch=state.epoch,
+            metrics={**self._status.metrics, **metrics},
+        )
+        self._write_status()
+        is_last = state.epoch == self._job.training.epochs or (
+            state.stopping is not None and state.stopping.should_stop
+        )
+        if state.epoch % self._job.checkpoint.every_epochs == 0 or is_last:
+            self._checkpoint(state, metrics)
+        # Time spent on validation, checkpoints and this meeting is not training's throughput.
+        goes_on = self._meet(state, metrics)
+        self._measured_from = monotonic()
+        return goes_on
+
+    def _record_steps(self, state: TrainState, totals: StepTotals) -> None:
+        numbers = totals.metrics()  # waits for the device, so the clock is read after it
+        now = monotonic()
+        seconds = max(now - self._measured_from, 1e-9)
+        numbers |= {
+            "perf/images_per_second": totals.samples / seconds,
+            "perf/data_wait_share": min(self._waited / seconds, 1.0),
+            "train/learning_rate": self._learning_rate(state.step - 1) * state.plateau.factor,
+        }
+        self._metrics.append({"step": state.step, "epoch": state.epoch, **numbers})
+        self._tracker.log(state.step, numbers)
+        self._totals, self._waited, self._measured_from = None, 0.0, now
+        if now - self._status_written_at >= _STATUS_INTERVAL_S:
+            self._hear_tracker()
+            steps_left = self._job.training.epochs * self._steps_per_epoch - state.step
+            self._status = replace(
+                self._status,
+                step=state.step,
+                epoch=state.epoch,
+                metrics={**self._status.metrics, **numbers},
+                images_per_second=numbers["perf/images_per_second"],
+                learning_rate=numbers["train/learning_rate"],
+                data_wait_share=numbers["perf/data_wait_share"],
+                eta_s=steps_left * seconds / totals.steps,
+            )
+            self._write_status()
+            self._status_written_at = now
+
+    def _checkpoint(self, state: TrainState, metrics: dict[str, float] | None) -> None:
+        self._metrics.flush()
+        progress = Progress(
+            step=state.step,
+            epoch=state.epoch,
+            step_in_epoch=state.step_in_epoch,
+            microbatches=self._microbatches,
+            validation_owed=state.validation_owed,
+            metrics=metrics,
+            best=self._best,
+            plateau=state.plateau.to_json(),
+            early_stopping=None if state.stopping is None else state.stopping.to_json(),
+        )
+        self._writer.submit(
+            Snapshot(
+                model=describe(state.model),
+                weights=state.judged_weights(),
+                training_state=state.training_state(),
+                progress=progress,
+            )
+        )
+        self._checkpointed_at = monotonic()
+
+    def _write_status(self) -> None:
+        """Say how far training is. Raises RunHeldError when the run is another process's by now: so is its status."""
+        try:
+            self._lease.confirm()
+            self._run.write_status(self._status)
+        except RunHeldError:
+            raise
+        except StorageError:
+            # A short outage costs a line of status, not the run; a checkpoint that cannot be stored does end it.
+            return
+
+    def _hear_tracker(self) -> None:
+        """Take over the tracker's link and what it, or training, has to say. Words are not worth a run."""
+        self._status = replace(self._status, tracker=self._tracker.link)
+        self._messages += self._tracker.take_messages()
+        if len(self._messages) > self._status.messages:
+            self._status = replace(self._status, messages=len(self._messages))
+            with suppress(StorageError):
+                self._write_messages()
+
+    def _write_messages(self) -> None:
+        text = "".join(f"{message}\n" for message in self._messages)
+        self._run.store.write(f"logs/generation-{self._generation:06d}.log", text.encode())
+
+
+def _best_so_far(run: RunDirectory, lease: Lease, resumed_from: Checkpoint | None, monitor: str) -> Best | None:
+    """As the checkpoint says, or, when another metric was monitored until now, among the epochs that are stored."""
+    if resumed_from is None:
+        return None
+    best = resumed_from.progress.best
+    if best is None or best.monitor == monitor:
+        return best
+    return best_stored(run.store, lease.history, resumed_from.step, monitor)

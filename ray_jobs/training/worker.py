@@ -1,0 +1,52 @@
+"""What runs on each worker under Ray Train: asks rank and device once, then trains."""
+
+from dataclasses import replace
+
+import ray
+import ray.train
+import torch
+
+from cluster.session.resources import WorkerPlan
+from cluster.storage.lease import take
+from cluster.storage.store import Store
+from ray_jobs.data.node_images import on_this_node
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.training.process_group import process_group
+from ray_jobs.training.rank import WorkerTask, train_rank
+from resnet_dist.training.rank_group import Group
+from resnet_dist.training.state import TrainState
+
+
+def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
+    """Under Ray Train, on every rank."""
+    context = ray.train.get_context()
+    task = ray.get(reference)
+    device = device_of(task.plan)
+    group = Group(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(task.plan.threads)
+    run = RunDirectory(Store.open(task.run_uri))
+    # Before the workers wait for each other: torch's patience ends, and a first copy of the images may take long.
+    with on_this_node(task.images, task.train, task.val) as (train, val), process_group(task.plan.use_gpu):
+        task = replace(task, train=train, val=val)
+        if group.rank > 0:
+            train_rank(task, run, group, device, None, _report)
+            return
+        ttl_s = task.job.cluster.lease_ttl_s
+        with take(run.store, submission=task.submission, driver=task.driver, ttl_s=ttl_s) as lease:
+            train_rank(task, run, group, device, lease, _report)
+
+
+def device_of(plan: WorkerPlan) -> torch.device:
+    """The one device of this worker."""
+    if not plan.use_gpu:
+        return torch.device("cpu")
+    # A resumed run must repeat the undisturbed one to the bit, and autotuning may choose another kernel each time.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _report(state: TrainState, metrics: dict[str, float]) -> bool:
+    """Plain numbers to Ray, once an epoch and never a checkpoint; a barrier over all ranks."""
+    ray.train.report({"epoch": state.epoch, "step": state.step, **metrics})
+    return True

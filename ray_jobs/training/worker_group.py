@@ -1,0 +1,71 @@
+"""A Ray Train worker group that runs a function of ours: its shape, and the processes it goes without."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+from ray.train import ControllerError
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from cluster.session.resources import WorkerPlan
+from ray_jobs.training.worker_backend import WorkersOwnGroup
+
+_NEEDLESS = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+"""Ray's callbacks that each start a process for what a run does not use: Ray Data, and what `remove_orphans` does."""
+
+
+def fit_worker_group(
+    function: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    plan: WorkerPlan,
+    scratch: str,
+    starts: int = -1,
+) -> Exception | None:
+    """Run a function on every rank to its end; the error that ended it, None when all is done.
+
+    A group that finds no room for a minute, or that loses a worker while it starts, is started again `starts` times;
+    -1: for ever, and silently.
+    `config` should hold plain values and references: Ray's controller reads it, too, and would load what is in it.
+    """
+    # Another process, which would ask again and again whether a node is about to go: training ends at any step alike.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    trainer = _Trainer(
+        function,
+        train_loop_config=config,
+        backend_config=WorkersOwnGroup(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=plan.num_workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker=plan.resources_per_worker,
+        ),
+        # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
+        run_config=ray.train.RunConfig(
+            name="attempt",
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=starts),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # handed on, whatever it is
+        return error
+    return None
+
+
+def found_no_room(failure: Exception) -> bool:
+    """Whether a worker group was not started for want of resources."""
+    cause = failure.controller_failure if isinstance(failure, ControllerError) else None
+    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # Ray's own, of a module that it calls internal
+
+
+class _Trainer(DataParallelTrainer):
+    """TorchTrainer, but without torch, which only workers need, and without the processes that a run does not use.
+
+    Their start takes seconds of a small machine's processors.
+    `_create_default_callbacks` is Ray's own. Where it has another name, nothing is left out, and all works as before.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()
+        return [each for each in callbacks if type(each).__name__ not in _NEEDLESS]

@@ -1,0 +1,1 @@
+"""A checkpoint: a directory that is complete or absent. Open `directory.py` first."""

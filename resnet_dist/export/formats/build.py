@@ -1,0 +1,188 @@
+"""Which formats there are, what each needs, and how it is built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_dist.export.config import FORMATS, ExportConfig, Format
+from resnet_dist.export.formats.inference_module import DeployedNetwork
+from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.runtime.bundle import Precision, Runtime
+from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.preprocess import Preprocess
+
+_ON_REQUEST: tuple[Format, ...] = ("onnx_resize", "tensorrt", "tensorrt_int8")
+
+
+@dataclass(frozen=True)
+class BuiltFormat:
+    """A format's files and how they are run."""
+
+    name: Format
+    runtime: Runtime
+    precision: Precision
+    files: tuple[str, ...]
+    """Relative to the bundle; the first is loaded."""
+    hints: dict[str, str] = field(default_factory=dict[str, str])
+    any_size: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What int8 formats look at: batches uint8 [N, height, width, 3], if a format is int8; and val, labelled."""
+
+    ranges: Sequence[NDArray[np.uint8]]
+    val: Sequence[NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+
+
+def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[Format], dict[Format, str]]:
+    """The formats to build, in order, and why others are not. Raises RuntimeMissingError for one that was asked for."""
+    chosen: list[Format] = []
+    skipped: dict[Format, str] = {}
+    for name in config.formats or tuple(name for name in FORMATS if name not in _ON_REQUEST):
+        reason = missing(name, preprocess)
+        if reason is None:
+            chosen.append(name)
+        elif config.formats:
+            raise RuntimeMissingError(f"export.formats={name}: {reason}")
+        else:
+            skipped[name] = reason
+    return chosen, skipped
+
+
+def missing(name: Format, preprocess: Preprocess) -> str | None:
+    """Why a format cannot be built on this machine; None where it can."""
+    if not needs_graph(name):
+        return None
+    if name == "onnx_resize" and (reason := _unfit_for_resize(preprocess)):
+        return reason
+    if name.startswith("tensorrt"):
+        from resnet_dist.export.formats.tensorrt_engine import missing_tensorrt  # noqa: PLC0415 - it imports torch
+
+        return missing_tensorrt(*preprocess.input_size)
+    for package in ("onnx", "onnxscript", *(("openvino",) if name.startswith("openvino") else ())):
+        if find_spec(package) is None:
+            return f"the package {package} is not installed; pip install 'resnet-dist[export]'"
+    if name == "openvino_int8" and find_spec("nncf") is None:
+        return "the package nncf is not installed; pip install 'resnet-dist[export]'"
+    if name == "openvino_bf16":
+        from resnet_dist.export.formats.openvino_ir import knows_bf16  # noqa: PLC0415 - openvino is an extra
+
+        return None if knows_bf16() else "OpenVINO does not compute in bf16 on this processor"
+    return None
+
+
+def _unfit_for_resize(preprocess: Preprocess) -> str | None:
+    """Why the resize cannot be in the graph; None where it can."""
+    if preprocess.mode == "whole":
+        return None
+    return (
+        f"data.resize={preprocess.mode} cuts or pads by the image's own shape, and the resize in the graph knows "
+        "data.resize=whole alone; leave resizing to the runtime, which reads preprocess.json"
+    )
+
+
+def needs_calibration(names: Sequence[Format]) -> bool:
+    """Whether any of the formats takes value ranges from images."""
+    return any(name.endswith("int8") for name in names)
+
+
+def needs_graph(name: Format) -> bool:
+    """Whether a format is made of the ONNX graph."""
+    return name not in ("torchscript", "torch_export")
+
+
+def graph_folder(folder: Path) -> Path:
+    """Where the ONNX graph is that other formats are made of, whether it is a format of the bundle or not."""
+    return folder / "onnx"
+
+
+def write_graph(model: ResNetClassifier, preprocess: Preprocess, folder: Path, opset: int) -> None:
+    """Write the ONNX graph that all formats but torch's are made of."""
+    from resnet_dist.export.formats.onnx_graph import write_onnx  # noqa: PLC0415 - onnx is an extra
+
+    graph_folder(folder).mkdir(parents=True, exist_ok=True)
+    write_onnx(DeployedNetwork(model, preprocess), preprocess, graph_folder(folder) / "model.onnx", opset)
+
+
+def build(
+    name: Format,
+    model: ResNetClassifier,
+    preprocess: Preprocess,
+    folder: Path,
+    config: ExportConfig,
+    calibration: Calibration,
+) -> BuiltFormat:
+    """Build one format into a bundle's folder, whose ONNX graph is there. Extras are imported only where needed.
+
+    Raises RuntimeMissingError, and whatever a converter does.
+    """
+    plain = graph_folder(folder) / "model.onnx"
+    place = folder / name
+    if name not in ("onnx", "openvino_bf16"):
+        place.mkdir(parents=True, exist_ok=True)
+    match name:
+        case "torchscript" | "torch_export":
+            from resnet_dist.export.formats import torch_formats  # noqa: PLC0415
+
+            network = DeployedNetwork(model, preprocess)
+            if name == "torchscript":
+                torch_formats.write_torchscript(network, preprocess, place / "model.pt")
+                return BuiltFormat(name, "torch", "fp32", ("torchscript/model.pt",))
+            torch_formats.write_torch_export(network, preprocess, place / "model.pt2")
+            return BuiltFormat(name, "torch", "fp32", ("torch_export/model.pt2",))
+        case "onnx":
+            return BuiltFormat(name, "onnxruntime", "fp32", ("onnx/model.onnx",))
+        case "onnx_resize":
+            from resnet_dist.export.formats.onnx_graph import write_onnx_resize  # noqa: PLC0415
+
+            write_onnx_resize(plain, preprocess, place / "model.onnx")
+            return BuiltFormat(name, "onnxruntime", "fp32", ("onnx_resize/model.onnx",), any_size=True)
+        case "onnxruntime_int8":
+            from resnet_dist.export.formats import onnxruntime_int8 as int8  # noqa: PLC0415
+
+            processor = int8.this_processor() if config.int8_cpu == "auto" else config.int8_cpu
+            int8.write_onnxruntime_int8(plain, calibration.ranges, place / "model.onnx", processor)
+            return BuiltFormat(name, "onnxruntime", "int8", ("onnxruntime_int8/model.onnx",), {"processor": processor})
+        case "openvino" | "openvino_fp16" | "openvino_bf16" | "openvino_int8":
+            return _openvino(name, plain, folder, config, calibration)
+        case "tensorrt" | "tensorrt_int8":
+            from resnet_dist.export.formats.tensorrt_engine import write_tensorrt  # noqa: PLC0415
+
+            ranges = calibration.ranges if name == "tensorrt_int8" else None
+            write_tensorrt(plain, place / "model.engine", *preprocess.input_size, ranges)
+            precision: Precision = "fp16" if ranges is None else "int8"
+            return BuiltFormat(name, "tensorrt", precision, (f"{name}/model.engine",))
+        case _:
+            assert_never(name)
+
+
+def _openvino(name: Format, plain: Path, folder: Path, config: ExportConfig, calibration: Calibration) -> BuiltFormat:
+    from resnet_dist.export.formats import openvino_ir  # noqa: PLC0415
+
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    # bf16 is how the same file is computed; nothing is stored twice.
+    source = "openvino" if name == "openvino_bf16" else name
+    path = folder / source / "model.xml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = (f"{source}/model.xml", f"{source}/model.bin")
+    match name:
+        case "openvino_int8":
+            judged = (calibration.val, calibration.labels)
+            openvino_ir.write_openvino_int8(plain, calibration.ranges, path, config.int8_accuracy_drop, judged)
+            return BuiltFormat(name, "openvino", "int8", files, exact)
+        case "openvino_fp16":
+            openvino_ir.write_openvino(plain, path, half=True)
+            return BuiltFormat(name, "openvino", "fp16", files, exact)
+        case _:
+            if not path.exists():
+                openvino_ir.write_openvino(plain, path, half=False)
+            is_half = name == "openvino_bf16"
+            hints = {"INFERENCE_PRECISION_HINT": "bf16"} if is_half else exact
+            return BuiltFormat(name, "openvino", "bf16" if is_half else "fp32", files, hints)

@@ -1,0 +1,405 @@
+"""Labels files: what they say becomes rows, and what cannot be right is refused with the line."""
+
+import csv
+import io
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipeline.config import DataConfig
+from data_pipeline.errors import DataError
+from data_pipeline.listing import table_file
+from data_pipeline.listing.index import Dataset, index_folder
+from data_pipeline.listing.label_table import label_rows
+from data_pipeline.listing.table_file import read_records
+from resnet_dist.runtime.preprocess import decode_rgb, image_header
+
+pa: Any = pyarrow  # untyped
+pq: Any = pyarrow.parquet
+DECODE = partial(decode_rgb, bit_depth=None, max_pixels=10**6)
+HEADER = partial(image_header, max_pixels=10**6)
+NAMES = ("one.png", "two.png", "deep/three.png", "deep/four.png", "five.png", "six.png")
+
+
+@pytest.fixture
+def root(image_files: Any, tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for seed, name in enumerate(NAMES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(image_files.encode(image_files.photo(9, 7, seed=seed), "PNG"))
+    return folder
+
+
+@pytest.fixture
+def index(root: Path, tmp_path: Path) -> Callable[..., Dataset]:
+    """Indexes the folder by a labels file: CSV text, bytes, or columns for Parquet."""
+
+    def index_it(table: str | bytes | dict[str, list[Any]], **settings: Any) -> Dataset:
+        name = "labels.parquet" if isinstance(table, dict) else "labels.csv"
+        if isinstance(table, dict):
+            pq.write_table(pa.table(table), root / name)
+        else:
+            (root / name).write_bytes(table.encode() if isinstance(table, str) else table)
+        data = DataConfig(root=str(root), labels=name, cache_dir=str(tmp_path / "cache"), **settings)
+        return index_folder(data, DECODE, HEADER)
+
+    return index_it
+
+
+def lines(*rows: str, header: str = "path,label") -> str:
+    return "\r\n".join([header, *rows]) + "\r\n"
+
+
+GOOD = ("two.png,dent", "one.png,good", "deep/three.png,dent")
+
+
+def test_rows_become_samples_sorted_by_id(index: Callable[..., Dataset]) -> None:
+    dataset = index(lines(*GOOD))
+    samples = dataset.samples
+    assert samples.classes == ("dent", "good")
+    assert samples.sample_ids == ("deep/three.png", "one.png", "two.png")
+    assert samples.labels.tolist() == [0, 1, 0]
+    assert dataset.splits == (None,) * 3
+    assert dataset.groups == (None,) * 3
+    assert dataset.unreadable == ()
+    assert all(Path(samples.path(row).decode()).exists() for row in range(3))
+
+
+def test_splits_and_groups_are_read_and_other_columns_are_not(index: Callable[..., Dataset]) -> None:
+    dataset = index(
+        lines(
+            "train,7,one.png,good,p1", "val,8,two.png,good,", "train,9,five.png,dent,p1", "test,,six.png,dent,p2",
+            header="split,camera,path,label,group",
+        )
+    )  # fmt: skip
+    assert dataset.samples.sample_ids == ("five.png", "one.png", "six.png", "two.png")
+    assert dataset.splits == ("train", "train", "test", "val")
+    assert dataset.groups == ("p1", "p1", "p2", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbf" + lines(*GOOD).encode(),
+        lines(*GOOD).replace("\r\n", "\n").encode(),
+        lines(*GOOD).rstrip("\r\n").encode(),
+        lines(*GOOD, "").encode(),
+        lines('"two.png","dent"', *GOOD[1:]).encode(),
+        lines("./two.png,dent", *GOOD[1:]).encode(),
+    ],
+    ids=["byte order mark", "line feeds", "no last line end", "blank line", "quotes", "dot"],
+)
+def test_spellings_of_the_same_table_are_the_same_data(index: Callable[..., Dataset], text: bytes) -> None:
+    assert index(text).fingerprint == index(lines(*GOOD)).fingerprint
+
+
+def test_parquet_says_the_same_as_csv(index: Callable[..., Dataset]) -> None:
+    header = "path,label,split,group"
+    expected = index(lines("one.png,1,train,", "two.png,2,train,g", "five.png,1,val,", header=header))
+    for labels, groups in (
+        (pa.array(["1", "2", "1"]), [None, "g", ""]),
+        (pa.array([1, 2, 1]), pa.array([None, "g", None]).dictionary_encode()),
+    ):
+        columns = {"path": ["one.png", "two.png", "five.png"], "label": labels, "extra": [[1], [], None]}
+        found = index(columns | {"split": ["train", "train", "val"], "group": groups})
+        assert found.fingerprint == expected.fingerprint
+        assert (found.splits, found.groups) == (expected.splits, expected.groups)
+
+
+NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12).filter(
+    lambda name: name not in (".", "..")
+)
+TRIMMED = NAME.filter(lambda name: name == name.strip())
+PATHS = st.lists(st.lists(NAME, min_size=1, max_size=3).map("/".join), min_size=1, max_size=8, unique=True)
+
+
+@given(PATHS, st.data())
+def test_any_text_survives_in_csv_and_parquet(tmp_path_factory: Any, paths: list[str], data: st.DataObject) -> None:
+    paths = [path for path in paths if not (path[1:3] in (":\\", ":/") and path[0].isalpha())]
+    folder = tmp_path_factory.mktemp("tables")
+    labels = [data.draw(TRIMMED) for _ in paths]
+    groups = [data.draw(st.none() | TRIMMED) for _ in paths]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("group", "path", "label"), *zip(groups, paths, labels, strict=True)])
+    (folder / "t.csv").write_bytes(text.getvalue().encode())
+    pq.write_table(pa.table({"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string()),
+                             "group": pa.array(groups, pa.string())}), folder / "t.parquet")  # fmt: skip
+    for name in ("t.csv", "t.parquet") if paths else ():
+        rows = label_rows(folder / name)
+        assert [row.relative_path.decode() for row in rows] == paths
+        assert [row.label for row in rows] == labels
+        assert [row.group for row in rows] == groups
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (lines("a,b", header="file,class"), r"lacks columns path, label; its columns are 'file', 'class'; rename"),
+        (lines("a;b", header="path;label"), r"lacks columns path, label; its columns are 'path;label'.*commas"),
+        (lines("a", header="path"), r"lacks column label"),
+        ("", r"lacks columns path, label; its columns are none"),
+        (lines(), r"names no image; add a row"),
+        (lines("a,b,c", header="path,label,path"), r"has column 'path' twice"),
+        (lines(*GOOD, "five.png"), r"line 5 has 1 fields, the header 2; put fields"),
+        (lines("one.png,good", "two.png,dent", "./one.png,dent"),
+         r"line 2 and line 4 both name path='one.png'.*remove"),
+        (lines('"a\nb.png",x', "a,y", "a,z"), r"line 4 and line 5 both name path='a'"),
+        (lines("one.png,good", "/etc/two.png,dent"), r"line 3 has path='/etc/two.png', which is absolute; write it"),
+        (lines(r"C:\two.png,dent"), r"line 2 has path='C:\\\\two.png', which is absolute"),
+        (lines("one.png,good", "deep/../../x.png,dent"), r"line 3 has path=.*leaves data.root by '..'"),
+        (lines(",good"), r"line 2 has path='', which names no file"),
+        (lines("a\0,good"), r"line 2 has path='a\\x00', which names no file|damaged"),
+        (lines("one.png,"), r"line 2 has label='' for path='one.png'.*add it or remove"),
+        (lines("one.png,  "), r"line 2 has label='  '"),
+        (lines("one.png,good", "two.png, good"),
+         r"line 3 has label=' good', which begins or ends with white space; .*remove it"),
+        (lines("one.png,good,a ", header="path,label,group"), r"line 2 has group='a ', which begins or ends"),
+        (lines("one.png,good,\u00a0", header="path,label,group"), r"line 2 has group='\\xa0', which begins"),
+        (lines("one.png,a,dev", header="path,label,split"),
+         r"line 2 has split='dev'; use one of train, val, test: did you mean 'val'"),
+        (lines("one.png,a,x", header="path,label,split"), r"line 2 has split='x'; .*correct it"),
+        (lines("one.png,a,train", "two.png,a,", header="path,label,split"),
+         r"line 3 has no split, line 2 has split='train'"),
+        (lines("one.png,a,val", "two.png,a,test", header="path,label,split"), r"no row has split='train'"),
+        (lines("one.png,a,train,p 1", "two.png,a,test,p 1", header="path,label,split,group"),
+         r"group 'p 1' is in split train \(line 2\) and in split test \(line 3\); a group stays"),
+        (lines("one.png,a,train", "two.png,b,train", "five.png,c,val", header="path,label,split"),
+         r"class 'c' in split val of .*labels.csv, which train lacks; add"),
+        (lines("one.png,a", "two.png,a"), r"labels.csv holds one class, 'a'"),
+        (lines('one.png,"a"b'), r"line 2 is damaged"),
+        (lines('one.png,"a'), r"line 2 is damaged"),
+        (lines("one.png,good").encode("utf-16"), r"is not UTF-8"),
+        (lines("one.png,größe").encode("latin-1"), r"is not UTF-8.*save it as UTF-8"),
+        (lines(f"one.png,{'x' * 5000}"), r"line 2 has a label of 5000 characters; at most 4096"),
+        (lines(f"one.png,{'x' * 200_000}"), r"line 2 is damaged \(field larger"),
+        ({"path": ["one.png"], "label": [None]}, r"row 1 has label=''"),
+        ({"path": ["one.png"], "label": [1.5]}, r"column label holds double; it must hold text"),
+        ({"path": ["one.png"]}, r"lacks column label; its columns are 'path'"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_right_are_refused(index: Callable[..., Dataset], table: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        index(table)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1, -9])
+def test_damaged_parquet_is_refused(root: Path, keep: int) -> None:
+    pq.write_table(pa.table({"path": ["one.png", "two.png"], "label": ["a", "b"]}), root / "whole.parquet")
+    (root / "labels.parquet").write_bytes((root / "whole.parquet").read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"labels.parquet is no whole Parquet file .*write it again"):
+        index_folder(DataConfig(root=str(root), labels="labels.parquet"), DECODE, HEADER)
+
+
+def test_a_table_that_is_not_there_is_refused(root: Path) -> None:
+    for name, message in (
+        ("none.csv", "cannot be read .No such file"),
+        ("deep", "is no file"),
+        ("x" * 300, "cannot be read .File name too long"),
+    ):
+        with pytest.raises(DataError, match=f"data.labels=.*{name} {message}"):
+            index_folder(DataConfig(root=str(root), labels=name), DECODE, HEADER)
+
+
+def test_a_table_may_lie_anywhere_and_is_no_part_of_the_fingerprint(
+    index: Callable[..., Dataset], root: Path, tmp_path: Path
+) -> None:
+    expected = index(lines(*GOOD)).fingerprint
+    (tmp_path / "elsewhere.csv").write_text(lines(*GOOD))
+    data = DataConfig(root=str(root), labels=str(tmp_path / "elsewhere.csv"), cache_dir=str(tmp_path / "cache"))
+    assert index_folder(data, DECODE, HEADER).fingerprint == expected
+
+
+def test_a_table_next_to_the_command_but_not_below_the_root_is_pointed_out(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("split.csv").write_text(lines(*GOOD))
+    with pytest.raises(DataError, match=rf"relative to data.root; .*data.labels={tmp_path / 'split.csv'}$"):
+        index_folder(DataConfig(root=str(root), labels="split.csv"), DECODE, HEADER)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_a_table_that_must_not_be_read_is_refused(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / name).write_text(lines(*GOOD))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # whoever tests as root may read all
+    with pytest.raises(
+        DataError, match=rf"data.labels=.*{name} cannot be read \(Permission denied\); make it readable"
+    ):
+        label_rows(root / name)
+
+
+def test_one_long_text_in_many_rows_takes_memory_once(root: Path) -> None:
+    table = pa.table({"path": [f"{row}.png" for row in range(20_000)], "label": ["x" * 20_000] * 20_000})
+    pq.write_table(table, root / "bomb.parquet", row_group_size=20_000)
+    del table
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        records = read_records(root / "bomb.parquet", ("path", "label"))
+        assert sum(len(record.values["label"]) for record in records) == 20_000**2
+        python = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    assert max(python, pool.max_memory()) < 30e6
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_parquet_encodings_that_could_hide_long_texts_are_refused(root: Path, encoding: str) -> None:
+    table = pa.table({"path": ["one.png", "two.png"], "label": ["a", "b"]})
+    pq.write_table(table, root / "t.parquet", use_dictionary=False, column_encoding={"label": encoding})
+    with pytest.raises(DataError, match=rf"column label is encoded as {encoding}, which is not read; write it plain"):
+        label_rows(root / "t.parquet")
+
+
+FOLDED = "path,label,split,group,fold"
+FOLDS = (
+    "one.png,a,train,,0",
+    "two.png,b,train,p,1",
+    "five.png,a,val,,1",
+    "six.png,b,train,,0",
+    "deep/four.png,b,test,,",
+)
+
+
+def test_folds_are_read_where_they_are_asked_for(index: Callable[..., Dataset]) -> None:
+    dataset = index(lines(*FOLDS, header=FOLDED), folds=2)
+    assert dict(zip(dataset.samples.sample_ids, dataset.folds, strict=True)) == {
+        "one.png": 0, "two.png": 1, "five.png": 1, "six.png": 0, "deep/four.png": None}  # fmt: skip
+    without = index(lines(*FOLDS, header=FOLDED))
+    assert without.folds == ()
+    assert without.fingerprint != dataset.fingerprint, "the folds say what is trained on"
+    empty = index(lines(*(row[:-1] + row[-1].strip("01") for row in FOLDS), header=FOLDED), folds=2)
+    assert empty.folds == ()
+    assert empty.fingerprint == without.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("x.png,a,train,,2", r"line 7 has fold='2'; with data.folds=2 it is a whole number from 0 to 1, correct it"),
+        ("x.png,a,train,,-1", r"line 7 has fold='-1'"),
+        ("x.png,a,train,,1.0", r"line 7 has fold='1.0'"),
+        ("x.png,a,train,,\u0661", r"line 7 has fold="),
+        ("x.png,a,train,,", r"line 7 has no fold, line 2 has fold=0; fill in .* every row that is not test, or leave"),
+        ("x.png,a,test,,1", r"line 7 has fold=1 in split test, .*leave it empty"),
+        ("x.png,b,train,p,0", r"group 'p' is in fold 1 \(line 3\) and in fold 0 \(line 7\); a group stays in one"),
+    ],
+)
+def test_folds_that_cannot_be_right_are_refused(index: Callable[..., Dataset], row: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        index(lines(*FOLDS, row, header=FOLDED), folds=2)
+
+
+def test_folds_without_splits_are_refused(index: Callable[..., Dataset]) -> None:
+    with pytest.raises(DataError, match=r"line 2 has fold=0 and no split; add the column split"):
+        index(lines("one.png,a,0", "two.png,b,1", header="path,label,fold"), folds=2)
+
+
+@pytest.mark.parametrize(("column", "message"), [(None, None), ("serial", None), ("group", r"lacks column group")])
+def test_a_column_of_groups_is_required_only_where_it_is_named(root: Path, column: str | None, message: Any) -> None:
+    (root / "t.csv").write_text(lines("one.png,a,s1", header="path,label,serial"))
+    if message is None:
+        assert [row.group for row in label_rows(root / "t.csv", column)] == [None if column is None else "s1"]
+    else:
+        with pytest.raises(DataError, match=message):
+            label_rows(root / "t.csv", column)
+
+
+def test_size_and_rows_are_bounded(index: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"path": ["one.png", "two.png"], "label": ["a", "b"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(table_file, "MAX_BYTES", 30)
+        for table in (lines(*GOOD), columns):
+            with pytest.raises(DataError, match=r"bytes, and at most 30 are read"):
+                index(table)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_file, "MAX_ROWS", 1)
+        with pytest.raises(DataError, match=r"more than 1 rows; split it up"):
+            index(lines(*GOOD))
+        with pytest.raises(DataError, match=r"holds 2 rows .*at most 1 rows"):
+            index(columns)
+    # Few bytes that decompress to many.
+    with monkeypatch.context() as patch:
+        patch.setattr(table_file, "MAX_BYTES", 100_000)
+        names = [f"{'x' * 100}{n}.png" for n in range(3000)]
+        with pytest.raises(DataError, match=r"bytes of path, label; at most"):
+            index({"path": names, "label": ["a"] * 3000})
+
+
+def test_paths_that_links_lead_out_of_the_root_are_refused(
+    index: Callable[..., Dataset], root: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "data outside"  # begins like the root
+    outside.mkdir()
+    (outside / "x.png").write_bytes((root / "one.png").read_bytes())
+    (root / "folder").symlink_to(outside)
+    (root / "file.png").symlink_to(outside / "x.png")
+    (root / "inside.png").symlink_to("deep/three.png")
+    (root / "deep/up").symlink_to("..")
+    for path in ("folder/x.png", "file.png", "folder/none.png"):
+        with pytest.raises(DataError, match=rf"line 3 has path='{path}', which leads to '.*', outside of data.root="):
+            index(lines("one.png,a", f"{path},b"))
+    dataset = index(lines("one.png,a", "inside.png,b", "deep/up/two.png,b"))
+    assert dataset.samples.sample_ids == ("deep/up/two.png", "inside.png", "one.png")
+
+
+def test_a_root_may_itself_be_a_link(index: Callable[..., Dataset], root: Path, tmp_path: Path) -> None:
+    expected = index(lines(*GOOD)).fingerprint
+    (tmp_path / "link").symlink_to(root)
+    data = DataConfig(root=str(tmp_path / "link"), labels="labels.csv", cache_dir=str(tmp_path / "cache"))
+    assert index_folder(data, DECODE, HEADER).fingerprint == expected
+
+
+def test_missing_files_are_unreadable_ones(index: Callable[..., Dataset], root: Path) -> None:
+    (root / "link.png").symlink_to("nowhere.png")
+    table = lines(*GOOD, "gone.png,dent", "deep,good", "link.png,good", "none/x.png,dent")
+    with pytest.raises(DataError) as raised:
+        index(table)
+    head, *found = str(raised.value).splitlines()
+    assert head.startswith(f"4 of 7 images in {root / 'labels.csv'} cannot be read")
+    assert found == [
+        "  'deep': no regular file",
+        "  'gone.png': No such file or directory",
+        "  'link.png': broken link: No such file or directory",
+        "  'none/x.png': No such file or directory",
+    ]
+    dataset = index(table, on_unreadable="skip")
+    assert len(dataset) == 3
+    assert [sample_id for sample_id, _ in dataset.unreadable] == ["deep", "gone.png", "link.png", "none/x.png"]
+
+
+def test_a_class_of_missing_files_is_an_error(index: Callable[..., Dataset]) -> None:
+    with pytest.raises(DataError, match=r"class 'dent' has no training image; repair.*\n  'gone.png'"):
+        index(lines("one.png,good", "gone.png,dent"), on_unreadable="skip")
+
+
+def test_the_fingerprint_is_of_labels_splits_and_groups(index: Callable[..., Dataset]) -> None:
+    header = "path,label,split,group"
+    first = index(lines("one.png,a,train,", "two.png,b,train,g", "five.png,a,val,", header=header))
+    again = index(lines("five.png,a,val,", "two.png,b,train,g", "one.png,a,train,", header=header))
+    assert again.fingerprint == first.fingerprint
+    others = [
+        lines("one.png,b,train,", "two.png,b,train,g", "five.png,a,val,", header=header).replace(
+            "two.png,b", "two.png,a"
+        ),
+        lines("one.png,a,train,", "two.png,b,train,h", "five.png,a,val,", header=header),
+        lines("one.png,a,train,g", "two.png,b,train,", "five.png,a,val,", header=header),
+        lines("one.png,a,train,", "two.png,b,train,g", "five.png,a,test,", header=header),
+        lines("one.png,a", "two.png,b", "five.png,a"),
+        lines("one.png,a", "two.png,b"),
+    ]
+    assert len({first.fingerprint, *(index(other).fingerprint for other in others)}) == 1 + len(others)

@@ -1,0 +1,119 @@
+import tomllib
+from typing import Any
+
+import pytest
+
+from ray_jobs.cli.app import main
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import dotted_fields, print_config, toml_value
+
+FIELDS = list(dotted_fields())
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code = main(["train", "--print-config", *arguments])
+    captured = capsys.readouterr()
+    assert (code, captured.err) == (0, "")
+    return tomllib.loads(captured.out)
+
+
+def test_every_key_of_a_job_is_a_flag_with_its_description_and_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "600")  # no line breaks within a description
+    main(["train", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for name, _, field in FIELDS:
+        (line,) = [each for each in lines if each.startswith(f"│ --{name.replace('_', '-')} ")]
+        default = "unset" if field.default is None else toml_value(field.default)
+        assert " ".join((field.description or "?").split()) in line
+        assert f"Default: {default}" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "section", "key", "value"),
+    [
+        (["--data.root", "x y"], "data", "root", "x y"),
+        (["--data.root=x"], "data", "root", "x"),
+        (["--data.root", ""], "data", "root", ""),
+        (["--optimizer.learning-rate", "5e-2"], "optimizer", "learning_rate", 0.05),
+        (["--optimizer.learning_rate", "5e-2"], "optimizer", "learning_rate", 0.05),
+        (["--training.global-batch-size", "128"], "training", "global_batch_size", 128),
+        (["--optimizer.nesterov"], "optimizer", "nesterov", True),
+        (["--optimizer.no-nesterov"], "optimizer", "nesterov", False),
+        (["--optimizer.nesterov=false"], "optimizer", "nesterov", False),
+        (["--cluster.no-use-gpu"], "cluster", "use_gpu", False),
+        (["--data.mean", "0.1", "0", "-1"], "data", "mean", [0.1, 0.0, -1.0]),
+        (["--augmentation.horizontal-flip", "0"], "augmentation", "horizontal_flip", 0.0),
+        (["--model.weights", "none"], "model", "weights", "none"),
+        (["--checkpoint.every-minutes", "none"], "checkpoint", "every_minutes", "none"),
+        (["--schedule.epochs", "3"], "schedule", "epochs", 3),
+    ],
+    ids=lambda value: ascii(value) if isinstance(value, list) else "",
+)
+def test_a_flag_sets_its_key(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], section: str, key: str, value: object
+):
+    found = printed(capsys, *arguments)[section][key]
+    assert (type(found), found) == (type(value), value)
+
+
+def test_only_what_is_given_is_changed(capsys: pytest.CaptureFixture[str]):
+    default = printed(capsys)
+    changed = printed(capsys, "--seed", "3")
+    assert changed.pop("seed") == 3
+    assert default.pop("seed") == 0
+    assert changed == default
+
+
+def test_none_unsets_what_a_file_sets(capsys: pytest.CaptureFixture[str], tmp_path: Any):
+    (tmp_path / "job.toml").write_text('[cluster]\naddress = "auto"\nlocal_cpus = 3\n')
+    arguments = ["--config", str(tmp_path / "job.toml"), "--cluster.address", "none", "--cluster.local-cpus", "none"]
+    assert not {"address", "local_cpus"} & printed(capsys, *arguments)["cluster"].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--training.epochs", "many"], "training.epochs='many': input should be a valid integer"),
+        (["--training.epochs", "0"], "training.epochs=0: input should be greater than or equal to 1"),
+        (["--model.arch", "resnet19"], "model.arch='resnet19': input should be 'resnet18', "),
+        (["--data.mean", "a", "0", "0"], "data.mean.0='a': input should be a valid number"),
+        (["--data.root", "\udc80"], "data.root='\\udc80': is not UTF-8"),
+        (["--optimizer.eps", "nan"], "optimizer.eps=nan: must be finite"),
+        (["--training.epoch", "3"], "--training.epoch: unknown flag; did you mean --training.epochs?"),
+        (["--learning-rate=1"], "--learning-rate: unknown flag; did you mean --optimizer.learning-rate?"),
+        (["--lr", "1"], "--lr: unknown flag; did you mean --optimizer.learning-rate?"),
+        (["--root", "x"], "did you mean --data.root or --storage.root?"),
+        (["--qqqqqq"], "--qqqqqq: unknown flag; see --help"),
+        (["--seed"], "--seed requires an argument"),
+        (["--seed", "1", "--seed", "2"], "--seed specified multiple times"),
+        (["extra"], "extra"),
+        (["--config", "absent.toml"], "--config absent.toml cannot be read"),
+    ],
+    ids=lambda value: ascii(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_flag_is_wrong_usage_and_says_how_it_is_right(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+):
+    code = main(["train", "--print-config", *arguments])
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert captured.err.startswith("error: ")
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_evaluate_takes_only_what_does_not_change_the_run(capsys: pytest.CaptureFixture[str]):
+    main(["evaluate", "--help"])
+    shown = capsys.readouterr().out
+    assert "--cluster.num-workers" in shown
+    assert "--data.root" in shown
+    assert "--optimizer" not in shown
+    assert main(["evaluate", "a-run", "--data.image-size", "64"]) == 2
+    assert "--data.image-size: unknown flag" in capsys.readouterr().err
+
+
+def test_print_config_of_the_default_is_the_default(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--print-config"]) == 0
+    assert capsys.readouterr().out == print_config(JobConfig())

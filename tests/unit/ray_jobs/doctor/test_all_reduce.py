@@ -1,0 +1,62 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.doctor.all_reduce_timing import Timing
+
+RANK = """
+import json, sys
+from dataclasses import asdict
+from datetime import timedelta
+from ray_jobs.doctor.all_reduce import time_all_reduce
+from ray_jobs.training.process_group import join_store, serve_store
+
+rank, ranks, timeout = int(sys.argv[1]), int(sys.argv[2]), timedelta(seconds=float(sys.argv[3]))
+if rank == 0:
+    store, port = serve_store("127.0.0.1", ranks, timeout)
+    print(port, flush=True)
+else:
+    store = join_store("127.0.0.1", int(sys.argv[4]), ranks, timeout)
+try:
+    print(json.dumps([asdict(each) for each in time_all_reduce(store, rank, ranks, None, timeout)]))
+except RuntimeError as error:
+    print("failed")
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RANK, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[4],
+    )
+
+
+def test_both_ranks_report_the_same_times() -> None:
+    with start(0, 2, 60) as first:
+        assert first.stdout is not None
+        with start(1, 2, 60, first.stdout.readline().strip()) as second:
+            said, other = first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]
+    assert said == other
+    timings = [Timing(**each) for each in json.loads(said)]
+    assert timings[0].size == 4
+    assert [each.size for each in timings] == sorted(each.size for each in timings)
+    assert all(0 < each.seconds < 60 and each.ranks == 2 for each in timings)
+
+
+def test_a_rank_that_never_comes_ends_it_in_time() -> None:
+    with start(0, 2, 3) as first:
+        said, _ = first.communicate(timeout=60)
+    assert said.endswith("failed\n")
+
+
+@pytest.mark.parametrize(("ranks", "bus"), [(1, 0.0), (2, 100.0), (4, 150.0), (8, 175.0)])
+def test_bandwidths_are_those_of_nccl_tests(ranks: int, bus: float) -> None:
+    timing = Timing(size=1000, seconds=10.0, ranks=ranks)
+    assert timing.algorithm_bandwidth == 100.0
+    assert timing.bus_bandwidth == pytest.approx(bus)

@@ -1,0 +1,66 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.toml import check
+from ray_jobs.run.lifecycle import preprocess_of
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_derived_name_is_one_that_may_be_given(root: str):
+    name = run_name(check({"data": {"root": root}}))
+    assert run_name(check({"name": name})) == name
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name)
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("/data/tiles", "tiles-resnet50"),
+        ("tiles/", "tiles-resnet50"),
+        ("/a/Prüfteile 2026!", "Pr-fteile-2026-resnet50"),
+        ("/a/.hidden", "hidden-resnet50"),
+        ("s3://bucket/tiles", "tiles-resnet50"),
+        ("", "data-resnet50"),
+        ("/", "data-resnet50"),
+        ("..", "data-resnet50"),
+        ("x" * 300, "x" * 70 + "-resnet50"),
+    ],
+)
+def test_a_run_is_named_after_its_folder_and_architecture(root: str, name: str):
+    assert run_name(check({"data": {"root": root}})) == name
+
+
+def test_a_given_name_wins():
+    assert run_name(check({"name": "trial-3.b", "data": {"root": "tiles"}})) == "trial-3.b"
+
+
+@pytest.mark.parametrize("name", ["", ".a", "a/b", "a b", "a\n", "ä", "x" * 101])
+def test_names_that_no_folder_should_have_are_refused(name: str):
+    with pytest.raises(ValidationError, match="letters"):
+        JobConfig(name=name)
+
+
+def test_a_job_is_frozen():
+    job = JobConfig()
+    with pytest.raises(ValidationError, match="frozen"):
+        job.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert hash(job) == hash(JobConfig())
+
+
+def test_quarter_turns_need_a_square_input() -> None:
+    tree = {"augmentation": {"quarter_turns": True}}
+    for data in ({}, {"image_size": 96}, {"image_size": 96, "image_width": 96}):
+        check(tree | {"data": data})
+    with pytest.raises(ConfigError, match=r"quarter_turns=true turns an input of 96x160 .* into one of 160x96"):
+        check(tree | {"data": {"image_size": 96, "image_width": 160}})
+
+
+def test_the_contract_is_a_number_where_the_input_is_square() -> None:
+    assert preprocess_of(check({"data": {"image_size": 96, "image_width": 96}})).to_json()["size"] == 96
+    assert preprocess_of(check({"data": {"image_size": 96, "image_width": 160}})).to_json()["size"] == (96, 160)

@@ -1,0 +1,60 @@
+"""What a submitted command printed is stored with its end, bounded, and an attempt never replaces another's."""
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.storage.store import Store
+from ray_jobs.run.driver_log import DriverLog, read_end, read_log
+
+
+def test_a_log_and_its_end_can_be_read_by_anybody(tmp_path: Path) -> None:
+    run = Store.open(str(tmp_path / "run"))
+    assert read_end(run, "abc-1") is None
+    assert read_log(run, "abc-1") == ""
+    log = DriverLog(run, "abc-1", "train")
+    log.add(b"epoch 1\n")
+    log.store(log.text())
+    assert read_log(run, "abc-1") == "epoch 1\n"
+    log.add("error: ä\n\n".encode())
+    log.end(2)
+    end = read_end(run, "abc-1")
+    assert end is not None
+    assert (end.verb, end.attempt, end.exit_code, end.last_line) == ("train", 1, 2, "error: ä")
+    assert read_end(run, "abc-2") is None
+
+
+def test_attempts_keep_their_logs_and_the_newest_is_read(tmp_path: Path) -> None:
+    run = Store.open(str(tmp_path / "run"))
+    for attempt in range(1, 12):
+        log = DriverLog(run, "abc", "train")
+        assert log.attempt == attempt
+        log.add(b"%d\n" % attempt)
+        log.end(1)
+    assert read_log(run, "abc") == "11\n"
+    assert len(run.list("logs")) == 12
+
+
+def test_a_damaged_record_is_none(tmp_path: Path) -> None:
+    run = Store.open(str(tmp_path / "run"))
+    run.write("logs/driver-abc.json", b'{"verb": "train"')
+    assert read_end(run, "abc") is None
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(1, 900_000), min_size=1, max_size=12))
+def test_a_long_log_keeps_its_begin_and_its_end(sizes: list[int]) -> None:
+    # No fixture: hypothesis calls this often, and nothing is written before `store`.
+    log = DriverLog(Store.open(f"{tempfile.gettempdir()}/no-run-is-here"), "abc", "train")
+    whole = b"".join(bytes([65 + place % 26]) * size for place, size in enumerate(sizes))
+    place = 0
+    for size in sizes:
+        log.add(whole[place : place + size])
+        place += size
+    text = log.text()
+    assert len(text) < 2_500_000
+    assert text.startswith(whole[:200_000])
+    assert text.endswith(whole[-200_000:])
+    assert (text == whole) == (b"bytes left out" not in text)

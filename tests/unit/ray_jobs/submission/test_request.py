@@ -1,0 +1,107 @@
+"""What a cluster is asked for reads back as what was said here, and tells jobs apart where they differ."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.job.toml import check, print_overrides, read_job, read_overrides
+from ray_jobs.job.verb_fields import of_evaluation, of_export
+from ray_jobs.search.toml import read_search, read_search_text
+from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission, ray_request
+
+WHERE: dict[str, Any] = {"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}}
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "data": st.fixed_dictionaries(
+            {},
+            optional={
+                "root": st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1),
+                "max_pixels": st.integers(1, 10**9),
+            },
+        ),
+        "storage": st.fixed_dictionaries({"root": st.just("s3://bucket/out")}),
+        "export": st.fixed_dictionaries({}, optional={"formats": st.just(["onnx", "torchscript"])}),
+    },
+)
+
+
+@given(OVERRIDES)
+def test_overrides_read_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, overrides: dict[str, Any]) -> None:
+    path = tmp_path_factory.mktemp("job") / "job.toml"
+    path.write_text(print_overrides(overrides), encoding="utf-8")
+    read = read_overrides(path, {}, of_export)
+    assert {name: section for name, section in read.items() if section} == {
+        name: section for name, section in overrides.items() if section
+    }
+
+
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_a_whole_job_reads_back_with_where_it_runs(tmp_path: Path, verb: Any) -> None:
+    job = check({**WHERE, "optimizer": {"learning_rate": 0.03}, "cluster": {"num_workers": 3, "use_gpu": False}})
+    search = read_search(None, {}) if verb == "tune" else None
+    request = pool_submission(Asked(verb, job, search=search), PoolFlags()).request
+    (tmp_path / "job.toml").write_text(request.job_toml)
+    told = read_job(tmp_path / "job.toml", {})
+    assert (told.cluster.address, told.cluster.num_workers, told.cluster.use_gpu) == ("auto", 3, False)
+    assert told.cluster.cpus_per_worker == 2
+    same = told.model_copy(update={"cluster": job.cluster})
+    assert same == job
+    if search is not None:
+        assert read_search_text(request.search_toml or "", "search.toml") == search
+
+
+def test_work_on_a_run_is_told_only_what_was_said(tmp_path: Path) -> None:
+    """The rest is the run's own, which is not known here."""
+    overrides = {"storage": {"root": "s3://bucket/out"}, "evaluation": {"batch_size": 7}}
+    job = check({**overrides, "cluster": {"use_gpu": False}})
+    asked = Asked("evaluate", job, run="tiles", options=("--split", "val"), overrides=overrides)
+    request = pool_submission(asked, PoolFlags()).request
+    (tmp_path / "job.toml").write_text(request.job_toml)
+    read = dict(read_overrides(tmp_path / "job.toml", {}, of_evaluation))
+    cluster = read.pop("cluster")
+    assert read == overrides
+    assert cluster["address"] == "auto"
+    assert request.arguments == ("tiles", "--split", "val")
+    assert request.run == "s3://bucket/out/runs/tiles"
+
+
+def test_a_running_ray_is_told_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = check(
+        {
+            "data": {"root": "tiles", "labels": "split.csv"},
+            "storage": {"root": "out"},
+            "cluster": {"address": "http://h:8265"},
+        }
+    )
+    request = ray_request(Asked("train", job))
+    (tmp_path / "job.toml").write_text(request.job_toml)
+    told = read_job(tmp_path / "job.toml", {})
+    assert told.data.root == str(tmp_path / "tiles")
+    assert told.data.labels == "split.csv"  # relative to data.root
+    assert told.storage.root == str(tmp_path / "out")
+    assert told.cluster.address == "auto"
+    assert request.run == f"{tmp_path}/out/runs/tiles-resnet50"
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"cluster": {"num_workers": 4}}, True),
+        ({"training": {"epochs": 99}}, True),
+        ({"tracker": {"kind": "wandb"}}, True),
+        ({"optimizer": {"learning_rate": 0.9}}, False),
+        ({"seed": 3}, False),
+        ({"data": {"root": "s3://bucket/others"}, "name": "tiles-resnet50"}, False),
+    ],
+)
+def test_what_makes_a_job_another_one(change: dict[str, Any], same: bool) -> None:
+    one = pool_submission(Asked("train", check(WHERE)), PoolFlags()).request
+    other = pool_submission(Asked("train", check({**WHERE, **change})), PoolFlags()).request
+    assert one.name == other.name
+    assert (one.identity == other.identity) == same
+    assert one.submission != other.submission
