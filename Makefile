@@ -35,8 +35,8 @@ test: lint ## Linters, types, import contracts and the tests that need no GPU, b
 	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -m "not gpu and not browser and not slow"
 
 test-all: lint ## All tests that this machine can run
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900
-	@$(BIN)/python -m pytest tests/gpu tests/distributed --timeout 900
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900 --hypothesis-profile thorough
+	@$(BIN)/python -m pytest tests/gpu tests/distributed --timeout 900 --hypothesis-profile thorough
 
 lint: $(ENV) ## Linters, types and import contracts
 	@$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from cluster.kube.queues.apply import TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, parsed
 from cluster.kube.queues.team import Amounts, Members, Names, Preemption, Quota, Storage, Team
 from ray_jobs.job.team_toml import example_team, print_team, read_team_text
+from tests.laws import examples
 from tests.manifests import crd_schemas
 from tests.manifests.validation import problems_of
 
@@ -69,14 +70,14 @@ def teams(draw: st.DrawFn) -> Team:
 
 
 @needs_definitions
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(0.4))
 @given(teams())
 def test_every_team_makes_objects_that_the_cluster_takes(team: Team) -> None:
     for each in render_team(team).all:
         assert problems_of(each) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(0.6))
 @given(teams())
 def test_a_teams_objects_say_what_its_file_says(team: Team) -> None:
     objects = render_team(team)
@@ -106,7 +107,6 @@ def test_a_teams_objects_say_what_its_file_says(team: Team) -> None:
     assert list(yaml.safe_load_all(objects.as_yaml())) == list(objects.all)
 
 
-@settings(max_examples=100, deadline=None)
 @given(teams())
 def test_a_printed_team_is_read_as_the_same_team(team: Team) -> None:
     assert read_team_text(print_team(team), "printed") == team

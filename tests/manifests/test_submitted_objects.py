@@ -14,6 +14,7 @@ from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
 from ray_jobs.job.toml import check
 from ray_jobs.search.toml import read_search
 from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission
+from tests.laws import examples
 from tests.manifests.places import needs_definitions
 from tests.manifests.validation import problems_of
 
@@ -29,7 +30,7 @@ def request(verb: Verb, name: str, arguments: tuple[str, ...]) -> JobRequest:
     return JobRequest(name, verb, arguments, "seed = 0\n", search, "0" * 64, "abc-1", "s3://bucket/out/runs/a")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(0.4))
 @given(
     st.sampled_from(VERBS),
     LABELS,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.jobs_api.client import RayJobsClient
 from cluster.jobs_api.log import follow_log
+from tests.laws import examples
 
 Cut = tuple[int, bool]
 """After how many characters a connection ends, and whether as one does that has nothing more to say."""
@@ -68,7 +69,7 @@ def serving(log: str, size: int, cuts: list[Cut]) -> Generator[str]:
         loop.close()
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(0.12))
 @given(
     st.text("ab\n é", max_size=60),
     st.integers(1, 20),

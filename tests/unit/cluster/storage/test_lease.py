@@ -19,6 +19,7 @@ from cluster.errors import RunHeldError, StorageError
 from cluster.storage.lease import check_free, read_history, take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
+from tests.laws import examples
 
 _SPAWN = multiprocessing.get_context("spawn")
 _ROUNDS = 6
@@ -198,7 +199,7 @@ def test_who_deletes_a_lease_neither_disowns_checkpoints_nor_starts_beside_the_h
     assert "going by its copy" in caplog.text
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_to_a_lease_is_noticed_and_its_copy_used(store: Store, data: st.DataObject) -> None:
     if not store.exists("kept"):

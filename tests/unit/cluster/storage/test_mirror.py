@@ -24,6 +24,7 @@ from pyarrow import fs
 from cluster.errors import StorageError
 from cluster.storage.mirror import Mirror, Wanted, folder_name
 from cluster.storage.store import Store, StoredFile
+from tests.laws import examples
 
 _SPAWN = multiprocessing.get_context("spawn")
 NAMES = ["a", "b", "c.png", ".hidden", "ü 1%20#?.png"]
@@ -91,7 +92,7 @@ def apply(step: tuple[str, str, bytes], source: Path, mirror: Mirror) -> None:
 
 
 @given(changes)
-@settings(max_examples=60)
+@settings(max_examples=examples(0.6))
 def test_after_any_changes_the_mirror_equals_the_store(steps: list[tuple[str, str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
@@ -112,7 +113,7 @@ def test_after_any_changes_the_mirror_equals_the_store(steps: list[tuple[str, st
 
 
 @given(changes)
-@settings(max_examples=40)
+@settings(max_examples=examples(0.4))
 def test_another_node_comes_to_hold_the_same_files(steps: list[tuple[str, str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"

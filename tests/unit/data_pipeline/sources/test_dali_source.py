@@ -21,6 +21,7 @@ from data_pipeline.sources.dali_source import DaliRenderer
 from data_pipeline.sources.reference_source import apply_view, read_file
 from data_pipeline.views.augmentation import evaluation_views, training_views
 from resnet_dist.runtime.preprocess import decode_rgb
+from tests.laws import examples
 
 CPU = torch.device("cpu")
 IMAGENET_SAMPLE = Path(__file__).parents[5] / "shared" / "data" / "imagenet-sample"
@@ -312,7 +313,7 @@ def test_microbatches_after_a_restart_are_those_of_the_undisturbed_run(small_pho
             assert microbatches(source, 2, first_step) == expected
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(0.12))
 @given(st.integers(1, 16), st.integers(1, 4), st.integers(0, 2))
 def test_microbatches_do_not_depend_on_prefetching_or_threads(
     small_photos, decode, undisturbed, prefetch, threads, epoch

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, dotted_fields, merged, nearest, print_config, read_job, read_job_text
+from tests.laws import examples
 
 BOUND_TOGETHER = {
     "uri": None,
@@ -117,7 +118,7 @@ def jobs(draw: st.DrawFn) -> JobConfig:
         return JobConfig.model_validate(tree)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(0.5), suppress_health_check=[HealthCheck.too_slow])
 @given(jobs())
 def test_a_printed_job_reads_back_as_itself(job: JobConfig):
     printed = print_config(job)

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from ray_jobs.report.page import Section, render_page
 from ray_jobs.report.search_page import render_search
 from resnet_dist.errors import ReportError, RunError
+from tests.laws import examples
 
 Search = dict[str, Any]
 MakeSearch = Callable[..., Search]
@@ -153,7 +154,7 @@ def test_numbers_that_no_axis_can_show_are_left_out(make_search: MakeSearch, num
         plotly.graph_objects.Figure(figure)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(numbers=st.lists(st.floats() | st.integers(), min_size=12, max_size=12))
 def test_any_numbers_make_a_page(make_search: MakeSearch, numbers: list[float]) -> None:
     search = copy.deepcopy(make_search(12))
@@ -216,7 +217,7 @@ def test_no_text_becomes_markup(make_search: MakeSearch, text: str) -> None:
     assert_nothing_escapes(search, document(search), lambda: text)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts=st.lists(st.text() | st.text("<>/&!-\"'scriptb\u2028 ") | st.sampled_from(NASTY), min_size=1, max_size=5))
 def test_no_texts_become_markup(make_search: MakeSearch, texts: list[str]) -> None:
     search, turn = make_search(6, 2), iter(range(10**9))

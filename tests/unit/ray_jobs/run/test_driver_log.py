@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.storage.store import Store
 from ray_jobs.run.driver_log import DriverLog, read_end, read_log
+from tests.laws import examples
 
 
 def test_a_log_and_its_end_can_be_read_by_anybody(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_a_damaged_record_is_none(tmp_path: Path) -> None:
     assert read_end(run, "abc") is None
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(0.2))
 @given(st.lists(st.integers(1, 900_000), min_size=1, max_size=12))
 def test_a_long_log_keeps_its_begin_and_its_end(sizes: list[int]) -> None:
     # No fixture: hypothesis calls this often, and nothing is written before `store`.

@@ -37,6 +37,7 @@ from resnet_dist.checkpoint.directory import (
     write_checkpoint,
 )
 from resnet_dist.errors import RunError
+from tests.laws import examples
 
 CLAIM = (1, "token")
 BEST = Best(2, 0.5, "val/top1")
@@ -89,7 +90,7 @@ def test_round_trip(two: Store) -> None:
         load(two, 15, {CLAIM})
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_to_the_newest_falls_back_to_the_one_before_and_says_so(two: Store, data: st.DataObject) -> None:
     folder = Path(two.uri) / "checkpoints" / "step-00000020"
@@ -203,7 +204,7 @@ def test_pruning_keeps_the_newest_and_the_best(two: Store) -> None:
     assert two.list("checkpoints") == ["step-00000010", "step-00000040", "step-00000050"]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(st.sampled_from(["whole", "stranger's", "unfinished"]), min_size=3, max_size=6),
     values=st.lists(st.sampled_from([0.1, 0.5, None]), min_size=6, max_size=6),

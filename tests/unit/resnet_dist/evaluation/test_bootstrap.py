@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from resnet_dist.evaluation import bootstrap
 from resnet_dist.evaluation.bootstrap import intervals
 from resnet_dist.evaluation.metrics import METRICS, confusion_matrix, confusion_metrics, in_top, log_losses
+from tests.laws import examples
 
 Judged = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -25,7 +26,7 @@ def judged(samples: int, classes: int, seed: int, skill: float = 1.0) -> Judged:
 
 
 @given(samples=st.integers(1, 30), classes=st.integers(1, 8), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
+@settings(max_examples=examples(0.25))
 def test_equals_resampling_one_by_one(samples: int, classes: int, seed: int) -> None:
     labels, predictions, top5, losses = judged(samples, classes, seed)
     drawn = np.random.Generator(np.random.Philox(seed)).integers(0, samples, size=(100, samples))

@@ -8,6 +8,7 @@ from resnet_dist.errors import RunError
 from resnet_dist.evaluation.calibration import HIGHEST, LOWEST, expected_calibration_error, fit_temperature
 from resnet_dist.evaluation.metrics import log_losses
 from resnet_dist.runtime.operating_point import OperatingPoint
+from tests.laws import examples
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -21,7 +22,7 @@ def drawn(seed: int, sure: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np
     return logits, (generator.random((400, 1)) > shares).sum(axis=1).astype(np.int64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(0.2))
 @given(seeds)
 def test_no_other_temperature_has_less_log_loss(seed: int):
     logits, labels = drawn(seed)
@@ -36,7 +37,7 @@ def test_the_temperature_that_labels_were_drawn_at_is_found():
     assert np.mean(found) == pytest.approx(3.0, rel=0.1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(0.2))
 @given(seeds, st.floats(0.5, 2.0))
 def test_logits_times_a_factor_have_the_temperature_times_it(seed: int, factor: float):
     logits, labels = drawn(seed)
@@ -64,7 +65,7 @@ def test_logits_that_are_not_finite_are_refused():
         fit_temperature(logits, labels)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(0.2))
 @given(seeds)
 def test_the_calibration_error_is_that_of_its_definition(seed: int):
     logits, labels = drawn(seed)

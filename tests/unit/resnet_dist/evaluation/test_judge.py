@@ -15,6 +15,7 @@ from resnet_dist.errors import RunError
 from resnet_dist.evaluation.judge import Answers, assemble, predict, report
 from resnet_dist.evaluation.metrics import METRICS
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from tests.laws import examples
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -87,7 +88,7 @@ def test_assemble_undoes_any_spreading(made: tuple[NDArray[np.float32], list[Ans
 
 
 @given(spread(), st.sampled_from(["lost", "doubled", "replaced", "beyond", "negative"]), st.data())
-@settings(max_examples=50)
+@settings(max_examples=examples(0.5))
 def test_assemble_refuses_rows_not_answered_once(
     made: tuple[NDArray[np.float32], list[Answers]], fault: str, data: st.DataObject
 ) -> None:

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,7 +14,6 @@ CLASSES = ("good", "crack", "hole")
 probabilities = hnp.arrays(np.float64, st.integers(1, 40), elements=st.integers(0, 10).map(lambda n: n / 10))
 
 
-@settings(deadline=None)
 @given(probabilities, st.floats(0.01, 1.0), st.data())
 def test_a_threshold_for_recall_finds_its_share_and_no_larger_one_does(p, recall: float, data: st.DataObject):
     is_class = data.draw(hnp.arrays(bool, len(p)).filter(np.any))
@@ -29,7 +28,6 @@ def test_a_threshold_for_recall_finds_its_share_and_no_larger_one_does(p, recall
     assert ((rounded >= found) == (p >= found)).all()
 
 
-@settings(deadline=None)
 @given(probabilities, st.floats(0.1, 20), st.floats(0.1, 20), st.data())
 def test_a_threshold_for_costs_is_the_cheapest(p, miss: float, alarm: float, data: st.DataObject):
     is_class = data.draw(hnp.arrays(bool, len(p)))

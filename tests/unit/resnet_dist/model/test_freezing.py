@@ -24,6 +24,7 @@ from resnet_dist.model.freezing import (
 from resnet_dist.model.resnet import STAGES, ResNetClassifier, build_model
 from resnet_dist.model.trunk import split
 from resnet_dist.training.batch_norm import RunningStatistics
+from tests.laws import examples
 
 torch.set_num_threads(1)
 
@@ -58,7 +59,7 @@ def norms(module: nn.Module) -> dict[str, nn.BatchNorm2d]:
     return {name: part for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(0.25))
 @given(chosen=policies(), toggles=st.lists(st.booleans(), max_size=4))
 def test_modes_and_gradients_follow_the_policies(
     shared: ResNetClassifier, chosen: Policies, toggles: list[bool]
@@ -84,7 +85,7 @@ def test_modes_and_gradients_follow_the_policies(
     assert RunningStatistics(suffix).width == moving
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(0.25))
 @given(chosen=policies())
 def test_stage_table_adds_up(shared: ResNetClassifier, chosen: Policies) -> None:
     rows = stage_sizes(shared, chosen)
@@ -191,7 +192,7 @@ def test_speed_up_from_torchvisions_own_count(arch: str, features: int) -> None:
     assert expected_speed_up(model, 5, 224, 224) == pytest.approx(expected, rel=2e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(0.15))
 @given(chosen=policies(), size=st.sampled_from([(32, 32), (64, 96)]))
 def test_speed_up_grows_with_what_is_frozen(shared: ResNetClassifier, chosen: Policies, size: tuple[int, int]) -> None:
     found = expected_speed_up(shared, chosen, *size)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_dist.runtime.predictor import Prediction, Predictor
+from tests.laws import examples
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_answers_do_not_depend_on_how_images_are_batched(predictor: Predictor, i
     assert alone[2] == Prediction(None, 0.0, (), alone[2].error)
     assert len({answer.label for answer in alone}) > 1
 
-    @settings(max_examples=20)
+    @settings(max_examples=examples(0.2))
     @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 14))
     def batched(order: list[int], batch_size: int) -> None:
         answers = predictor.predict([files[number] for number in order], batch_size)

@@ -14,6 +14,7 @@ from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import POD, Object
 from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
+from tests.laws import examples
 
 CONTAINER = ("default", "night", "ray-head")
 RUNNING = {"running": {}}
@@ -145,7 +146,7 @@ FRACTIONS = st.sampled_from(["", ".1", ".12", ".100000001"])
 BREAKS = st.tuples(st.sampled_from(["cut", "cut line", "half-closed", "reset", "answer", "short"]), st.integers(0, 4))
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(SECONDS, FRACTIONS), max_size=12), st.lists(BREAKS, max_size=6), st.integers(0, 12))
 def test_no_line_is_lost_and_none_comes_twice(
     api: KubeApi, pod: KubeServer, stamps: list[tuple[int, str]], breaks: list[tuple[str, int]], before: int

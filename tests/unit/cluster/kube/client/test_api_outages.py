@@ -14,8 +14,9 @@ from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, Object
 from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
+from tests.laws import examples
 
-QUIET = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=examples(0.15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def config_map(**data: str) -> Object:

@@ -11,6 +11,7 @@ from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, LOCAL_QUEUE, NAMESPACE, POD, RAY_JOB, SECRET, Kind, Object
 from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
+from tests.laws import examples
 from tests.manifests import crd_schemas
 
 
@@ -145,7 +146,7 @@ def test_an_address_that_serves_nothing_of_kubernetes_is_told(api: KubeApi, serv
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/", min_size=12, max_size=60)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TOKENS, st.sampled_from(["answer", "page"]), st.sampled_from([400, 401, 403, 404, 409, 422, 500, 503]))
 def test_no_error_has_our_token_in_it_whatever_the_server_says(
     server: KubeServer, hasty: Patience, tmp_path: Path, token: str, trouble: str, code: int

@@ -14,6 +14,7 @@ from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, RAY_JOB, Object
 from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
+from tests.laws import examples
 
 Watching = Generator[Object | None]
 
@@ -236,7 +237,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=25))
 def test_no_object_is_lost_and_none_invented(server: KubeServer, api: KubeApi, steps: list[tuple]):
     server.faults.clear()

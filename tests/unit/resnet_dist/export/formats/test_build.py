@@ -24,6 +24,7 @@ from resnet_dist.model.squeeze_excite import SqueezeExcite
 from resnet_dist.runtime.engines import Engine
 from resnet_dist.runtime.errors import RuntimeMissingError
 from resnet_dist.runtime.preprocess import Preprocess
+from tests.laws import examples
 
 SIZE = (32, 40)
 EXACT: tuple[Format, ...] = ("torchscript", "torch_export", "onnx", "openvino")
@@ -163,7 +164,7 @@ def test_int8_keeps_normalisation_in_floating_point_and_quantises_every_convolut
         assert max(int(np.abs(each).max()) for each in weights if each.dtype == np.int8) <= 64
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(0.15))
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
 def test_the_resize_in_the_graph_is_the_contracts_to_a_level(
     resizing: tuple[Engine, Engine], height: int, width: int, seed: int
