@@ -1,13 +1,15 @@
-"""Plain TCP between nodes: who reaches whom, from which interface, how quickly and at which rate.
+"""Plain TCP between nodes: which node reaches which, from which interface, how quickly and at which rate.
 
-Gradients go the same way, and a collective that hangs says nothing of this.
+Gradients take the same way, and a collective that hangs does not say why.
 """
 
 import hmac
 import socket
+import statistics
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +17,17 @@ from typing import Self
 
 import psutil
 
+from cluster.health.preflight import Check, NodeCheck, some
+
 _TOKEN_BYTES = 16
 _LENGTH_BYTES = 8
 _MOST_BYTES = 1 << 28
 _CHUNK = 1 << 20
 _SILENCE_S = 10.0
 _KNOCKS = 3
+_SLOW_SHARE = 0.25
+_FEWEST_TO_COMPARE = 3
+_NETWORK_REMEDY = "let nodes reach each other on all TCP ports: firewall, security group, NetworkPolicy, routes"
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,33 @@ def rate(peer: Address, token: bytes, most_bytes: int, most_s: float) -> float:
         return sent / max(time.monotonic() - began, 1e-9)
 
 
+def check_links(
+    links: Mapping[str, Mapping[str, Link]], addresses: Mapping[str, Address], rates: Mapping[str, Sequence[float]]
+) -> list[NodeCheck]:
+    """Which node reaches which. By name: a node's links to the others, its listener, rates of links that touch it."""
+    shut = _unreachable(links)
+    best = {name: max(found) for name, found in rates.items() if found}
+    usual = statistics.median(best.values()) if best else 0.0
+    is_slow = {name: len(best) >= _FEWEST_TO_COMPARE and best.get(name, usual) < _SLOW_SHARE * usual for name in links}
+    checks: list[NodeCheck] = []
+    for name, others in links.items():
+        found = _reached(others) + (f"; {best[name] / 1e6:.0f} MB/s" if name in best else "")
+        if name in shut:
+            where = addresses[name]
+            found = f"no other node reaches it at {where.host}:{where.port}"
+            check = Check("network", "error", found, _NETWORK_REMEDY)
+        elif broken := _broken(others, addresses, shut):
+            check = Check("network", "error", f"does not reach {some(broken)}", _NETWORK_REMEDY)
+        elif is_slow[name]:
+            found += f", where the others have {usual / 1e6:.0f} MB/s"
+            remedy = "every step waits for this node: look at its network card, cable and neighbours, or leave it out"
+            check = Check("network", "warning", found, remedy)
+        else:
+            check = Check("network", "ok", found)
+        checks.append(NodeCheck(name, check))
+    return checks
+
+
 def interface_to(host: str) -> str:
     """The own interface from which packets to `host` leave, with its address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -115,6 +149,28 @@ def interface_to(host: str) -> str:
         own = str(probe.getsockname()[0])
     names = [name for name, found in psutil.net_if_addrs().items() if any(each.address == own for each in found)]
     return f"{names[0] if names else 'an unnamed interface'} ({own})"
+
+
+def _unreachable(links: Mapping[str, Mapping[str, Link]]) -> set[str]:
+    """Nodes that are themselves at fault: more than one other node has tried to reach them, and none did."""
+    tried = Counter(peer for others in links.values() for peer in others)
+    missed = Counter(peer for others in links.values() for peer, link in others.items() if link.seconds is None)
+    return {peer for peer, count in missed.items() if count == tried[peer] > 1}
+
+
+def _reached(others: Mapping[str, Link]) -> str:
+    reached = [link.seconds for link in others.values() if link.seconds is not None]
+    slowest = f", the slowest in {1000 * max(reached):.2f} ms" if reached else ""
+    return f"reaches {len(reached)} of {len(others)} nodes{slowest}"
+
+
+def _broken(others: Mapping[str, Link], addresses: Mapping[str, Address], shut: Collection[str]) -> list[str]:
+    """Links that do not pass, but for those to nodes that nobody reaches."""
+    return [
+        f"{peer} at {addresses[peer].host}:{addresses[peer].port} from {link.interface}: {link.error}"
+        for peer, link in others.items()
+        if link.seconds is None and peer not in shut
+    ]
 
 
 def _knock(peer: Address, token: bytes, timeout_s: float) -> Link:

@@ -1,4 +1,4 @@
-"""What a machine must have before a job may start. Each check says what it found and how to mend it."""
+"""What a machine must have before a job may start. Each check says what it found and what to do about it."""
 
 import importlib
 import re
@@ -6,10 +6,11 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from packaging.requirements import Requirement
 
@@ -22,6 +23,7 @@ _LITTLE_MEMORY_GIB = 4.0
 _LITTLE_DISK_GIB = 10.0
 _NO_DISK_GIB = 1.0
 _LITTLE_SHARED_MEMORY_GIB = 1.0
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,20 @@ class Check:
     found: str
     remedy: str = ""
     """What to do; empty where nothing is to be done."""
+
+
+class NodeCheck(NamedTuple):
+    """A check of one node of a cluster, or of all of them together."""
+
+    node: str
+    """Empty: all nodes together."""
+    check: Check
+
+
+def some(texts: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """A few of the texts, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_python() -> Check:

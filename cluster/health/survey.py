@@ -1,7 +1,7 @@
-"""What a node says of itself before anything of ours is trusted there: packages, sources, image.
+"""What is installed on a node: packages, this project's files, image. It runs before any of our code is trusted there.
 
-Only the standard library, and no name of this package inside of functions: it travels to a node by value, since a node
-of another image may lack this module, and that is what is looked for.
+Standard library only, and no function uses a name of this project's other modules: the module travels to a node by
+value, because a node with another image may lack it, and that is what the survey looks for.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -17,16 +18,15 @@ from typing import Any
 
 IMAGE_VARIABLE = "RESNET_DIST_IMAGE"
 """Holds the image's name in a pod: a process cannot see what image it runs in."""
-SOURCES = ("cluster", "data_pipeline", "ray_jobs", "resnet_dist")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A node's answer."""
+    """What is installed on a node."""
 
     hostname: str
     image: str
-    """Empty where nothing says it."""
+    """Empty where the variable is not set."""
     python: str
     packages: dict[str, str]
     """Version of every installed distribution, by its normalised name; of two, the one that an import finds."""
@@ -34,15 +34,15 @@ class Survey:
     """SHA-256 of every file of this project's own packages, by its path; empty where there is no such package."""
 
 
-def survey() -> dict[str, Any]:
-    """The fields of `Survey`, as plain values: the class may not be there."""
+def survey(own_packages: Sequence[str]) -> dict[str, Any]:
+    """The fields of `Survey`, as plain values: the class may not be there. Files of `own_packages` are hashed."""
     packages: dict[str, str] = {}
     for each in distributions():
         name = each.metadata["Name"]
         if name:
             packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), each.version)
     sources: dict[str, str] = {}
-    for package in SOURCES:
+    for package in own_packages:
         found = importlib.util.find_spec(package)
         for root in (found.submodule_search_locations or ()) if found else ():
             for path in sorted(Path(root).rglob("*")):

@@ -36,6 +36,10 @@ class Node:
         return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(self.id, soft=False)}
 
 
+NodeCapacity = tuple[int, float]
+"""Logical CPUs and GPUs that Ray may give away on a node."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """A node that gave no answer, and why in words."""
@@ -63,6 +67,12 @@ def living_nodes() -> list[Node]:
         )
         for each in found
     ]
+
+
+def node_capacities() -> list[NodeCapacity]:
+    """What each living node has, whatever runs there."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
 
 
 def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[str, Any]:

@@ -1,32 +1,19 @@
 """Waiting for the nodes of a running cluster: they start late, go, and are replaced."""
 
-# Ray's nodes carry no types.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import time
 from collections.abc import Callable, Sequence
 
-import ray
-
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
+from cluster.session.nodes import NodeCapacity, node_capacities
 from cluster.session.resources import WorkerPlan, plan_workers
 from cluster.session.session import cluster_resources
-
-Node = tuple[int, float]
-"""CPUs and GPUs of a machine."""
 
 _POLL_S = 1.0
 _SAY_EVERY_S = 30.0
 
 
-def alive_nodes() -> list[Node]:
-    """The machines of the Ray that this process is connected to."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
-
-
-def require_room(plan: WorkerPlan, nodes: Sequence[Node]) -> None:
+def require_room(plan: WorkerPlan, nodes: Sequence[NodeCapacity]) -> None:
     """Raise ResourceError unless all workers fit at once, each on one node, whatever else runs there."""
     fits = sum(
         min(cpus // plan.cpus_per_worker, int(gpus / plan.gpus_per_worker) if plan.use_gpu else cpus)
@@ -50,7 +37,7 @@ def plan_when_there(cluster: ClusterConfig, say: Callable[[str], None]) -> Worke
 
     def plan() -> WorkerPlan:
         found = plan_workers(cluster, *cluster_resources())
-        require_room(found, alive_nodes())
+        require_room(found, node_capacities())
         return found
 
     return _until(plan, cluster, say)
@@ -58,7 +45,7 @@ def plan_when_there(cluster: ClusterConfig, say: Callable[[str], None]) -> Worke
 
 def wait_for_room(plan: WorkerPlan, cluster: ClusterConfig, say: Callable[[str], None]) -> None:
     """On a cluster wait until its nodes have room for these workers. Raises as `plan_when_there` does."""
-    _until(lambda: require_room(plan, alive_nodes()) or plan, cluster, say)
+    _until(lambda: require_room(plan, node_capacities()) or plan, cluster, say)
 
 
 def _until(look: Callable[[], WorkerPlan], cluster: ClusterConfig, say: Callable[[str], None]) -> WorkerPlan:

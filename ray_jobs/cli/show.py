@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from cluster.health.comparison import NodeCheck
-from cluster.health.preflight import Check
+from cluster.health.preflight import Check, NodeCheck
 from ray_jobs.errors import GateError
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import console, show_line, table_of

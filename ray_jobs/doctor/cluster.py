@@ -13,28 +13,32 @@ from typing import Any
 import ray
 from ray import cloudpickle
 
+import cluster
+import data_pipeline
+import ray_jobs
+import resnet_dist
 from cluster.errors import ResourceError
 from cluster.health import survey as node_survey
-from cluster.health.clock_skew import Exchange, estimate_skew
+from cluster.health.clock_skew import Exchange, check_clock, estimate_skew
 from cluster.health.comparison import (
-    NodeCheck,
-    check_clock,
     compare_images,
     compare_packages,
     compare_sources,
     compare_with_driver,
 )
-from cluster.health.preflight import Check
+from cluster.health.preflight import Check, NodeCheck
 from cluster.health.survey import Survey, survey
 from cluster.session.nodes import Lost, Node, living_nodes
 from cluster.session.session import ray_session
 from ray_jobs.doctor.network import check_all_reduce, check_network
-from ray_jobs.doctor.nodes import DRIVER, Visit
-from ray_jobs.doctor.storage import Marks, check_storage
+from ray_jobs.doctor.node_agent import NodeAgent
+from ray_jobs.doctor.storage import StorageMarks, check_storage
+from ray_jobs.doctor.visit import DRIVER, Visit
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 
-_AGENT = "ray_jobs/doctor/node_agent.py"
+_AGENT = f"{NodeAgent.__module__.replace('.', '/')}.py"
+_OWN_PACKAGES = tuple(each.__name__ for each in (cluster, data_pipeline, ray_jobs, resnet_dist))
 _EXCHANGES = 7
 
 
@@ -57,7 +61,7 @@ def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
         if not nodes:
             raise ResourceError(f"cluster.address={address}: that Ray has no living node; look at its head")
         visit = Visit(job, nodes, timeout_s, is_far=address.startswith("ray://"))
-        marks = Marks(job.storage.root)
+        marks = StorageMarks(job.storage.root)
         try:
             _examine(visit, marks)
         finally:
@@ -66,7 +70,7 @@ def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
     return visit.found
 
 
-def _examine(visit: Visit, marks: Marks) -> None:
+def _examine(visit: Visit, marks: StorageMarks) -> None:
     _survey(visit)
     if not visit.nodes:
         return
@@ -88,7 +92,7 @@ def _survey(visit: Visit) -> None:
     try:
         asked: Any = ray.remote(survey)
         visit.agents = {node: asked.options(max_retries=0, **node.pinned()) for node in visit.nodes}
-        answered = visit.ask("say what is installed", lambda _, task: task.remote())
+        answered = visit.ask("say what is installed", lambda _, task: task.remote(_OWN_PACKAGES))
     finally:
         cloudpickle.unregister_pickle_by_value(node_survey)
         visit.agents = {}
@@ -100,7 +104,7 @@ def _survey(visit: Visit) -> None:
     by_name = {node.name: each for node, each in surveys.items()}
     if not by_name:
         return
-    here = Survey(**survey())
+    here = Survey(**survey(_OWN_PACKAGES))
     first = next(iter(by_name.values()))
     with_driver = compare_with_driver(here, first, visit.driver_status)
     visit.found += compare_images(by_name)

@@ -43,7 +43,7 @@ def check_dali(on_gpu: bool) -> Check:
         (images,) = pipeline.run()
         shape: tuple[int, ...] = tuple(images[0].shape())
     except (ImportError, RuntimeError, OSError) as error:
-        return Check(f"DALI on {place}", "error", first_line(error), "use data.source=reference, or mend the driver")
+        return Check(f"DALI on {place}", "error", message_of(error), "use data.source=reference, or mend the driver")
     if shape != (4, 4, 3):
         return Check(f"DALI on {place}", "error", f"a wrong answer of shape {shape}", "reinstall nvidia-dali-cuda130")
     return Check(f"DALI on {place}", "ok", str(dali.__version__))
@@ -73,6 +73,6 @@ def check_weights(arch: str, weights: str) -> Check:
     return Check(name, "warning", f"{weights} of {arch} is not in torch hub's cache", remedy)
 
 
-def first_line(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says, in a line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,19 +5,18 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from cluster.health.comparison import check_links
-from cluster.health.peer_links import Address, Link
+from cluster.health.peer_links import Address, Link, check_links
 from cluster.health.preflight import Check
 from cluster.session.nodes import Lost, Node, answers
-from ray_jobs.doctor.all_reduce_timing import Timing
-from ray_jobs.doctor.machine import first_line
-from ray_jobs.doctor.nodes import Visit
+from ray_jobs.doctor.all_reduce import AllReduceTiming
+from ray_jobs.doctor.machine import message_of
+from ray_jobs.doctor.visit import Visit
 
 _REACH_S = 5.0
 _NEIGHBOURS = 3
-"""To so many others each node sends as much as it can, for a while."""
+"""Each node sends as much as it can to so many others, one after the other."""
 
 
 def check_network(visit: Visit) -> bool:
@@ -75,40 +74,70 @@ def _rates(visit: Visit, opened: Mapping[Node, Address], secret: bytes) -> dict[
     return rates
 
 
+class _Rank(NamedTuple):
+    node: Node
+    device: int | None
+    """The GPU; None for gloo on the CPU."""
+
+
 def check_all_reduce(visit: Visit) -> None:
     """Time the exchange of gradients by NCCL between all GPUs, else by gloo between nodes."""
-    with_gpus = [node for node in visit.nodes if node.gpus] if visit.job.cluster.use_gpu is not False else []
-    nodes = with_gpus or [node for node in visit.nodes if node.cpus] or visit.nodes
-    ranks = [(node, device) for node in with_gpus for device in range(node.gpus)] or [(node, None) for node in nodes]
-    name = f"all-reduce by {'NCCL' if with_gpus else 'gloo'}"
+    ranks = _ranks(visit)
+    on_cpu = all(rank.device is None for rank in ranks)
+    name = f"all-reduce by {'gloo' if on_cpu else 'NCCL'}"
     if len(ranks) < 2:
         visit.add("", Check(name, "ok", "nothing to measure between fewer than two processes"))
         return
-    if not with_gpus and _blame_gloo(visit, name, nodes):
+    if on_cpu and _blame_gloo(visit, name, [rank.node for rank in ranks]):
         return
-    first, timeout_s = ranks[0][0], visit.timeout_s
+    answered = _start(visit, name, ranks)
+    if answered is None:
+        return
+    failed, lost = _failures(ranks, answered)
+    if failed or lost:
+        _blame(visit, name, failed, lost)
+    else:
+        visit.add("", Check(name, "ok", _summary(answered[0], ranks)))
+
+
+def _ranks(visit: Visit) -> list[_Rank]:
+    """One rank for each GPU; where none is to be used, one for each node with CPUs, else one for each node."""
+    with_gpus = [node for node in visit.nodes if node.gpus] if visit.job.cluster.use_gpu is not False else []
+    if with_gpus:
+        return [_Rank(node, device) for node in with_gpus for device in range(node.gpus)]
+    return [_Rank(node, None) for node in visit.nodes if node.cpus] or [_Rank(node, None) for node in visit.nodes]
+
+
+def _start(visit: Visit, name: str, ranks: Sequence[_Rank]) -> list[Any] | None:
+    """Let all ranks sum together; each one's answer. None when the first node cannot open the rendezvous."""
+    first, timeout_s = ranks[0].node, visit.timeout_s
     served = visit.ask(
         "open a rendezvous", lambda _, agent: agent.serve_rendezvous.remote(len(ranks), timeout_s / 2), {}, [first]
     )
     if first not in served:
-        return
+        return None
     asked: dict[str, Any] = {}
-    for rank, (node, device) in enumerate(ranks):
-        agent = visit.agents[node] if not device else visit.start_agent(node)
-        asked[str(rank)] = agent.all_reduce.remote(served[first], rank, len(ranks), device, timeout_s / 2)
+    for number, rank in enumerate(ranks):
+        agent = visit.agents[rank.node] if not rank.device else visit.start_agent(rank.node)
+        asked[str(number)] = agent.all_reduce.remote(served[first], number, len(ranks), rank.device, timeout_s / 2)
     answered = answers(asked, timeout_s, f"take part in {name}")
+    return [answered[number] for number in asked]
+
+
+def _failures(ranks: Sequence[_Rank], answered: Sequence[Any]) -> tuple[dict[Node, str], dict[Node, Lost]]:
+    """By node: the first error that its ranks raised, and why a rank gave no answer."""
     failed: dict[Node, str] = {}
     lost: dict[Node, Lost] = {}
-    for rank, (node, _) in enumerate(ranks):
-        answer = answered[str(rank)]
+    for rank, answer in zip(ranks, answered, strict=True):
         if isinstance(answer, Lost):
-            lost[node] = answer
+            lost[rank.node] = answer
         elif isinstance(answer, BaseException):
-            failed.setdefault(node, first_line(answer))
-    if not failed and not lost:
-        visit.add("", Check(name, "ok", _said(answered["0"], [node for node, _ in ranks])))
-        return
-    # Whoever is silent beside others that failed only waits for them.
+            failed.setdefault(rank.node, message_of(answer))
+    return failed, lost
+
+
+def _blame(visit: Visit, name: str, failed: Mapping[Node, str], lost: Mapping[Node, Lost]) -> None:
+    # A node that is silent beside others that failed only waits for them.
     for node, each in lost.items():
         if each.is_gone or not failed:
             visit.lose(node, each)
@@ -116,16 +145,16 @@ def check_all_reduce(visit: Visit) -> None:
         text = "not measured: a node was lost, and the others waited for it"
         visit.add("", Check(name, "warning", text, "start doctor again without that node"))
         return
+    remedy = "plain TCP passes: compare NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and MTUs of the nodes"
     for node, error in failed.items():
-        remedy = "plain TCP passes: compare NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME and MTUs of the nodes"
         visit.add(node.name, Check(name, "error", error, remedy))
 
 
 def _blame_gloo(visit: Visit, name: str, nodes: Sequence[Node]) -> bool:
-    """Whether some nodes' gloo listens where no other node reaches it, which then is found.
+    """Name the nodes whose gloo listens where no other node reaches it; True where there is one.
 
-    Without an interface it goes by the host name, which is 127.0.1.1 in many a /etc/hosts; all others would wait
-    for such a node.
+    Without GLOO_SOCKET_IFNAME, gloo takes the host name's address, which is 127.0.1.1 in many an /etc/hosts. All
+    other nodes would wait for such a node.
     """
     if len({node.address for node in nodes}) < 2:
         return False
@@ -135,18 +164,18 @@ def _blame_gloo(visit: Visit, name: str, nodes: Sequence[Node]) -> bool:
         if listens.startswith(("127.", "::1", "lo")) and not node.address.startswith(("127.", "::1")):
             blamed = True
             text = f"gloo listens on {listens} there, and not on {interface}"
-            remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start, or mend /etc/hosts"
+            remedy = f"set GLOO_SOCKET_IFNAME={interface.partition(' ')[0]} for ray start, or correct /etc/hosts"
             visit.add(node.name, Check(name, "error", text, remedy))
     return blamed
 
 
-def _said(timings: Sequence[Timing], nodes: Sequence[Node]) -> str:
+def _summary(timings: Sequence[AllReduceTiming], ranks: Sequence[_Rank]) -> str:
     latency, *rest = timings
     sums = [f"{latency.size} B in {1000 * latency.seconds:.2f} ms"]
     for each in rest:
         speed = f"{each.algorithm_bandwidth / 1e6:.0f} MB/s, on the bus {each.bus_bandwidth / 1e6:.0f} MB/s"
         sums.append(f"{each.size / 2**20:.0f} MiB in {1000 * each.seconds:.1f} ms ({speed})")
-    return f"{len(nodes)} ranks on {len(set(nodes))} nodes: {'; '.join(sums)}"
+    return f"{len(ranks)} ranks on {len({rank.node for rank in ranks})} nodes: {'; '.join(sums)}"
 
 
 def _without(places: Mapping[str, Address], name: str) -> dict[str, Address]:

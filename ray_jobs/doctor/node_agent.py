@@ -13,7 +13,7 @@ from cluster.health.marks import Mark, unseen
 from cluster.health.peer_links import Address, Link, Listener, interface_to, rate, reach
 from cluster.health.preflight import Check
 from cluster.session.resources import local_resources
-from ray_jobs.doctor.all_reduce_timing import Timing
+from ray_jobs.doctor.all_reduce import AllReduceTiming, time_all_reduce
 from ray_jobs.doctor.machine import check_dali
 from ray_jobs.job.config import JobConfig
 
@@ -106,9 +106,8 @@ class NodeAgent:
 
     def all_reduce(
         self, place: Address, rank: int, ranks: int, device: int | None, timeout_s: float
-    ) -> tuple[Timing, ...]:
+    ) -> tuple[AllReduceTiming, ...]:
         """Sum with all other ranks, and time it. Raises RuntimeError."""
-        from ray_jobs.doctor.all_reduce import time_all_reduce
         from ray_jobs.training.process_group import choose_interface, join_store
 
         timeout = timedelta(seconds=timeout_s)

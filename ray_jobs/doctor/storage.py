@@ -7,14 +7,13 @@ import secrets
 from contextlib import suppress
 
 from cluster.errors import StorageError
-from cluster.health.comparison import some
 from cluster.health.marks import Mark, name_of, outsiders, unseen
-from cluster.health.preflight import Check
+from cluster.health.preflight import Check, some
 from cluster.storage.store import Store
-from ray_jobs.doctor.nodes import DRIVER, Visit
+from ray_jobs.doctor.visit import DRIVER, Visit
 
 
-class Marks:
+class StorageMarks:
     """The files of one check, which are removed whatever happens."""
 
     def __init__(self, root: str) -> None:
@@ -36,7 +35,7 @@ class Marks:
             self.here.remove_folders()
 
 
-def check_storage(visit: Visit, marks: Marks) -> None:
+def check_storage(visit: Visit, marks: StorageMarks) -> None:
     """Every node and this process write a file, and each looks for those of all others."""
     root, token = marks.root, marks.token
     owners = {node: node.id for node in visit.nodes}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.session.nodes import node_capacities
 from cluster.session.resources import WorkerPlan, local_resources
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError
@@ -12,7 +13,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.results import SearchFacts
-from ray_jobs.search.slots import plan_slots, ray_nodes
+from ray_jobs.search.slots import plan_slots
 from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.toml import search_identity
 from ray_jobs.search.trial_worker import WeightsKey, key_of
@@ -41,7 +42,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
         cpus, gpus = local_resources(job.cluster)
         nodes = [(cpus, float(gpus))]
     else:
-        nodes = ray_nodes()
+        nodes = node_capacities()
     plan, slots = plan_slots(job.cluster, config, nodes)
     if not job.data.root:
         raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")

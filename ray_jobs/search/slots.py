@@ -1,15 +1,14 @@
 """Slots: how many trials fit at a time, and a supervisor for each that keeps a worker group alive."""
 
-# Ray's tasks and nodes carry no types.
+# Ray's tasks carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import tempfile
 from typing import Any
 
-import ray
-
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
+from cluster.session.nodes import NodeCapacity
 from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import Actor, ask
@@ -18,9 +17,6 @@ from ray_jobs.search.dispatcher import Note
 from ray_jobs.training.attempt import causes_of, first_line
 from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.halving import MicrobatchTooLargeError
-
-Node = tuple[int, float]
-"""CPUs and GPUs of a machine."""
 
 
 def serve_worker(config: dict[str, Any]) -> None:
@@ -33,7 +29,7 @@ def serve_worker(config: dict[str, Any]) -> None:
     serve_trials(config["slot"], config["number"], config["group"])
 
 
-def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[Node]) -> tuple[WorkerPlan, int]:
+def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[NodeCapacity]) -> tuple[WorkerPlan, int]:
     """What each worker of a trial gets, and how many trials fit at a time. Raises ResourceError where none fits."""
     workers = search.workers_per_trial or cluster.num_workers
     gpus = sum(node[1] for node in nodes)
@@ -64,12 +60,6 @@ def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[Node]) 
         )
     slots = min(fits // workers, search.max_concurrent_trials or fits, search.trials)
     return WorkerPlan(workers, use_gpu, each, share), max(slots, 1)
-
-
-def ray_nodes() -> list[Node]:
-    """The machines of the Ray that this process is connected to."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
 
 
 def keep_serving(slot: list[Any], plan: WorkerPlan, desk: Actor, number: int) -> str:

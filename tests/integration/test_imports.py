@@ -37,7 +37,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_a_heavy_import_would_be_seen():
-    assert "pyarrow" in loaded("import cluster.storage")
+    assert "pyarrow" in loaded("import cluster.storage.store")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.health.clock_skew import Exchange, Skew, estimate_skew
-from cluster.health.comparison import check_clock
+from cluster.health.clock_skew import Exchange, Skew, check_clock, estimate_skew
 
 SECONDS = st.floats(0.0, 30.0)
 

@@ -10,6 +10,8 @@ from cluster.health.survey import Survey, survey
 
 USUAL = Survey("host", "resnet-dist:1", "3.11.9", {"torch": "2.14.1+cu130", "ruff": "1"}, {"ray_jobs/cli/app.py": "aa"})
 
+OWN = ("cluster", "ray_jobs")
+
 
 def of(survey_: Survey, **packages: str) -> Survey:
     return replace(survey_, packages={**survey_.packages, **packages})
@@ -66,14 +68,14 @@ def test_this_machine_needs_the_same_code_and_required_packages_only(status: str
 
 
 def test_a_survey_sees_what_an_import_would_find(tmp_path: Path) -> None:
-    here = Survey(**survey())
+    here = Survey(**survey(OWN))
     assert here.packages["torch"]
     assert {"ray_jobs/cli/app.py", "cluster/health/survey.py", "ray_jobs/search/default.toml"} <= set(here.sources)
     assert not [path for path in here.sources if "__pycache__" in path]
     info = tmp_path / "Scikit_Learn-1.99.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Scikit_Learn\nVersion: 1.99.0\n")
-    code = "from cluster.node_survey import survey; print(survey()['packages']['scikit-learn'])"
+    code = "from cluster.health.survey import survey; print(survey([])['packages']['scikit-learn'])"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=Path.cwd()
     )

@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from cluster.health.comparison import check_links
-from cluster.health.peer_links import Address, Link, Listener, interface_to, rate, reach
+from cluster.health.peer_links import Address, Link, Listener, check_links, interface_to, rate, reach
 
 TOKEN = b"0123456789abcdef"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.doctor.all_reduce_timing import Timing
+from ray_jobs.doctor.all_reduce import AllReduceTiming
 
 RANK = """
 import json, sys
@@ -43,7 +43,7 @@ def test_both_ranks_report_the_same_times() -> None:
         with start(1, 2, 60, first.stdout.readline().strip()) as second:
             said, other = first.communicate(timeout=120)[0], second.communicate(timeout=120)[0]
     assert said == other
-    timings = [Timing(**each) for each in json.loads(said)]
+    timings = [AllReduceTiming(**each) for each in json.loads(said)]
     assert timings[0].size == 4
     assert [each.size for each in timings] == sorted(each.size for each in timings)
     assert all(0 < each.seconds < 60 and each.ranks == 2 for each in timings)
@@ -57,6 +57,6 @@ def test_a_rank_that_never_comes_ends_it_in_time() -> None:
 
 @pytest.mark.parametrize(("ranks", "bus"), [(1, 0.0), (2, 100.0), (4, 150.0), (8, 175.0)])
 def test_bandwidths_are_those_of_nccl_tests(ranks: int, bus: float) -> None:
-    timing = Timing(size=1000, seconds=10.0, ranks=ranks)
+    timing = AllReduceTiming(size=1000, seconds=10.0, ranks=ranks)
     assert timing.algorithm_bandwidth == 100.0
     assert timing.bus_bandwidth == pytest.approx(bus)

@@ -4,13 +4,14 @@ from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
+from cluster.session.nodes import NodeCapacity
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.slots import Node, plan_slots
+from ray_jobs.search.slots import plan_slots
 
 NODES = st.lists(st.tuples(st.integers(0, 16), st.integers(0, 8).map(float)), min_size=1, max_size=4)
 
 
-def plan(nodes: list[Node], workers: int = 1, **settings: object) -> tuple[int, int, int]:
+def plan(nodes: list[NodeCapacity], workers: int = 1, **settings: object) -> tuple[int, int, int]:
     """Workers of a trial, CPUs of each, slots."""
     in_cluster = {name: settings.pop(name) for name in list(settings) if name in ClusterConfig.model_fields}
     cluster = ClusterConfig.model_validate({"num_workers": workers} | in_cluster)
@@ -31,7 +32,7 @@ def plan(nodes: list[Node], workers: int = 1, **settings: object) -> tuple[int, 
 @example([(16, 3.0)], 1, None, 1, None, 0.3, None, 40)
 @example([(8, 2.0)], 1, None, 1, None, 0.4, None, 40)
 def test_slots_never_ask_for_more_than_there_is(
-    nodes: list[Node],
+    nodes: list[NodeCapacity],
     workers: int,
     per_trial: int | None,
     cpus: int | None,
@@ -109,7 +110,9 @@ def test_a_fraction_of_a_gpu_is_shared():
         ([(0, 0.0)], {}, ["room for 0"]),
     ],
 )
-def test_what_never_fits_is_refused_with_what_would(nodes: list[Node], settings: dict[str, object], parts: list[str]):
+def test_what_never_fits_is_refused_with_what_would(
+    nodes: list[NodeCapacity], settings: dict[str, object], parts: list[str]
+):
     with pytest.raises(ResourceError) as caught:
         plan(nodes, **settings)  # pyright: ignore[reportArgumentType]
     for part in parts:

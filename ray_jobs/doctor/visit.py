@@ -10,10 +10,9 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.health.comparison import NodeCheck
-from cluster.health.preflight import Check
+from cluster.health.preflight import Check, NodeCheck
 from cluster.session.nodes import Lost, Node, answers
-from ray_jobs.doctor.machine import first_line
+from ray_jobs.doctor.machine import message_of
 from ray_jobs.doctor.node_agent import NodeAgent
 from ray_jobs.job.config import JobConfig
 
@@ -79,9 +78,9 @@ class Visit:
             elif not isinstance(answer, BaseException):
                 found[node] = answer
             elif failed is not None:
-                failed.setdefault(node.name, first_line(answer))
+                failed.setdefault(node.name, message_of(answer))
             else:
-                self.lose(node, Lost(f"could not {question}: {first_line(answer)}"))
+                self.lose(node, Lost(f"could not {question}: {message_of(answer)}"))
         return found
 
     def lose(self, node: Node, lost: Lost, remedy: str = _LOST_REMEDY) -> None:
