@@ -23,7 +23,8 @@ from data_pipeline.config import DataConfig
 from ray_jobs.data.prepare import prepare_data
 from ray_jobs.data.split import Grouping, run_split
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, merged
+from ray_jobs.job.toml import check
+from ray_jobs.job.toml_codec import merged
 
 Tree = dict[str, Any]
 METHODS: dict[str, Tree] = {

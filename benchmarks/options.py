@@ -20,7 +20,8 @@ from benchmarks.local_training import interval, judge_here, ratio, subset, train
 from data_pipeline.example_data import write_digits, write_fashion_mnist
 from ray_jobs.data.prepare import prepare_data
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, merged
+from ray_jobs.job.toml import check
+from ray_jobs.job.toml_codec import merged
 
 Tree = dict[str, Any]
 REGULARISERS: dict[str, Tree] = {

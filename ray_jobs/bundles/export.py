@@ -17,7 +17,7 @@ from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.bundles.provenance import provenance_of
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import Tree
+from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint.directory import Checkpoint, load
 from resnet_dist.evaluation.calibration import fit_temperature

@@ -16,7 +16,7 @@ from ray_jobs.cli.program import answer, new_app
 from ray_jobs.cli.queue import queue
 from ray_jobs.errors import ExitCode
 from ray_jobs.job import toml as job_file
-from ray_jobs.job.toml import read_job, read_overrides
+from ray_jobs.job.toml import read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.submission.environment import is_ray_jobs_address, this_submission
 
@@ -209,8 +209,7 @@ def evaluate(
     config
         A job's TOML file: where its data and storage are and how it is judged; all else in it is left alone.
     """
-    overrides = read_overrides(config, job or {}, of_evaluation)
-    resolved = read_job(config, job or {})
+    resolved, overrides = read_job_and_overrides(config, job or {}, of_evaluation)
     if is_ray_jobs_address(resolved.cluster.address):
         from ray_jobs.submission.dispatch import run_elsewhere
         from ray_jobs.submission.plan import Asked

@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from ray_jobs.cli.flags import job_flags
 from ray_jobs.cli.program import COMMAND as _COMMAND
-from ray_jobs.job.toml import merged, read_job, read_overrides
+from ray_jobs.job.toml import read_job, read_job_and_overrides
+from ray_jobs.job.toml_codec import merged
 from ray_jobs.job.verb_fields import of_export
 from resnet_dist.runtime.errors import RuntimeMissingError
 
@@ -50,7 +51,7 @@ def export(
     flags = job or {}
     if formats is not None:
         flags = merged(flags, {"export": {"formats": _names_of(formats)}})
-    overrides = read_overrides(config, flags, of_export)
+    _, overrides = read_job_and_overrides(config, flags, of_export)
     from ray_jobs.bundles.export import run_export
     from ray_jobs.cli.show import show_export
     from ray_jobs.terminal.console import show_line

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import UNSET, toml_value
+from ray_jobs.job.toml_codec import UNSET, toml_value
 
 
 def job_flags(wanted: Callable[[str], bool] = lambda _: True) -> type:

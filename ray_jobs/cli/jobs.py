@@ -1,8 +1,7 @@
 """The commands for jobs on a cluster: `submit`, and `jobs list|status|logs|stop|wait`."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -10,7 +9,7 @@ from ray_jobs.cli.dry_run_flag import DryRun, DryRunServer
 from ray_jobs.cli.flags import job_flags
 from ray_jobs.cli.program import COMMAND as _COMMAND
 from ray_jobs.errors import ConfigError
-from ray_jobs.job.toml import read_job, read_overrides
+from ray_jobs.job.toml import read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.submission.environment import is_ray_jobs_address
 
@@ -97,13 +96,11 @@ def submit(
     from ray_jobs.submission.dispatch import print_objects, submit_to_pool, submit_to_ray
     from ray_jobs.submission.plan import Asked, PoolFlags
 
-    given = job or {}
-    resolved = read_job(config, given)
+    resolved = read_job(config, job or {})
     if verb in {"evaluate", "export"}:
-        # Of a whole job's flags, a verb is told those that it takes.
         wanted = of_evaluation if verb == "evaluate" else of_export
         options = tuple(word for flag, value in words.items() if value is not None for word in (flag, value))
-        overrides = read_overrides(config, _only(given, wanted), wanted)
+        resolved, overrides = read_job_and_overrides(config, job or {}, wanted)
         asked = Asked(verb, resolved, run=str(run), options=options, overrides=overrides)
     elif verb == "tune":
         from ray_jobs.search.toml import read_search
@@ -275,15 +272,3 @@ def _check_options(verb: str, run: str | None, options: dict[str, object]) -> No
     for flag, value in options.items():
         if value is not None and flag not in takes[verb]:
             raise ConfigError(f"{flag} says nothing to {verb}; leave it away")
-
-
-def _only(flags: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """The flags of those fields, by their dotted names."""
-    found: dict[str, Any] = {}
-    for section, value in flags.items():
-        if isinstance(value, dict):
-            fields = cast("dict[str, Any]", value)
-            found[section] = {name: each for name, each in fields.items() if wanted(f"{section}.{name}")}
-        elif wanted(section):
-            found[section] = value
-    return found

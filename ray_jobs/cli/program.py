@@ -48,7 +48,7 @@ def answer(app: App, tokens: list[str]) -> int:
 
 def unknown_flag(text: str, arguments: Iterable[Argument]) -> str:
     """What to say of a flag that no argument has."""
-    from ray_jobs.job.toml import nearest
+    from ray_jobs.job.toml_codec import nearest
 
     flag = text.partition("=")[0]
     known = [name.removeprefix("--") for argument in arguments for name in argument.names]

@@ -25,7 +25,7 @@ from ray_jobs.data.evaluation_set import JudgedData, other_data, read_sample, ru
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.data.prepare import index_data
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import Tree
+from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint.directory import load

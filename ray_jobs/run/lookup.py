@@ -5,7 +5,8 @@ from typing import Any
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import Tree, check, merged, print_config
+from ray_jobs.job.toml import check, print_config
+from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.checkpoint.directory import Which
 

@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.identity import belongs
-from ray_jobs.job.toml import UNSET, check, dotted_fields, merged, nearest
+from ray_jobs.job.toml import check, dotted_fields
+from ray_jobs.job.toml_codec import UNSET, merged, nearest
 
 Kind = Literal["categorical", "uniform", "log_uniform", "int"]
 KINDS: tuple[str, ...] = get_args(Kind)

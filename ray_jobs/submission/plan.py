@@ -13,7 +13,7 @@ from cluster.kube.queues.team import Storage
 from cluster.storage.store import absolute_root
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import merged
+from ray_jobs.job.toml_codec import merged
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
 from ray_jobs.submission.request import check_reachable, request_on_run, search_request, training_request

@@ -13,7 +13,8 @@ from cluster.storage.store import child_uri, refuse_credentials
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
-from ray_jobs.job.toml import merged, print_config, print_overrides
+from ray_jobs.job.toml import print_config, print_overrides
+from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RUNS, names_a_place
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SEARCHES

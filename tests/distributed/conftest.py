@@ -17,7 +17,8 @@ from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
 from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, merged
+from ray_jobs.job.toml import check
+from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.training.driver import run_train

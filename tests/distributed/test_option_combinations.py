@@ -17,7 +17,8 @@ from data_pipeline.listing.samples import Samples, key_of
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.views.randomness import SeededDraw
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, merged
+from ray_jobs.job.toml import check
+from ray_jobs.job.toml_codec import merged
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.fit import fit
 from resnet_dist.training.rank_group import Group

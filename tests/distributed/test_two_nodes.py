@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from cluster.storage.store import Store
-from ray_jobs.job.toml import check, merged, print_config
+from ray_jobs.job.toml import check, print_config
+from ray_jobs.job.toml_codec import merged
 from tests.s3_server import KEYS, S3Server, s3_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]

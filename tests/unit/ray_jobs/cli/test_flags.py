@@ -5,7 +5,8 @@ import pytest
 
 from ray_jobs.cli.app import main
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import dotted_fields, print_config, toml_value
+from ray_jobs.job.toml import dotted_fields, print_config
+from ray_jobs.job.toml_codec import toml_value
 
 FIELDS = list(dotted_fields())
 

@@ -60,7 +60,7 @@ def test_none_leaves_the_cohort() -> None:
             r"preemption\.borrow_within_cohort='LowerPriority' needs reclaim_within_cohort",
         ),
         ("gpus = 4", 'gpus = 4\n[members]\nusers = "me"', r"members\.users='me': .*array"),
-        ("gpus = 4", 'gpus = 4\n[members]\nusers = [" "]', r"members\.users=' ': must be 1 to 1024 printable"),
+        ("gpus = 4", 'gpus = 4\n[members]\nusers = [" "]', r"members\.users\.0=' ': must be 1 to 1024 printable"),
         ("gpus = 4", 'gpus = 4\n[storage]\nsecret = "a b"', r"storage\.secret='a b': must be 1 to 253"),
         ("gpus = 4", "gpus = 4\n[storrage]", r"storrage: unknown key; did you mean storage\?"),
         ('[[quota]]\nflavor = "a100"\ngpus = 4', "", r"quota: is missing"),
@@ -118,7 +118,7 @@ def test_a_name_that_no_team_can_have_has_no_example() -> None:
 
 def test_reading_a_team_needs_neither_torch_nor_kubernetes() -> None:
     code = (
-        "import sys, ray_jobs.team_file; "
+        "import sys, ray_jobs.job.team_toml; "
         "print([name for name in ('torch', 'kubernetes', 'ray', 'yaml', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

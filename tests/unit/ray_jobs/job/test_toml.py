@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, dotted_fields, merged, nearest, print_config, read_job, read_job_text
+from ray_jobs.job.toml import check, dotted_fields, print_config, read_job, read_job_text
+from ray_jobs.job.toml_codec import merged, nearest
 from tests.laws import examples
 
 BOUND_TOGETHER = {

@@ -124,7 +124,7 @@ SPACE = "[space]\nmodel.dropout = { uniform = [0.0, 0.5] }\n"
         ("reduction_factor = 1\n" + SPACE, ["search.reduction_factor=1", "greater than 1"]),
         ("hours = 2026-01-01\n" + SPACE, ["search.hours='2026-01-01'"]),
         ("objectives = []\n" + SPACE, ["search.objectives is empty", "val/macro_f1"]),
-        ('objectives = ["val/f1"]\n' + SPACE, ["search.objectives='val/f1'", "'val/macro_f1'"]),
+        ('objectives = ["val/f1"]\n' + SPACE, ["search.objectives.0='val/f1'", "'val/macro_f1'"]),
         ('model = "resnet18"\n' + SPACE, ["search.model: unknown key", "[space]"]),
         ('[space]\n"optimizer.lr" = { uniform = [0.1, 0.2] }\n', ["did you mean optimizer.learning_rate?"]),
         ('[space]\n"optimizer.learning_rate" = { categorical = [2026-01-01] }\n', ["no value that a job can hold"]),

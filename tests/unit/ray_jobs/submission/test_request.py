@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.job.toml import check, print_overrides, read_job, read_overrides
+from ray_jobs.job.toml import check, print_overrides, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.search.toml import read_search, read_search_text
 from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission, ray_request
@@ -33,7 +33,7 @@ OVERRIDES = st.fixed_dictionaries(
 def test_overrides_read_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, overrides: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("job") / "job.toml"
     path.write_text(print_overrides(overrides), encoding="utf-8")
-    read = read_overrides(path, {}, of_export)
+    _, read = read_job_and_overrides(path, {}, of_export)
     assert {name: section for name, section in read.items() if section} == {
         name: section for name, section in overrides.items() if section
     }
@@ -61,7 +61,7 @@ def test_work_on_a_run_is_told_only_what_was_said(tmp_path: Path) -> None:
     asked = Asked("evaluate", job, run="tiles", options=("--split", "val"), overrides=overrides)
     request = pool_submission(asked, PoolFlags()).request
     (tmp_path / "job.toml").write_text(request.job_toml)
-    read = dict(read_overrides(tmp_path / "job.toml", {}, of_evaluation))
+    _, read = read_job_and_overrides(tmp_path / "job.toml", {}, of_evaluation)
     cluster = read.pop("cluster")
     assert read == overrides
     assert cluster["address"] == "auto"

@@ -9,7 +9,8 @@ import torch
 
 from data_pipeline.config import AugmentationConfig
 from data_pipeline.sources.synthetic_source import synthetic_samples
-from ray_jobs.job.toml import check, merged
+from ray_jobs.job.toml import check
+from ray_jobs.job.toml_codec import merged
 from ray_jobs.training.feature_key import views_digest
 
 CPU = torch.device("cpu")
