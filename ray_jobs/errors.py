@@ -1,4 +1,39 @@
-"""Exit codes, and errors as a person reads them."""
+"""Exit codes, and errors as a person reads them.
+
+All exceptions of the four packages, each with the exit code of a command that it ends, and its module:
+
+    Exception
+      ConfigError                  2   ray_jobs.errors
+      GateError                    4   ray_jobs.errors
+      JobFailedError               1   ray_jobs.errors
+      ResourceError                2   cluster.errors
+      StorageError                 3   cluster.errors
+        RunHeldError               3   cluster.errors
+      SubmissionError              2   cluster.errors
+        NoSuchObjectError          2   cluster.errors
+        ObjectChangedError         2   cluster.errors
+      TargetUnreachableError       1   cluster.errors
+      DataError                    3   data_pipeline.errors
+      RunError                     3   resnet_dist.errors
+      DivergedError                1   resnet_dist.errors
+      ReportError                  1   resnet_dist.errors
+      BundleError                  3   resnet_dist.runtime.errors
+      RuntimeMissingError          2   resnet_dist.runtime.errors
+
+No command shows these: the code that calls the module catches them.
+
+    Exception
+      TrialError                   -   ray_jobs.search.trainable
+      TrackerError                 -   ray_jobs.trackers.tracker
+      MicrobatchTooLargeError      -   resnet_dist.training.halving
+      NoRoomError                  -   resnet_dist.features.store
+      MeasuringError               -   resnet_dist.export.benchmarking.process
+      RefusedError                 -   cluster.kube.client.outage
+      BrokenError                  -   cluster.kube.client.outage
+      _BrokenError                 -   cluster.jobs_api.log
+    ValueError
+      UnreadableImageError         -   resnet_dist.runtime.preprocess
+"""
 
 import sys
 import traceback
@@ -20,7 +55,7 @@ class ExitCode(IntEnum):
     UNUSABLE = 3
     """The data, a run or storage cannot be used."""
     GATE = 4
-    """A quality gate said no."""
+    """A quality gate refused the result."""
     INTERRUPTED = 130
 
 
@@ -29,18 +64,18 @@ class ConfigError(Exception):
 
 
 class GateError(Exception):
-    """A quality gate said no: the measured value and the limit."""
+    """A quality gate refused the result: the measured value and the limit."""
 
 
 class JobFailedError(Exception):
-    """Workers failed again and again: the last failure and what was tried."""
+    """Workers failed repeatedly: the last failure and what was tried."""
 
 
 CERTAIN = (
     *(ConfigError, ResourceError, RuntimeMissingError),
     *(DataError, RunError, StorageError, BundleError, DivergedError),
 )
-"""Errors that another attempt would meet again."""
+"""Another attempt would end with the same error."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:

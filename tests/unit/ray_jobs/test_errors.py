@@ -1,9 +1,18 @@
+import ast
+import builtins
+import importlib
+from pathlib import Path
+
 import pytest
 
+import ray_jobs.errors
 from cluster.errors import ResourceError, RunHeldError, StorageError
 from data_pipeline.errors import DataError
 from ray_jobs.errors import ConfigError, ExitCode, GateError, JobFailedError, exit_code_of, explain
 from resnet_dist.errors import RunError
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("cluster", "data_pipeline", "ray_jobs", "resnet_dist")
 
 CODES = [
     (ConfigError("m"), 2),
@@ -62,3 +71,58 @@ def test_the_codes_are_those_that_are_documented():
         "GATE": 4,
         "INTERRUPTED": 130,
     }
+
+
+def exceptions() -> dict[str, type[BaseException]]:
+    """All exception classes of the four packages, by module and name. Only modules that define one are imported."""
+    bases: dict[tuple[str, str], set[str]] = {}
+    for path in [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases[module, node.name] = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+    known = {
+        name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, BaseException)
+    }
+    while found := {name for (_, name), above in bases.items() if above & known} - known:
+        known |= found
+    return {
+        f"{module}.{name}": getattr(importlib.import_module(module), name)
+        for module, name in bases
+        if name in known and bases[module, name] & known
+    }
+
+
+def tree() -> list[tuple[str, str, str]]:
+    """The documented exceptions: module and name, the name of the class above, exit code."""
+    found: list[tuple[str, str, str]] = []
+    above: dict[int, str] = {}
+    for line in (ray_jobs.errors.__doc__ or "").splitlines():
+        if not line.startswith("    "):
+            continue
+        depth, (name, *rest) = (len(line) - len(line.lstrip())) // 2, line.split()
+        above[depth] = name
+        if rest:
+            code, module = rest
+            found.append((f"{module}.{name}", above[depth - 1], code))
+    return found
+
+
+def test_the_documented_tree_is_that_of_the_classes():
+    classes = exceptions()
+    assert len(classes) > 20
+    assert "ray_jobs.errors.ConfigError" in classes
+    documented = tree()
+    assert sorted(name for name, _, _ in documented) == sorted(classes)
+    assert {name: above for name, above, _ in documented} == {
+        name: found.__base__.__name__ for name, found in classes.items() if found.__base__ is not None
+    }
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors():
+    classes = exceptions()
+    for name, _, code in tree():
+        assert code in {"-", str(int(exit_code_of(classes[name].__new__(classes[name]))))}, name
+    # What no command shows has no code of its own.
+    hidden = [name for name, _, code in tree() if code == "-"]
+    assert {exit_code_of(classes[name].__new__(classes[name])) for name in hidden} == {ExitCode.FAILED}
