@@ -10,14 +10,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+from resnet_dist.checkpoint.store import CheckpointStore, Claim
 from resnet_dist.errors import RunError
 from resnet_dist.plain_json import plain_numbers
-
-if TYPE_CHECKING:
-    # At run time they would bring torch to a machine that only fetches bundles.
-    from resnet_dist.checkpoint.directory import Claim, Store
 
 SCHEMA = 1
 _FOLDER = "metrics"
@@ -30,7 +27,7 @@ State = Literal["starting", "running", "stopped", "done", "failed"]
 class MetricLog:
     """Appends records; each flush is a part."""
 
-    def __init__(self, store: "Store", claim: "Claim") -> None:
+    def __init__(self, store: CheckpointStore, claim: Claim) -> None:
         self._store = store
         self._claim = claim
         self._sequence = 0
@@ -48,12 +45,12 @@ class MetricLog:
             self._records = []
 
 
-def read_metrics(store: "Store", believed: "Collection[Claim]") -> list[Record]:
+def read_metrics(store: CheckpointStore, believed: Collection[Claim]) -> list[Record]:
     """All believed records in the order in which they were written. Raises RunError for a damaged part."""
     return [record for _, _, records in _parts(store, believed) for record in records]
 
 
-def cut_back(store: "Store", believed: "Collection[Claim]", step: int) -> None:
+def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int) -> None:
     """Drop the records beyond a step: the run is continued from there and will write them again."""
     for path, claim, records in _parts(store, believed):
         kept = [record for record in records if record["step"] <= step]
@@ -115,13 +112,13 @@ def _part(generation: int, sequence: int) -> str:
     return f"{_FOLDER}/part-{generation:06d}-{sequence:06d}.jsonl"
 
 
-def _encoded(claim: "Claim", records: list[Record]) -> bytes:
+def _encoded(claim: Claim, records: list[Record]) -> bytes:
     header = {"schema": SCHEMA, "generation": claim[0], "token": claim[1]}
     lines = [header, *(plain_numbers(record) for record in records)]
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
 
 
-def _parts(store: "Store", believed: "Collection[Claim]") -> "list[tuple[str, Claim, list[Record]]]":
+def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
     parts: list[tuple[str, Claim, list[Record]]] = []
     for name in store.list(_FOLDER):
         if not re.fullmatch(r"part-\d+-\d+\.jsonl", name):

@@ -248,9 +248,9 @@ def _read(store: Store) -> _Record | None:
     """
     damage: Exception | None = None
     for file in (_FILE, _COPY):
-        if not store.exists(file):
+        data = store.read_or_none(file)
+        if data is None:
             continue
-        data = store.read(file)
         try:
             record = _Record.from_bytes(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

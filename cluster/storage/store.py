@@ -107,6 +107,15 @@ class Store:
             # Memory for all that is asked for would be reserved, however little there is.
             return stream.read(None if most is None else min(most, stream.size()))
 
+    def read_or_none(self, path: str, most: int | None = None) -> bytes | None:
+        """As `read`, None where there is no such file: `exists` first would cost another request, and miss a change."""
+        try:
+            return self.read(path, most)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of that path."""
         with self._explained("read", path):

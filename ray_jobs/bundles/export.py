@@ -19,7 +19,8 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
-from resnet_dist.checkpoint.directory import Checkpoint, load
+from resnet_dist.checkpoint.contents import Checkpoint
+from resnet_dist.checkpoint.reading import load
 from resnet_dist.evaluation.calibration import fit_temperature
 from resnet_dist.evaluation.operating_points import choose, judge_answers
 from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle

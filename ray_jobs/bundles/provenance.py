@@ -10,7 +10,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.identity import identity
 from ray_jobs.job.packages import installed_version
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.directory import Checkpoint
+from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.plain_json import plain_numbers
 
 _PACKAGES = (

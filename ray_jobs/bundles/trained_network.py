@@ -7,7 +7,7 @@ import safetensors.torch
 
 from cluster.storage.lease import read_history
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 from resnet_dist.errors import RunError
 from resnet_dist.runtime.bundle import Bundle
 

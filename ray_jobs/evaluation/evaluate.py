@@ -28,7 +28,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess

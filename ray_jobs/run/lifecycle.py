@@ -9,7 +9,8 @@ from ray_jobs.errors import ExitCode, exit_code_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
-from resnet_dist.checkpoint.directory import Checkpoint, latest_verified
+from resnet_dist.checkpoint.contents import Checkpoint
+from resnet_dist.checkpoint.reading import latest_verified
 from resnet_dist.run_records import Status, read_metrics
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.early_stopping import stopping_of

@@ -8,7 +8,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, print_config
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.directory import Which
+from resnet_dist.checkpoint.reading import Which
 
 
 def find_run(run: str, overrides: Tree) -> RunDirectory:

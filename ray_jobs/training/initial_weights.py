@@ -8,7 +8,7 @@ import torch
 from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.weights import initialize
 

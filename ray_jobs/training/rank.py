@@ -21,8 +21,9 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import FirstWeights
 from ray_jobs.training.recorder import Meet, RunRecorder, SilentRecorder
-from resnet_dist.checkpoint import directory as checkpoints
-from resnet_dist.checkpoint.directory import Checkpoint, Microbatches
+from resnet_dist.checkpoint.contents import Checkpoint
+from resnet_dist.checkpoint.progress import Microbatches
+from resnet_dist.checkpoint.reading import latest_verified, load
 from resnet_dist.errors import RunError
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
@@ -178,11 +179,11 @@ def _agreed_checkpoint(
 ) -> Checkpoint | None:
     """The newest checkpoint that rank zero finds whole, on every rank; None where there is none."""
     believed = read_history(run.store)
-    found = checkpoints.latest_verified(run.store, believed, log) if group.rank == 0 else None
+    found = latest_verified(run.store, believed, log) if group.rank == 0 else None
     step = group.from_rank_zero(-1 if found is None else found.step, device)
     if step < 0 or group.rank == 0:
         return found
-    return checkpoints.load(run.store, step, believed)
+    return load(run.store, step, believed)
 
 
 def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torch.device) -> Setup:

@@ -15,7 +15,8 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.tracker import Plain
 from resnet_dist.checkpoint.background_writer import CheckpointWriter
-from resnet_dist.checkpoint.directory import Best, Checkpoint, Microbatches, Progress, Snapshot, best_stored, better
+from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
+from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
 from resnet_dist.model.model_json import describe
 from resnet_dist.run_records import MetricLog, Status
 from resnet_dist.training.state import TrainState

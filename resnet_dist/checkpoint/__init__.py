@@ -1,1 +1,1 @@
-"""A checkpoint: a directory that is complete or absent. Open `directory.py` first."""
+"""A checkpoint: a directory that is complete or absent. Open `manifest.py` first."""

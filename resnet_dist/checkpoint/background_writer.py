@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
-from resnet_dist.checkpoint.directory import Claim, Snapshot, Store, prune, write_checkpoint
+from resnet_dist.checkpoint.contents import Snapshot
+from resnet_dist.checkpoint.store import CheckpointStore, Claim
+from resnet_dist.checkpoint.writing import prune, write_checkpoint
 
 
 class CheckpointWriter:
@@ -17,7 +19,7 @@ class CheckpointWriter:
 
     def __init__(
         self,
-        store: Store,
+        store: CheckpointStore,
         claim: Claim,
         believed: Collection[Claim],
         confirm: Callable[[], None],

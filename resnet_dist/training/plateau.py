@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-from resnet_dist.checkpoint.directory import better
+from resnet_dist.checkpoint.progress import better
 
 
 class Improvement:

@@ -22,7 +22,7 @@ from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")

@@ -17,7 +17,7 @@ from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
 from tests.distributed.driver_process import finish_command, start_command, steps_stored, wait_for_step
 

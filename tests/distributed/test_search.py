@@ -27,7 +27,7 @@ from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.toml import read_search_text
 from ray_jobs.search.tune import SearchOutcome, run_tune
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -19,7 +19,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.directory import load
+from resnet_dist.checkpoint.reading import load
 
 pytestmark = pytest.mark.gpu
 WHERE = {"num_workers": 1, "cpus_per_worker": 2, "local_cpus": 4}

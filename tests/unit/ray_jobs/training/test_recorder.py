@@ -11,7 +11,7 @@ from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.recorder import RunRecorder
-from resnet_dist.checkpoint.directory import Microbatches
+from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.training.state import TrainState
 
 

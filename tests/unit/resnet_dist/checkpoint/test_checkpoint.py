@@ -24,18 +24,10 @@ from hypothesis import strategies as st
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from resnet_dist.checkpoint.background_writer import CheckpointWriter
-from resnet_dist.checkpoint.directory import (
-    Best,
-    Microbatches,
-    Progress,
-    Snapshot,
-    best_stored,
-    better,
-    latest_verified,
-    load,
-    prune,
-    write_checkpoint,
-)
+from resnet_dist.checkpoint.contents import Snapshot
+from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
+from resnet_dist.checkpoint.reading import latest_verified, load
+from resnet_dist.checkpoint.writing import prune, write_checkpoint
 from resnet_dist.errors import RunError
 from tests.laws import examples
 
@@ -305,7 +297,7 @@ def assert_not_loaded(store: Store) -> None:
     assert found is not None
     assert found.step == 10
     assert len(said) == 1
-    with pytest.raises(RunError, match="step-00000020 was not loaded: it cannot be read, or holds more than tensors"):
+    with pytest.raises(RunError, match=r"step-00000020 was not loaded: .*cannot be read"):
         load(store, 20, {CLAIM})
 
 

@@ -1,0 +1,131 @@
+"""The manifest, which is written last and makes a checkpoint exist: what the other files must be, and who wrote them.
+
+`checkpoints/step-00000120/` holds model.json, weights.safetensors (the weights to be judged), training_state.pt (what
+only training needs), progress.json and, written last, manifest.json with the size and SHA-256 of every other file,
+its own, and the claim (lease generation and token) of who wrote it. Without a manifest, with a wrong hash or with a
+claim that is not in the lease's history a checkpoint does not exist.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_dist.checkpoint.store import CheckpointStore, Claim
+from resnet_dist.errors import RunError
+from resnet_dist.plain_json import plain_numbers
+
+SCHEMA = 1
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+MODEL, WEIGHTS, TRAINING_STATE, PROGRESS = "model.json", "weights.safetensors", "training_state.pt", "progress.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says."""
+
+    step: int
+    """By the folder's name."""
+    claim: Claim
+    metrics: dict[str, float]
+    """Validation metrics; empty but at the end of an epoch."""
+    files: dict[str, tuple[int, str]]
+    """Size and SHA-256 of every other file."""
+
+    def read(self, store: CheckpointStore, file: str) -> bytes:
+        """A file of the checkpoint, every byte as it was written. Raises RunError with what is wrong."""
+        name = name_of(self.step)
+        data = store.read_or_none(f"{FOLDER}/{name}/{file}")
+        if data is None:
+            raise RunError(f"{name} lacks {file}")
+        if (len(data), hashlib.sha256(data).hexdigest()) != self.files.get(file):
+            raise RunError(f"{name} is damaged: {file} has {len(data)} bytes and is not as it was written")
+        return data
+
+
+def name_of(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:08d}"
+
+
+def stored_steps(store: CheckpointStore) -> list[int]:
+    """The steps that have a folder, complete or not, in order."""
+    matches = (re.fullmatch(r"step-(\d{8,})", name) for name in store.list(FOLDER))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def manifest_bytes(step: int, claim: Claim, metrics: Mapping[str, float] | None, files: Mapping[str, bytes]) -> bytes:
+    """manifest.json of a checkpoint with these files."""
+    return _sealed(
+        {
+            "schema": SCHEMA,
+            "step": step,
+            "generation": claim[0],
+            "token": claim[1],
+            "metrics": None if metrics is None else plain_numbers(metrics),
+            "files": {
+                name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+            },
+        }
+    )
+
+
+def read_manifest(store: CheckpointStore, step: int, believed: Collection[Claim]) -> Manifest:
+    """Raises RunError where there is none that is whole, or where its claim is not believed."""
+    data = store.read_or_none(f"{FOLDER}/{name_of(step)}/{MANIFEST}")
+    if data is None:
+        raise RunError(f"{name_of(step)} has no manifest: it was not written to its end")
+    try:
+        value: dict[str, Any] = json.loads(data)
+        if _sealed({key: item for key, item in value.items() if key != "sha256"}) != data:
+            raise ValueError("its own hash does not fit")
+        if value["schema"] != SCHEMA:
+            raise ValueError(f"it is of version {value['schema']}, this program reads {SCHEMA}")
+        metrics: dict[str, Any] = value["metrics"] or {}
+        manifest = Manifest(
+            step=step,
+            claim=(int(value["generation"]), str(value["token"])),
+            metrics={str(name): float(number) for name, number in metrics.items()},
+            files={name: (int(file["size"]), str(file["sha256"])) for name, file in value["files"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise RunError(f"{name_of(step)} has a damaged manifest: {error}") from error
+    if manifest.claim not in believed:
+        raise RunError(
+            f"{name_of(step)} was written by a process that had lost the run (generation {manifest.claim[0]})"
+        )
+    return manifest
+
+
+def read_manifests(store: CheckpointStore, believed: Collection[Claim]) -> dict[int, Manifest]:
+    """The manifests that can be read and are believed, by step."""
+    found: dict[int, Manifest] = {}
+    for step in stored_steps(store):
+        with suppress(RunError):
+            found[step] = read_manifest(store, step, believed)
+    return found
+
+
+def best_first(manifests: Mapping[int, Manifest], monitor: str) -> list[int]:
+    """Steps of epoch-end checkpoints, the best by `monitor` first, the earliest of equal ones first."""
+    sign = 1.0 if monitor.endswith("/loss") else -1.0
+    values = {step: manifest.metrics.get(monitor, math.nan) for step, manifest in manifests.items()}
+    return sorted(
+        (step for step in values if math.isfinite(values[step])), key=lambda step: (sign * values[step], step)
+    )
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """A JSON file of a checkpoint."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest's file with its own SHA-256 in it, so that a changed metric or claim is detected, too."""
+    digest = hashlib.sha256(json_bytes(manifest)).hexdigest()
+    return json_bytes({**manifest, "sha256": digest})
