@@ -79,7 +79,10 @@ def start_holder(tmp_path: Path) -> Iterator[StartHolder]:
 @pytest.fixture(scope="module")
 def dead() -> ProcessIdentity:
     """A process of this host that has ended."""
-    code = "from cluster.storage.process_identity import ProcessIdentity as P; import json; print(json.dumps(P.current().to_json()))"
+    code = (
+        "from cluster.storage.process_identity import ProcessIdentity as P; import json; "
+        "print(json.dumps(P.current().to_json()))"
+    )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
     return ProcessIdentity.from_json(json.loads(said))
 

@@ -12,7 +12,8 @@ import pytest
 from cluster.storage.process_identity import ProcessIdentity
 
 WAITS = (
-    "from cluster.storage.process_identity import ProcessIdentity as P; import json; print(json.dumps(P.current().to_json())); input()"
+    "from cluster.storage.process_identity import ProcessIdentity as P; import json; "
+    "print(json.dumps(P.current().to_json())); input()"
 )
 
 
