@@ -28,7 +28,7 @@ from benchmarks.gpu_measuring import (
 )
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.listing.samples import Samples
-from data_pipeline.sources.batching import EvaluationSource, TrainingSource
+from data_pipeline.sources.batching import EvaluationImages, TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
 from resnet_dist.runtime.preprocess import decode_rgb
 from resnet_dist.training.fit import fit
@@ -74,7 +74,7 @@ def image_files(settings: Settings, images: int) -> Iterator[tuple[Path, Samples
         yield root, samples_of(root)
 
 
-def source_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> TrainingSource:
+def source_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> TrainingImages:
     """Our source with DALI and the default augmentation."""
     data = DataConfig(image_size=settings.image_size, drop_last=True)
     return training_source(
@@ -82,7 +82,7 @@ def source_on(settings: Settings, samples: Samples, device: torch.device, batch:
     )
 
 
-def split_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> EvaluationSource:
+def split_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> EvaluationImages:
     """Our source of evaluation views with DALI."""
     data = DataConfig(image_size=settings.image_size)
     return evaluation_source(data, samples, batch, 0, 1, device, settings.threads, _decode())

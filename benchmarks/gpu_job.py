@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
-from data_pipeline.sources.batches import Microbatch, Step
+from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
 from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import Trunk, split
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, train_step
@@ -47,18 +47,18 @@ class Job:
 class ResidentSource:
     """A source of batches that wait on the device, one microbatch a step: nothing is loaded while it is timed."""
 
-    def __init__(self, batches: list[Microbatch]) -> None:
+    def __init__(self, batches: list[ImageMicrobatch]) -> None:
         self._batches = batches
         self.steps_per_epoch = len(batches)
         self.nbytes = sum(batch.images.nbytes + batch.labels.nbytes for batch in batches)
         self.batch = len(batches[0].keys)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Step]:  # noqa: ARG002 - all epochs are alike
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ImageStep]:  # noqa: ARG002 - all epochs are alike
         """The batches, each a step."""
         for index, batch in enumerate(self._batches[first_step:], first_step):
-            yield Step(index, len(batch.keys), 1, iter([batch]))
+            yield ImageStep(index, len(batch.keys), 1, iter([batch]))
 
-    def forever(self) -> Iterator[Step]:
+    def forever(self) -> Iterator[ImageStep]:
         """Epoch after epoch."""
         return itertools.chain.from_iterable(self.epoch(epoch) for epoch in itertools.count())
 
@@ -67,7 +67,7 @@ class ResidentSource:
         made = []
         for batch in self._batches:
             with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=bf16):
-                made.append(Microbatch(batch.index, trunk(batch.images), batch.labels, batch.keys))
+                made.append(ImageMicrobatch(batch.index, trunk(batch.images), batch.labels, batch.keys))
         return ResidentSource(made)
 
     @property
@@ -86,7 +86,7 @@ def noise(settings: Settings, batch: int) -> ResidentSource:
         images = torch.randn(shape, generator=generator, device=settings.device)
         labels = torch.arange(batch, device=settings.device) % CLASSES
         keys = np.arange(batch, dtype=np.uint64) + np.uint64(index * batch)
-        batches.append(Microbatch(0, images.to(memory_format=torch.channels_last), labels, keys))
+        batches.append(ImageMicrobatch(0, images.to(memory_format=torch.channels_last), labels, keys))
     return ResidentSource(batches)
 
 
@@ -115,7 +115,7 @@ def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tu
         class_counts=np.ones(job.classes, dtype=np.int64),
         input_size=(idle_images.shape[2], idle_images.shape[3]),
         draw=SeededDraw(0),
-        group=Group(),
+        group=RankGroup(),
         device=idle_images.device,
     )
     state = setup.state_at(0)

@@ -10,7 +10,7 @@ from benchmarks.gpu_data import CPU, image_files, source_on, split_on
 from benchmarks.gpu_job import Job, ResidentSource, make_training
 from benchmarks.gpu_measuring import Row, Settings, SkippedError, Switches
 from data_pipeline.config import DataConfig
-from data_pipeline.sources.batches import Microbatch
+from data_pipeline.sources.batches import ImageMicrobatch
 from data_pipeline.sources.synthetic_source import synthetic_images
 from resnet_dist.training.train_step import train_step
 
@@ -71,7 +71,7 @@ def losses(settings: Settings, curve: _Curve, device: torch.device, dtype: torch
             0, 3, 1, 2
         )
         images = images.contiguous(memory_format=torch.channels_last).to(device, dtype)
-        batches.append(Microbatch(0, images, torch.from_numpy(labels).to(device), keys))
+        batches.append(ImageMicrobatch(0, images, torch.from_numpy(labels).to(device), keys))
     job = Job(bf16=False, reduction="exact", classes=_CLASSES)
     state, recipe = make_training(settings, job, batches[0].images[:2])
     found = []

@@ -18,7 +18,7 @@ from resnet_dist.evaluation.judge import EvaluationResult, report
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.fit import fit
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
@@ -65,7 +65,7 @@ def train_here(
 ) -> tuple[ResNetClassifier, float]:
     """The trained network with its averaged weights if there are any, and images per second of its training steps."""
     torch.set_num_threads(THREADS)
-    cpu, group = torch.device("cpu"), Group()
+    cpu, group = torch.device("cpu"), RankGroup()
     model = build_model(
         job.model.arch, len(train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
     )
@@ -90,7 +90,7 @@ def train_here(
     )
     state = setup.state_at(0)
     batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
-    known = (None, None) if reuse is None else (reuse.known_microbatch, reuse.known_batch)
+    known = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
     training = training_source(
         job.data, job.augmentation, job.seed, train, batch, microbatch, 0, 1, cpu, THREADS, decoder(job), known[0]
     )

@@ -33,7 +33,7 @@ from resnet_dist.export.parity import Answered, check_parity
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 
 # `make test-all` asks for the thorough one. Laws that cost more than most take a share of either: tests/laws.py.
@@ -221,7 +221,7 @@ def make_setup() -> Callable[..., Setup]:
             class_counts=np.array(class_counts),
             input_size=(size, size),
             draw=SeededDraw(0),
-            group=Group(),
+            group=RankGroup(),
             device=place,
         )
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,11 @@ class Samples:
             plain=self.plain[rows],
             content=tuple(self.content[row] for row in positions),
         )
+
+
+def read_file(samples: Samples, row: int) -> bytes:
+    """The bytes of a sample's file."""
+    return Path(os.fsdecode(samples.path(row))).read_bytes()
 
 
 def sample_id_of(relative_path: bytes) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Microbatch:
+class ImageMicrobatch:
     """The unit of work: one forward and backward pass on one rank."""
 
     index: int
@@ -25,7 +25,7 @@ class Microbatch:
 
 
 @dataclass(frozen=True)
-class Step:
+class ImageStep:
     """One optimizer step as a rank sees it."""
 
     index: int
@@ -34,12 +34,12 @@ class Step:
     """Samples of the global batch, over all ranks."""
     microbatch_count: int
     """Microbatches of the global batch, over all ranks."""
-    microbatches: Iterator[Microbatch]
+    microbatches: Iterator[ImageMicrobatch]
     """Those of this rank, rank, rank + world_size, ... in global order; may be none. Consume before the next step."""
 
 
 @dataclass(frozen=True)
-class EvaluationBatch:
+class ImageBatch:
     """A fixed batch of a split, the same at any worker count."""
 
     rows: NDArray[np.int64]

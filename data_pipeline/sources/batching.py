@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.listing.samples import Samples
-from data_pipeline.sources.batches import EvaluationBatch, Microbatch, Step
-from data_pipeline.sources.cached_features import Content, KnownBatch, KnownMicrobatch, known_or_rendered
+from data_pipeline.sources.batches import ImageBatch, ImageMicrobatch, ImageStep
+from data_pipeline.sources.cached_features import CachedBatch, CachedMicrobatch, Content, cached_or_rendered
 from data_pipeline.views.augmentation import Views, evaluation_views, training_views
 from data_pipeline.views.order import (
     EpochCut,
@@ -84,7 +84,7 @@ class _OwnsRenderer:
 
 
 @dataclass(frozen=True)
-class TrainingSource(_OwnsRenderer):
+class TrainingImages(_OwnsRenderer):
     """The training split for one rank; a context manager."""
 
     data: DataConfig
@@ -96,21 +96,21 @@ class TrainingSource(_OwnsRenderer):
     world_size: int
     device: torch.device
     renderer: Renderer
-    known: KnownMicrobatch | None = None
-    """Which microbatches need no images; None: all do."""
+    cached: CachedMicrobatch | None = None
+    """Features of microbatches that need no images; None: all need them."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
         return self.cut.steps
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Step]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ImageStep]:
         """The steps of an epoch from `first_step` on, as this rank sees them: a pure function of its arguments."""
         visits = self.visits(epoch)
         mine = (cut for cuts in self.cut.from_step(first_step) for cut in of_rank(cuts, self.rank, self.world_size))
-        rendered = known_or_rendered(
+        rendered = cached_or_rendered(
             mine,
-            lambda cut: None if self.known is None else self.known(epoch, cut.step, cut.index),
+            lambda cut: None if self.cached is None else self.cached(epoch, cut.step, cut.index),
             lambda cut: self._request(epoch, visits.of(cut)),
             self.renderer.render,
             _no_images(self.data, self.device),
@@ -118,7 +118,7 @@ class TrainingSource(_OwnsRenderer):
         try:
             for cuts in self.cut.from_step(first_step):
                 microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), visits, rendered)
-                yield Step(cuts[0].step, sum(cut.size for cut in cuts), len(cuts), microbatches)
+                yield ImageStep(cuts[0].step, sum(cut.size for cut in cuts), len(cuts), microbatches)
                 # Left over by the consumer, they would be taken for the next step's.
                 for _ in microbatches:
                     pass
@@ -151,17 +151,17 @@ class TrainingSource(_OwnsRenderer):
 
     def _microbatches(
         self, cuts: list[MicrobatchCut], visits: "Visits", rendered: Iterator[Content]
-    ) -> Iterator[Microbatch]:
+    ) -> Iterator[ImageMicrobatch]:
         for cut in cuts:
             part, content = visits.of(cut), next(rendered)
-            yield Microbatch(cut.index, content.images, self._labels(part.rows), part.keys, content.features)
+            yield ImageMicrobatch(cut.index, content.images, self._labels(part.rows), part.keys, content.features)
 
     def _labels(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.samples.labels[rows]).to(self.device)
 
 
 @dataclass(frozen=True)
-class EvaluationSource(_OwnsRenderer):
+class EvaluationImages(_OwnsRenderer):
     """A split for one rank, each image in its one evaluation view; a context manager."""
 
     data: DataConfig
@@ -171,21 +171,21 @@ class EvaluationSource(_OwnsRenderer):
     world_size: int
     device: torch.device
     renderer: Renderer
-    known: KnownBatch | None = None
-    """Which batches need no images; None: all do."""
+    cached: CachedBatch | None = None
+    """Features of batches that need no images; None: all need them."""
 
     @property
     def samples(self) -> int:
         """Samples of the split, over all ranks."""
         return len(self.split)
 
-    def batches(self) -> Iterator[EvaluationBatch]:
+    def batches(self) -> Iterator[ImageBatch]:
         """This rank's batches: every world_size-th of the split's fixed ones, from rank on."""
         starts = range(self.rank * self.batch_size, len(self.split), self.world_size * self.batch_size)
         all_rows = [np.arange(first, min(first + self.batch_size, len(self.split))) for first in starts]
-        rendered = known_or_rendered(
+        rendered = cached_or_rendered(
             iter(all_rows),
-            lambda rows: None if self.known is None else self.known(rows),
+            lambda rows: None if self.cached is None else self.cached(rows),
             lambda rows: Request(rows, evaluation_views(self.data, self.split.sizes[rows])),
             self.renderer.render,
             _no_images(self.data, self.device),
@@ -194,7 +194,7 @@ class EvaluationSource(_OwnsRenderer):
             for rows in all_rows:
                 labels = torch.from_numpy(self.split.labels[rows]).to(self.device)
                 content = next(rendered)
-                yield EvaluationBatch(rows, content.images, labels, content.features)
+                yield ImageBatch(rows, content.images, labels, content.features)
         finally:
             rendered.close()
 

@@ -8,8 +8,8 @@ import torch
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.listing.samples import Decode, Samples
-from data_pipeline.sources.batching import EvaluationSource, Renderer, TrainingSource
-from data_pipeline.sources.cached_features import KnownBatch, KnownMicrobatch
+from data_pipeline.sources.batching import EvaluationImages, Renderer, TrainingImages
+from data_pipeline.sources.cached_features import CachedBatch, CachedMicrobatch
 from data_pipeline.sources.reference_source import ReferenceRenderer
 from data_pipeline.sources.synthetic_source import SyntheticRenderer
 from data_pipeline.views.augmentation import evaluation_views
@@ -28,9 +28,9 @@ def training_source(
     device: torch.device,
     threads: int,
     decode: Decode,
-    known: KnownMicrobatch | None = None,
-) -> TrainingSource:
-    """The training split for `rank` of `world_size`; a context manager. `known` says what needs no images."""
+    cached: CachedMicrobatch | None = None,
+) -> TrainingImages:
+    """The training split for `rank` of `world_size`; a context manager. `cached` gives features that replace images."""
     cut = EpochCut(len(samples), global_batch_size, microbatch_size, data.drop_last)
     if not cut.steps:
         raise DataError(
@@ -38,7 +38,7 @@ def training_source(
             "with data.drop_last; lower it or keep the last batch"
         )
     renderer = _renderer(data, augmentation, samples, cut.largest_microbatch, device, threads, decode)
-    return TrainingSource(data, augmentation, seed, samples, cut, rank, world_size, device, renderer, known)
+    return TrainingImages(data, augmentation, seed, samples, cut, rank, world_size, device, renderer, cached)
 
 
 def evaluation_source(
@@ -50,16 +50,16 @@ def evaluation_source(
     device: torch.device,
     threads: int,
     decode: Decode,
-    known: KnownBatch | None = None,
-) -> EvaluationSource:
+    cached: CachedBatch | None = None,
+) -> EvaluationImages:
     """A split for `rank` of `world_size`, each image in its evaluation view; a context manager.
 
-    `known` says what needs no images.
+    `cached` gives features that replace images.
     """
     if data.source != "synthetic":
         _refuse_too_narrow(data, samples)
     renderer = _renderer(data, None, samples, min(batch_size, max(len(samples), 1)), device, threads, decode)
-    return EvaluationSource(data, samples, batch_size, rank, world_size, device, renderer, known)
+    return EvaluationImages(data, samples, batch_size, rank, world_size, device, renderer, cached)
 
 
 def _refuse_too_narrow(data: DataConfig, samples: Samples) -> None:

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
-from data_pipeline.listing.samples import Decode, Samples
+from data_pipeline.listing.samples import Decode, Samples, read_file
 from data_pipeline.sources.batching import Request
 from data_pipeline.sources.cpu_resize import CpuResize
 from data_pipeline.sources.dali_graphs import ENCODED, Operators, build_graph, parameters
 from data_pipeline.sources.dali_probe import probe, reason_of
-from data_pipeline.sources.reference_source import read_file
 from data_pipeline.views.augmentation import Views, evaluation_views
 
 _DEPTH = 2

@@ -1,8 +1,6 @@
 """What a view is, by definition: Pillow and numpy, one image after the other."""
 
-import os
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_pipeline.config import DataConfig
-from data_pipeline.listing.samples import Decode, Samples
+from data_pipeline.listing.samples import Decode, Samples, read_file
 from data_pipeline.sources.batching import Request
 from data_pipeline.views.augmentation import Views
 
@@ -66,8 +64,3 @@ class ReferenceRenderer:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def read_file(samples: Samples, row: int) -> bytes:
-    """The bytes of a sample's file."""
-    return Path(os.fsdecode(samples.path(row))).read_bytes()

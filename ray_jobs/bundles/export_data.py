@@ -16,7 +16,7 @@ from data_pipeline.listing.image_names import EXTENSIONS
 from data_pipeline.listing.samples import Samples
 from data_pipeline.splits.assign import read_split_csv
 from data_pipeline.views.randomness import Purpose, draw
-from ray_jobs.data.evaluation_set import read_sample, run_data
+from ray_jobs.data.evaluation_set import evaluation_set_of_run, read_sample
 from ray_jobs.data.node_images import local_folder
 from ray_jobs.data.prepare import index_data
 from ray_jobs.job.config import JobConfig
@@ -49,7 +49,7 @@ class RunData:
         dataset, rows = index_data(job, may_lack_classes=True), read_split_csv(directory.read_split_csv())
         present = {row.split for row in rows}
         found = {
-            split: run_data(dataset, classes, fingerprint, rows, split)
+            split: evaluation_set_of_run(dataset, classes, fingerprint, rows, split)
             for split in ("train", "val", "test")
             if split in present or split != "test"
         }

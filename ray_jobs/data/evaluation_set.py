@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from data_pipeline.errors import DataError
 from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset
-from data_pipeline.listing.samples import Samples
-from data_pipeline.sources.reference_source import read_file
+from data_pipeline.listing.samples import Samples, read_file
 from data_pipeline.splits.assign import SplitRow
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -21,7 +20,7 @@ WHOLE = "all"
 
 
 @dataclass(frozen=True)
-class JudgedData:
+class EvaluationSet:
     """The images to be judged, labelled by the run's classes."""
 
     split: str
@@ -33,9 +32,9 @@ class JudgedData:
     """What a person should know of the choice."""
 
 
-def run_data(
+def evaluation_set_of_run(
     dataset: Dataset, classes: tuple[str, ...], fingerprint: str, rows: Sequence[SplitRow], asked: str | None
-) -> JudgedData:
+) -> EvaluationSet:
     """A split of the run's own images, as its split.csv says: `asked`, else test where there is one, else val.
 
     The splits are not drawn anew: where images came or went since training, a training image could end up in test.
@@ -55,7 +54,7 @@ def run_data(
     return _of(replace(dataset, splits=splits), asked, None, notes)
 
 
-def other_data(dataset: Dataset, classes: tuple[str, ...], asked: str | None) -> JudgedData:
+def evaluation_set_of_folder(dataset: Dataset, classes: tuple[str, ...], asked: str | None) -> EvaluationSet:
     """A split of another folder, or all of it where it has only class folders. Its classes may be some of the run's.
 
     Raises DataError for a class that the run did not learn, and for a split that is not there.
@@ -92,10 +91,10 @@ def _relabelled(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     return replace(dataset, samples=replace(samples, classes=classes, labels=labels))
 
 
-def _of(dataset: Dataset, asked: str | None, folder: str | None, notes: tuple[str, ...]) -> JudgedData:
+def _of(dataset: Dataset, asked: str | None, folder: str | None, notes: tuple[str, ...]) -> EvaluationSet:
     present = [name for name in (*SPLITS, WHOLE) if name in dataset.splits]
     split = asked or ("test" if "test" in present else "val")
     if split not in present:
         raise DataError(f"{dataset.samples.root} has no images of split {split!r}; there are {', '.join(present)}")
     record = split if folder is None else f"{folder}.{split}"
-    return JudgedData(split, record, dataset.samples.select(dataset.rows(split)), notes)
+    return EvaluationSet(split, record, dataset.samples.select(dataset.rows(split)), notes)

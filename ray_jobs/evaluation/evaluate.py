@@ -19,9 +19,9 @@ from cluster.session.resources import WorkerPlan, local_resources, plan_workers
 from cluster.session.session import cluster_resources, ray_session
 from cluster.storage.lease import read_history
 from data_pipeline.listing.samples import Samples
-from data_pipeline.sources.batches import EvaluationBatch
+from data_pipeline.sources.batches import ImageBatch
 from data_pipeline.splits.assign import read_split_csv
-from ray_jobs.data.evaluation_set import JudgedData, other_data, read_sample, run_data
+from ray_jobs.data.evaluation_set import EvaluationSet, evaluation_set_of_folder, evaluation_set_of_run, read_sample
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.data.prepare import index_data
 from ray_jobs.job.config import JobConfig
@@ -117,26 +117,26 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
     model.load_state_dict(work.weights)
     model.to(device)
 
-    def batches(samples: Samples) -> Iterator[EvaluationBatch]:
+    def batches(samples: Samples) -> Iterator[ImageBatch]:
         with ThreadPoolExecutor(plan.threads) as pool:
             for first in range(rank * work.batch_size, len(samples), plan.num_workers * work.batch_size):
                 rows = np.arange(first, min(first + work.batch_size, len(samples)), dtype=np.int64)
                 images = np.stack(list(pool.map(partial(read_sample, work.preprocess, samples), rows.tolist())))
                 normalised = torch.from_numpy(work.preprocess.normalise(images)).permute(0, 3, 1, 2)
-                yield EvaluationBatch(rows, normalised, torch.from_numpy(samples.labels[rows]))
+                yield ImageBatch(rows, normalised, torch.from_numpy(samples.labels[rows]))
 
     with on_this_node(work.images, work.samples) as (samples,):
         return predict(model, batches(samples), device)
 
 
-def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> JudgedData:
+def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> EvaluationSet:
     """`is_named`: whether other data were given to be judged; a copy of the run's own is still the run's own."""
     stored = directory.read_dataset()
     dataset = index_data(job, may_lack_classes=True)
     classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
     if is_named and dataset.fingerprint != fingerprint:
-        return other_data(dataset, classes, split)
-    return run_data(dataset, classes, fingerprint, read_split_csv(directory.read_split_csv()), split)
+        return evaluation_set_of_folder(dataset, classes, split)
+    return evaluation_set_of_run(dataset, classes, fingerprint, read_split_csv(directory.read_split_csv()), split)
 
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:

@@ -16,7 +16,7 @@ from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Note
 from ray_jobs.training.attempt import causes_of, first_line
 from ray_jobs.training.worker_group import fit_worker_group
-from resnet_dist.training.halving import MicrobatchTooLargeError
+from resnet_dist.training.out_of_memory import MicrobatchTooLargeError
 
 
 def serve_worker(config: dict[str, Any]) -> None:

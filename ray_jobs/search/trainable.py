@@ -21,7 +21,7 @@ from ray_jobs.search.dispatcher import Note, Order
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
 from ray_jobs.search.space import Params, job_with
 from resnet_dist.errors import RunError
-from resnet_dist.training.halving import halved
+from resnet_dist.training.out_of_memory import halved
 
 PARAMS = "params"
 """Of a trial's Tune config: its parameters as JSON. Tune would unpack a dict."""

@@ -28,7 +28,7 @@ from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
 from resnet_dist.errors import DivergedError
 from resnet_dist.run_records import Status, read_metrics
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
 WeightsKey = tuple[str, str, bool]
@@ -62,7 +62,7 @@ class _Meeting:
 
     order: Order
     slot: Slot
-    group: Group
+    group: RankGroup
     device: torch.device
     goes_on: bool = True
     results: dict[str, float] = field(default_factory=dict[str, float])
@@ -85,7 +85,7 @@ def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: in
     """
     context = ray.train.get_context()
     slot = ray.get(reference)
-    device, group = device_of(slot.plan), Group(context.get_world_rank(), context.get_world_size())
+    device, group = device_of(slot.plan), RankGroup(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(slot.plan.threads)
     turn = 0
     with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
@@ -102,7 +102,7 @@ def key_of(job: JobConfig) -> WeightsKey:
     return job.model.arch, job.model.weights, job.model.squeeze_excite
 
 
-def _serve(order: Order, slot: Slot, group: Group, device: torch.device) -> Note:
+def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> Note:
     run = RunDirectory(Store.open(slot.search_uri).child(f"{TRIALS}/{order.digest}"))
     task = WorkerTask(
         job=order.job,

@@ -31,7 +31,7 @@ from ray_jobs.training.resolve import resolved_job
 from ray_jobs.training.worker_group import found_no_room
 from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
-from resnet_dist.training.halving import MicrobatchTooLargeError, halved
+from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, halved
 
 
 def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:

@@ -20,7 +20,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import FirstWeights
-from ray_jobs.training.recorder import Meet, RunRecorder, SilentRecorder
+from ray_jobs.training.recorder import EpochBarrier, RunRecorder, SilentRecorder
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.checkpoint.reading import latest_verified, load
@@ -29,9 +29,8 @@ from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.run_records import cut_back
 from resnet_dist.training.fit import fit
-from resnet_dist.training.halving import MicrobatchTooLargeError
-from resnet_dist.training.microbatch_size import is_out_of_memory
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, is_out_of_memory
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 
@@ -59,9 +58,14 @@ class WorkerTask:
 
 
 def train_rank(
-    task: WorkerTask, run: RunDirectory, group: Group, device: torch.device, lease: Lease | None, meet: Meet
+    task: WorkerTask,
+    run: RunDirectory,
+    group: RankGroup,
+    device: torch.device,
+    lease: Lease | None,
+    epoch_barrier: EpochBarrier,
 ) -> Counts | None:
-    """Train the run from where it stands to its end, or until `meet` says at the end of an epoch that it is enough.
+    """Train the run from where it stands to its end, or until `epoch_barrier` ends it after an epoch.
 
     Collective: every rank calls it alike, rank zero with the run's lease, the others without one. Raises
     MicrobatchTooLargeError where memory runs out in the middle, and what ends any training. What was shared of frozen
@@ -107,7 +111,7 @@ def train_rank(
         device,
         decode_threads,
         decode,
-        None if reuse is None else reuse.known_microbatch,
+        None if reuse is None else reuse.cached_microbatch,
     )
     validation = evaluation_source(
         job.data,
@@ -118,14 +122,14 @@ def train_rank(
         device,
         decode_threads,
         decode,
-        None if reuse is None else reuse.known_batch,
+        None if reuse is None else reuse.cached_batch,
     )
 
     def rate(step: int) -> float:
         return setup.learning_rate(step, training.steps_per_epoch)
 
     recorder = (
-        SilentRecorder(meet)
+        SilentRecorder(epoch_barrier)
         if lease is None
         else RunRecorder(
             job,
@@ -137,7 +141,7 @@ def train_rank(
             task.submission,
             messages,
             microbatch,
-            meet,
+            epoch_barrier,
             _classes(task),
         )
     )
@@ -175,7 +179,7 @@ def _classes(task: WorkerTask) -> list[tuple[str, int, int]]:
 
 
 def _agreed_checkpoint(
-    run: RunDirectory, group: Group, device: torch.device, log: Callable[[str], None]
+    run: RunDirectory, group: RankGroup, device: torch.device, log: Callable[[str], None]
 ) -> Checkpoint | None:
     """The newest checkpoint that rank zero finds whole, on every rank; None where there is none."""
     believed = read_history(run.store)
@@ -186,7 +190,7 @@ def _agreed_checkpoint(
     return load(run.store, step, believed)
 
 
-def _setup(task: WorkerTask, model: ResNetClassifier, group: Group, device: torch.device) -> Setup:
+def _setup(task: WorkerTask, model: ResNetClassifier, group: RankGroup, device: torch.device) -> Setup:
     job = task.job
 
     return Setup(

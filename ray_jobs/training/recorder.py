@@ -24,15 +24,15 @@ from resnet_dist.training.train_step import StepTotals
 
 _STATUS_INTERVAL_S = 1.0
 
-Meet = Callable[[TrainState, dict[str, float]], bool]
+EpochBarrier = Callable[[TrainState, dict[str, float]], bool]
 """What ranks do together at the end of an epoch, with its metrics: whether training goes on, the same on all."""
 
 
 class SilentRecorder:
     """On every other rank: meets rank zero at the end of an epoch."""
 
-    def __init__(self, meet: Meet) -> None:
-        self._meet = meet
+    def __init__(self, epoch_barrier: EpochBarrier) -> None:
+        self._epoch_barrier = epoch_barrier
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +45,7 @@ class SilentRecorder:
 
     def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
         """Meet the other ranks."""
-        return self._meet(state, metrics)
+        return self._epoch_barrier(state, metrics)
 
 
 class RunRecorder:
@@ -62,7 +62,7 @@ class RunRecorder:
         submission: str,
         messages: list[str],
         microbatches: Microbatches,
-        meet: Meet,
+        epoch_barrier: EpochBarrier,
         classes: Sequence[Sequence[Plain]] = (),
     ) -> None:
         """`classes`: name, training and validation images of each class, for the tracker."""
@@ -92,7 +92,7 @@ class RunRecorder:
             messages=len(messages),
         )
         self._status_written_at = 0.0
-        self._meet = meet
+        self._epoch_barrier = epoch_barrier
         self._classes = classes
         resumed_step = None if resumed_from is None else resumed_from.step
         self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
@@ -157,7 +157,7 @@ class RunRecorder:
         if state.epoch % self._job.checkpoint.every_epochs == 0 or is_last:
             self._checkpoint(state, metrics)
         # Time spent on validation, checkpoints and this meeting is not training's throughput.
-        goes_on = self._meet(state, metrics)
+        goes_on = self._epoch_barrier(state, metrics)
         self._measured_from = monotonic()
         return goes_on
 

@@ -13,7 +13,7 @@ from ray_jobs.data.node_images import on_this_node
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
 
@@ -22,7 +22,7 @@ def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
     context = ray.train.get_context()
     task = ray.get(reference)
     device = device_of(task.plan)
-    group = Group(context.get_world_rank(), context.get_world_size())
+    group = RankGroup(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
     run = RunDirectory(Store.open(task.run_uri))
     # Before the workers wait for each other: torch's patience ends, and a first copy of the images may take long.

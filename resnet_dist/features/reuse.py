@@ -97,11 +97,11 @@ class FeatureReuse:
             self._scope.close()
         self._scope, self._trunk = None, None
 
-    def known_microbatch(self, epoch: int, step: int, index: int) -> torch.Tensor | None:
+    def cached_microbatch(self, epoch: int, step: int, index: int) -> torch.Tensor | None:
         """Stored features of a microbatch, on the trunk's device; from any thread."""
         return self._known(_microbatch_name(epoch, step, index))
 
-    def known_batch(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
+    def cached_batch(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
         """Stored features of a validation batch, on the trunk's device; from any thread."""
         return self._known(_batch_name(rows))
 

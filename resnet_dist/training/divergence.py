@@ -11,7 +11,7 @@ _LOOK_EVERY = 10
 _NAMED = 20
 
 
-class SkipWatch:
+class DivergenceWatch:
     """Ends training after too many steps in a row; `names` gives the sample ids of (epoch, step in it)."""
 
     def __init__(self, most: int, names: Callable[[int, int], Sequence[str]]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from resnet_dist.config import TrainingConfig
-from resnet_dist.training.plateau import Improvement
+from resnet_dist.training.plateau import PlateauCounter
 
 
 class EarlyStopping:
@@ -16,20 +16,20 @@ class EarlyStopping:
     def __init__(self, monitor: str, patience: int, min_delta: float) -> None:
         """`patience`: at least 1."""
         self._patience = patience
-        self._improvement = Improvement(monitor, min_delta)
+        self._counter = PlateauCounter(monitor, min_delta)
 
     @property
     def should_stop(self) -> bool:
         """Whether to end; ask before an epoch, too, since a resumed run may have been at its end."""
-        return self._improvement.waited >= self._patience
+        return self._counter.waited >= self._patience
 
     def update(self, metrics: Mapping[str, float]) -> None:
         """After each epoch's validation, with its metrics."""
-        self._improvement.update(metrics)
+        self._counter.update(metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, exact."""
-        return self._improvement.to_json()
+        return self._counter.to_json()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], monitor: str, patience: int, min_delta: float) -> Self:
@@ -38,7 +38,7 @@ class EarlyStopping:
         Another monitor than the stored one begins anew.
         """
         stopping = cls(monitor, patience, min_delta)
-        stopping._improvement = Improvement.from_json(value, monitor, min_delta)
+        stopping._counter = PlateauCounter.from_json(value, monitor, min_delta)
         return stopping
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from resnet_dist.training.divergence import SkipWatch
+from resnet_dist.training.divergence import DivergenceWatch
 from resnet_dist.training.source import EvaluationSource, Step, TrainingSource
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step
@@ -45,7 +45,7 @@ def fit(
     An exception from `observer` (a lost lease, a full disk) ends training at that step. Raises DivergedError when more
     than `max_skipped_steps` in a row had to be left out.
     """
-    watch = SkipWatch(max_skipped_steps, training.sample_ids)
+    watch = DivergenceWatch(max_skipped_steps, training.sample_ids)
     while state.epoch < epochs and not _has_stopped(state):
         recipe = begin_epoch(state)
         waits = _Waits(training.epoch(state.epoch, state.step_in_epoch))

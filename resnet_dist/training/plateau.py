@@ -7,7 +7,7 @@ from typing import Any, Self
 from resnet_dist.checkpoint.progress import better
 
 
-class Improvement:
+class PlateauCounter:
     """The best value of a monitored metric, and for how many epochs there was no better one.
 
     Of `.../loss` lower is better, of anything else higher. An improvement beats the best by more than `min_delta`;
@@ -50,7 +50,7 @@ class Improvement:
         number = best is None or (isinstance(best, float) and math.isfinite(best))
         if not isinstance(stored, str) or not number or type(waited) is not int or waited < 0:
             raise ValueError(f"a stored improvement is damaged: {dict(value)}")
-        improvement = cls(monitor, min_delta)
+        counter = cls(monitor, min_delta)
         if stored == monitor:
-            improvement.best, improvement.waited = best, waited
-        return improvement
+            counter.best, counter.waited = best, waited
+        return counter

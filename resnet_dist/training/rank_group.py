@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """`rank` of `world_size` in torch's default process group; a group of one needs no process group."""
 
     rank: int = 0

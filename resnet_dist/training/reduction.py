@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 
 _BUCKET_NUMBERS = 4 * 1024 * 1024
 """Float64 numbers sent at once, 32 MiB."""
@@ -61,7 +61,7 @@ class ExactReduction:
 
     weight = 1.0
 
-    def __init__(self, module: nn.Module, group: Group) -> None:
+    def __init__(self, module: nn.Module, group: RankGroup) -> None:
         self.module = module
         self._group = group
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -111,7 +111,7 @@ class OverlappedReduction:
     and more changes the sums; so one pass of weight zero primes the layout before the first step.
     """
 
-    def __init__(self, module: nn.Module, group: Group, idle_features: torch.Tensor) -> None:
+    def __init__(self, module: nn.Module, group: RankGroup, idle_features: torch.Tensor) -> None:
         self._suffix = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._idle_features = idle_features
@@ -146,7 +146,7 @@ class OverlappedReduction:
 
 
 def build_reduction(
-    kind: Literal["exact", "overlapped"], suffix: nn.Module, group: Group, idle_features: Callable[[], torch.Tensor]
+    kind: Literal["exact", "overlapped"], suffix: nn.Module, group: RankGroup, idle_features: Callable[[], torch.Tensor]
 ) -> Reduction:
     """`idle_features` makes [2, ...], an input of the suffix for passes whose result does not count."""
     match kind:

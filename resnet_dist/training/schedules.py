@@ -5,7 +5,7 @@ from math import ceil, cos, pi
 from typing import Any, Self, assert_never
 
 from resnet_dist.config import ScheduleConfig
-from resnet_dist.training.plateau import Improvement
+from resnet_dist.training.plateau import PlateauCounter
 
 
 def learning_rate(config: ScheduleConfig, peak: float, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -58,7 +58,7 @@ class Plateau:
                 self._first = None
             case _:
                 assert_never(config.kind)
-        self._improvement = Improvement(config.plateau_monitor, config.plateau_min_delta)
+        self._counter = PlateauCounter(config.plateau_monitor, config.plateau_min_delta)
         self._factor = 1.0
 
     @property
@@ -74,14 +74,14 @@ class Plateau:
         """
         if self._first is None or epochs_done < self._first:
             return
-        self._improvement.update(metrics)
-        if self._improvement.waited > self._config.plateau_patience:
-            self._improvement.waited = 0
+        self._counter.update(metrics)
+        if self._counter.waited > self._config.plateau_patience:
+            self._counter.waited = 0
             self._factor = max(self._factor * self._config.plateau_factor, self._floor)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, exact."""
-        return {"factor": self._factor, **self._improvement.to_json()}
+        return {"factor": self._factor, **self._counter.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], config: ScheduleConfig, epochs: int) -> Self:
@@ -91,7 +91,7 @@ class Plateau:
         if not isinstance(factor, float) or not 0.0 <= factor <= 1.0:
             raise ValueError(f"plateau.factor={factor!r} is not a number in 0..1; the stored state is damaged")
         plateau = cls(config, epochs)
-        plateau._improvement = Improvement.from_json(fields, config.plateau_monitor, config.plateau_min_delta)
+        plateau._counter = PlateauCounter.from_json(fields, config.plateau_monitor, config.plateau_min_delta)
         plateau._factor = factor
         return plateau
 

@@ -28,10 +28,10 @@ from resnet_dist.training.early_stopping import stopping_of
 from resnet_dist.training.ema import Ema
 from resnet_dist.training.loss_scale import LossScale
 from resnet_dist.training.losses import build_loss
-from resnet_dist.training.microbatch_size import largest_that_fits
 from resnet_dist.training.optimizer import build_optimizer
+from resnet_dist.training.out_of_memory import largest_that_fits
 from resnet_dist.training.precision import autocast, autocast_dtype
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import build_reduction
 from resnet_dist.training.schedules import Plateau, learning_rate
 from resnet_dist.training.state import TrainState
@@ -60,7 +60,7 @@ class Setup:
     input_size: tuple[int, int]
     """Height and width of images."""
     draw: Draw
-    group: Group
+    group: RankGroup
     device: torch.device
     reuse: FeatureReuse | None = None
     """Where features of the frozen stages are kept for other trainings; None: nowhere."""

@@ -14,7 +14,7 @@ from resnet_dist.training.losses import Loss
 from resnet_dist.training.mixing import MIXING_WORDS, Mix, mix_for, pair_keys
 from resnet_dist.training.optimizer import set_rate, step_unless
 from resnet_dist.training.precision import autocast
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import Reduction
 from resnet_dist.training.source import Microbatch, Step
 from resnet_dist.training.state import TrainState
@@ -34,7 +34,7 @@ class Draw(Protocol):
 class Recipe:
     """What a step does besides the state it changes."""
 
-    group: Group
+    group: RankGroup
     reduction: Reduction
     statistics: RunningStatistics
     draw: Draw
@@ -175,7 +175,7 @@ def _record(
 
 
 def _in_global_order(
-    group: Group, records: list[torch.Tensor], step: Step, width: int, state: TrainState
+    group: RankGroup, records: list[torch.Tensor], step: Step, width: int, state: TrainState
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums (loss, correct) float64 [2] and mean BatchNorm statistics float64 [width] over the step's microbatches.
 

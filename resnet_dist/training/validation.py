@@ -8,9 +8,9 @@ import torch
 from resnet_dist.errors import RunError
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 from resnet_dist.features.reuse import FeatureReuse
-from resnet_dist.training.microbatch_size import is_out_of_memory
+from resnet_dist.training.out_of_memory import is_out_of_memory
 from resnet_dist.training.precision import autocast
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.source import EvaluationBatch, EvaluationSource
 from resnet_dist.training.state import TrainState
 
@@ -18,7 +18,7 @@ from resnet_dist.training.state import TrainState
 def validate(
     state: TrainState,
     source: EvaluationSource,
-    group: Group,
+    group: RankGroup,
     dtype: torch.dtype | None,
     reuse: FeatureReuse | None = None,
 ) -> dict[str, float]:
@@ -40,7 +40,7 @@ def validate(
 
 @torch.no_grad()
 def _validate(
-    state: TrainState, source: EvaluationSource, group: Group, dtype: torch.dtype | None, reuse: FeatureReuse | None
+    state: TrainState, source: EvaluationSource, group: RankGroup, dtype: torch.dtype | None, reuse: FeatureReuse | None
 ) -> dict[str, float]:
     device = next(state.suffix.parameters()).device
     answers = [torch.empty((0, 4), dtype=torch.float64, device=device)]

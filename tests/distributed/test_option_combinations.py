@@ -21,7 +21,7 @@ from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.fit import fit
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
@@ -131,7 +131,7 @@ class Keeper:
 
 def train(
     job: JobConfig,
-    group: Group,
+    group: RankGroup,
     found: dict[str, Any] | None = None,
     stop_at: int | None = None,
     stop_after: int | None = None,
@@ -210,7 +210,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
 def rank_main(rank: int, world_size: int, jobs: list[JobConfig], folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/group-{world_size}", rank=rank, world_size=world_size)
     for number, job in enumerate(jobs):
-        keeper = train(job, Group(rank, world_size))
+        keeper = train(job, RankGroup(rank, world_size))
         if rank == 0:
             torch.save(keeper.kept, f"{folder}/{world_size}-{number}.pt")
     dist.destroy_process_group()
@@ -221,16 +221,16 @@ def test_sampled_options_resume_to_the_bit_and_know_no_worker_count(tmp_path: Pa
     print(f"seed {seed}")
     generator = random.Random(seed)
     jobs = [sampled(generator) for _ in range(CASES)]
-    undisturbed = [train(job, Group()).kept for job in jobs]
+    undisturbed = [train(job, RankGroup()).kept for job in jobs]
     for number, (job, whole) in enumerate(zip(jobs, undisturbed, strict=True)):
         stop_at = generator.randint(1, max(whole["at"][0] - 1, 1))
         options = {key: value for key, value in job.model_dump().items() if key in {"model", "freezing", "training"}}
         print(f"case {number}, ended at step {stop_at}: {options} {job.optimizer} {job.schedule} {job.data.sampling}")
         kept = tmp_path / "kept.pt"
         for where in ({"stop_at": stop_at}, {"stop_after": 1}):
-            torch.save(train(job, Group(), **where).kept, kept)
+            torch.save(train(job, RankGroup(), **where).kept, kept)
             found = torch.load(kept, weights_only=True)  # as a checkpoint is read
-            assert_same(train(job, Group(), found).kept, whole, f"case {number} resumed, {where}")
+            assert_same(train(job, RankGroup(), found).kept, whole, f"case {number} resumed, {where}")
     for workers in (2, 3):
         mp.spawn(rank_main, args=(workers, jobs, str(tmp_path)), nprocs=workers)
         for number, whole in enumerate(undisturbed):
@@ -241,14 +241,14 @@ def test_sampled_options_resume_to_the_bit_and_know_no_worker_count(tmp_path: Pa
 def resume_main(_: int, job: JobConfig, folder: str) -> None:
     """In a process of its own, which has compiled nothing yet."""
     found = torch.load(f"{folder}/kept.pt", weights_only=True)
-    torch.save(train(job, Group(), found).kept, f"{folder}/resumed.pt")
+    torch.save(train(job, RankGroup(), found).kept, f"{folder}/resumed.pt")
 
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler on this machine")
 @pytest.mark.parametrize("freezing", [{"freeze_depth": 2}, {"preset": "linear_probe_then_finetune", "probe_epochs": 1}])
 def test_a_compiled_run_resumes_to_the_bit(tmp_path: Path, freezing: dict[str, Any]) -> None:
     job = check(merged(BASE, {"freezing": freezing, "training": {"compile": True, "epochs": 2}}))
-    whole = train(job, Group()).kept
-    torch.save(train(job, Group(), stop_at=4).kept, tmp_path / "kept.pt")
+    whole = train(job, RankGroup()).kept
+    torch.save(train(job, RankGroup(), stop_at=4).kept, tmp_path / "kept.pt")
     mp.spawn(resume_main, args=(job, str(tmp_path)), nprocs=1)
     assert_same(torch.load(tmp_path / "resumed.pt", weights_only=True), whole, "compiled and resumed")

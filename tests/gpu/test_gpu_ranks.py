@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import build_reduction
 from tests.gpu.test_gpu_training import SIZE, everything, make_state, step_of
 from resnet_dist.training.train_step import train_step
@@ -27,7 +27,7 @@ torch.cuda.set_device(device)
 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 if world_size > 1:
     dist.init_process_group("nccl", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size)
-group = Group(rank, world_size)
+group = RankGroup(rank, world_size)
 state, recipe = make_state(device)
 idle = torch.zeros((2, 3, SIZE, SIZE), device=device).to(memory_format=torch.channels_last)
 recipe = replace(recipe, group=group, reduction=build_reduction(kind, state.suffix, group, lambda: idle))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from data_pipeline.sources.batches import Microbatch, Step
+from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
 from data_pipeline.sources.synthetic_source import synthetic_images
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
@@ -41,7 +41,7 @@ def make_state(make_setup: Callable[..., Setup]) -> MakeState:
     return make
 
 
-def step_of(number: int, device: torch.device) -> Step:
+def step_of(number: int, device: torch.device) -> ImageStep:
     """The same images on every device."""
     microbatches = []
     for index in range(MICROBATCHES):
@@ -50,8 +50,8 @@ def step_of(number: int, device: torch.device) -> Step:
         labels = (keys % CLASSES).astype(np.int64)
         images = torch.from_numpy(synthetic_images(keys, labels, (SIZE, SIZE))).permute(0, 3, 1, 2)
         images = images.contiguous(memory_format=torch.channels_last).to(device)
-        microbatches.append(Microbatch(index, images, torch.from_numpy(labels).to(device), keys))
-    return Step(number, MICROBATCHES * MICROBATCH, MICROBATCHES, iter(microbatches))
+        microbatches.append(ImageMicrobatch(index, images, torch.from_numpy(labels).to(device), keys))
+    return ImageStep(number, MICROBATCHES * MICROBATCH, MICROBATCHES, iter(microbatches))
 
 
 def train(state: TrainState, recipe: Recipe, steps: int) -> list[StepTotals]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.sources.build import evaluation_source, training_source
-from data_pipeline.sources.cached_features import known_or_rendered
+from data_pipeline.sources.cached_features import cached_or_rendered
 
 CPU = torch.device("cpu")
 NONE = torch.empty((0, 3, 4, 4))
@@ -40,7 +40,7 @@ def test_each_item_has_its_own_content_and_at_most_one_is_held(known: list[bool]
             requested.append(item)
             yield torch.tensor(float(item))
 
-    found = known_or_rendered(iter(range(len(known))), lookup, lambda item: item, render, NONE)
+    found = cached_or_rendered(iter(range(len(known))), lookup, lambda item: item, render, NONE)
     for item, content in enumerate(found):
         if known[item]:
             assert content.images is NONE

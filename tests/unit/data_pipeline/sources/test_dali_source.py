@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.listing.samples import read_file
 from data_pipeline.sources.batching import Request
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.dali_graphs import Operators
 from data_pipeline.sources.dali_source import DaliRenderer
-from data_pipeline.sources.reference_source import apply_view, read_file
+from data_pipeline.sources.reference_source import apply_view
 from data_pipeline.views.augmentation import evaluation_views, training_views
 from resnet_dist.runtime.preprocess import decode_rgb
 from tests.laws import examples

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipeline.errors import DataError
-from ray_jobs.data.evaluation_set import JudgedData, other_data, run_data
+from ray_jobs.data.evaluation_set import EvaluationSet, evaluation_set_of_folder, evaluation_set_of_run
 from ray_jobs.data.prepare import PreparedData, index_data, prepare_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
@@ -36,8 +36,8 @@ def trained(tmp_path: Path, job_for: Callable[[Path], JobConfig]) -> PreparedDat
     return prepare_data(job_for(write_images(tmp_path / "parts", 20)))
 
 
-def judged(trained: PreparedData, job: JobConfig, asked: str | None) -> JudgedData:
-    return run_data(index_data(job), CLASSES, trained.dataset.fingerprint, trained.split_rows(), asked)
+def judged(trained: PreparedData, job: JobConfig, asked: str | None) -> EvaluationSet:
+    return evaluation_set_of_run(index_data(job), CLASSES, trained.dataset.fingerprint, trained.split_rows(), asked)
 
 
 def test_the_runs_own_split_is_the_one_it_stored(
@@ -78,12 +78,12 @@ def test_a_class_that_is_gone_does_not_move_the_labels_of_the_others(
 
 def test_another_folder_of_class_folders_is_judged_whole(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = write_images(tmp_path / "line 2", 3, ("bent", "good"), shade=90)
-    found = other_data(index_data(job_for(root)), CLASSES, None)
+    found = evaluation_set_of_folder(index_data(job_for(root)), CLASSES, None)
     assert (found.split, found.record, len(found.samples)) == ("all", "line-2.all", 6)
     assert found.samples.classes == CLASSES
     assert found.samples.labels.tolist() == [0, 0, 0, 2, 2, 2]  # the run's labels, not the folder's
     with pytest.raises(DataError, match="only class folders, no split 'test'"):
-        other_data(index_data(job_for(root)), CLASSES, "test")
+        evaluation_set_of_folder(index_data(job_for(root)), CLASSES, "test")
 
 
 def test_another_folder_need_not_have_every_class_that_the_settings_name(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_another_folder_need_not_have_every_class_that_the_settings_name(tmp_pat
     trained = index_data(check({"data": {"root": str(write_images(tmp_path / "parts", 3)), **data}}))
     root = write_images(tmp_path / "other", 2, ("bent", "good"), shade=90)
     other = check({"data": {"root": str(root), **data}})
-    found = other_data(index_data(other, may_lack_classes=True), trained.samples.classes, None)
+    found = evaluation_set_of_folder(index_data(other, may_lack_classes=True), trained.samples.classes, None)
     assert found.samples.classes == ("good", "defect")
     assert found.samples.labels.tolist() == [1, 1, 0, 0]
     with pytest.raises(DataError, match=r"data\.rename_classes names 'chipped'"):
@@ -111,7 +111,7 @@ def test_another_labels_file_need_not_have_the_folds_of_the_settings(tmp_path: P
     own, other = job("own.csv", lambda number: number % 2), job("other.csv", lambda number: number % 3)
     index = index_data(own)
     assert index_data(own, may_lack_classes=True).fingerprint == index.fingerprint
-    found = other_data(index_data(other, may_lack_classes=True), CLASSES, "train")
+    found = evaluation_set_of_folder(index_data(other, may_lack_classes=True), CLASSES, "train")
     assert len(found.samples) == len(names)
     with pytest.raises(DataError, match=r"fold='2'; with data\.folds=2"):
         index_data(other)
@@ -121,16 +121,16 @@ def test_another_folders_splits_are_its_own(job_for: Callable[[Path], JobConfig]
     root = tmp_path / "split"
     write_images(root / "train", 2)
     write_images(root / "test", 1, shade=100)
-    found = other_data(index_data(job_for(root)), CLASSES, None)
+    found = evaluation_set_of_folder(index_data(job_for(root)), CLASSES, None)
     assert (found.split, found.record, len(found.samples)) == ("test", "split.test", 3)
     with pytest.raises(DataError, match=r"no images of split 'val'; there are train, test"):
-        other_data(index_data(job_for(root)), CLASSES, "val")
+        evaluation_set_of_folder(index_data(job_for(root)), CLASSES, "val")
 
 
 def test_a_class_the_run_did_not_learn_is_refused(job_for: Callable[[Path], JobConfig], tmp_path: Path) -> None:
     root = write_images(tmp_path / "more", 2, ("bent", "rusty"))
     with pytest.raises(DataError, match="rusty cannot be judged"):
-        other_data(index_data(job_for(root)), CLASSES, None)
+        evaluation_set_of_folder(index_data(job_for(root)), CLASSES, None)
 
 
 def test_a_split_without_images_is_refused(
@@ -139,4 +139,6 @@ def test_a_split_without_images_is_refused(
     shutil.rmtree(tmp_path / "parts" / "good")
     rows = [row for row in trained.split_rows() if row.split != "test"]
     with pytest.raises(DataError, match=r"no images of split 'test'; there are train, val"):
-        run_data(index_data(job_for(tmp_path / "parts")), CLASSES, trained.dataset.fingerprint, rows, "test")
+        evaluation_set_of_run(
+            index_data(job_for(tmp_path / "parts")), CLASSES, trained.dataset.fingerprint, rows, "test"
+        )

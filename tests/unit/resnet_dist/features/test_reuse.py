@@ -113,9 +113,9 @@ def train(
         CPU,
         1,
         decode,
-        None if reuse is None else reuse.known_microbatch,
+        None if reuse is None else reuse.cached_microbatch,
     )
-    known = None if reuse is None else reuse.known_batch
+    known = None if reuse is None else reuse.cached_batch
     validation = evaluation_source(DATA, synthetic_samples(9), 4, 0, 1, CPU, 1, decode, known)
     counting = Counting(training.renderer), Counting(validation.renderer)
     training, validation = replace(training, renderer=counting[0]), replace(validation, renderer=counting[1])
@@ -284,7 +284,7 @@ def test_features_that_are_read_no_faster_than_computed_are_not_reused(tmp_path:
         assert reuse.of_microbatch(0, 0, index, lambda: features) is features
     assert len(said) == 1
     assert "computed each time: reading those of a microbatch takes" in said[0]
-    assert reuse.known_microbatch(0, 0, 0) is None
+    assert reuse.cached_microbatch(0, 0, 0) is None
     assert reuse.of_microbatch(0, 0, 0, lambda: features) is features
 
 
@@ -295,7 +295,7 @@ def test_another_trunk_and_another_base_have_other_features(tmp_path: Path, make
     def known(base: str, trunk: Trunk | None, kept: Any = "fp32") -> bool:
         reuse = FeatureReuse(store, base, kept, lambda _: None, always=True)
         reuse.begin(trunk)
-        return reuse.known_microbatch(0, 0, 0) is not None
+        return reuse.cached_microbatch(0, 0, 0) is not None
 
     setup = make_setup()
     trunk = split(setup.model, 2)[0]
@@ -329,14 +329,14 @@ from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.fit import fit
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 
 rank, world_size, folder, stored = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.set_num_threads(1)
 if world_size > 1:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size)
-cpu, group = torch.device("cpu"), Group(rank, world_size)
+cpu, group = torch.device("cpu"), RankGroup(rank, world_size)
 
 
 class Watcher:
@@ -369,7 +369,7 @@ setup = Setup(
     reuse=reuse,
 )
 state, data = setup.state_at(0), DataConfig(source="synthetic", image_size=32)
-microbatch, batch = (None, None) if reuse is None else (reuse.known_microbatch, reuse.known_batch)
+microbatch, batch = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
 training = training_source(
     data, AugmentationConfig(), 0, synthetic_samples(31), 16, 4, rank, world_size, cpu, 1, None, microbatch
 )

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from data_pipeline.config import AugmentationConfig, DataConfig
-from data_pipeline.sources.batches import Microbatch, Step
-from data_pipeline.sources.batching import TrainingSource
+from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
+from data_pipeline.sources.batching import TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from resnet_dist.config import FreezingConfig, OptimizerConfig
@@ -30,14 +30,14 @@ def decode(_: bytes) -> NDArray[np.uint8]:
     raise AssertionError("synthetic images need no file")
 
 
-def source(global_batch: int = 16, microbatch: int = 4, count: int = 32) -> TrainingSource:
+def source(global_batch: int = 16, microbatch: int = 4, count: int = 32) -> TrainingImages:
     cpu = torch.device("cpu")
     return training_source(
         DATA, AugmentationConfig(), 0, synthetic_samples(count), global_batch, microbatch, 0, 1, cpu, 1, decode
     )
 
 
-def first_step(training: TrainingSource, epoch: int) -> Step:
+def first_step(training: TrainingImages, epoch: int) -> ImageStep:
     """The first step of an epoch, its microbatches at hand: a source passes over those not taken in time."""
     steps = training.epoch(epoch)
     step = next(steps)
@@ -115,7 +115,7 @@ def test_a_step_that_is_not_finite_changes_nothing(make_state: MakeState, optimi
     before = everything(state)
     step = first_step(source(), 1)
 
-    def poisoned() -> Iterator[Microbatch]:
+    def poisoned() -> Iterator[ImageMicrobatch]:
         for each in step.microbatches:
             if each.index == 2:
                 each.images[0, 0, 0, 0] = torch.nan

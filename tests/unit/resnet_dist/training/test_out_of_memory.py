@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_dist.errors import RunError
-from resnet_dist.training.halving import MicrobatchTooLargeError, halved
-from resnet_dist.training.microbatch_size import is_out_of_memory, largest_that_fits
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, halved, is_out_of_memory, largest_that_fits
+from resnet_dist.training.rank_group import RankGroup
 
 
 @given(half=st.integers(1, 600), parts=st.integers(1, 8))
@@ -49,7 +48,7 @@ def test_the_size_is_halved_until_it_fits(room: int) -> None:
         if size > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    found = largest_that_fits(64, 64, Group(), torch.device("cpu"), attempt)
+    found = largest_that_fits(64, 64, RankGroup(), torch.device("cpu"), attempt)
     assert found == max(size for size in (64, 32, 16, 8, 4, 2) if size <= room)
     assert tried == [size for size in (64, 32, 16, 8, 4, 2) if size >= found]
 
@@ -59,7 +58,7 @@ def test_where_nothing_fits_the_run_is_refused_with_a_remedy() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(RunError, match=r"out of memory with microbatches of 2.*activation_checkpointing"):
-        largest_that_fits(8, 8, Group(), torch.device("cpu"), attempt)
+        largest_that_fits(8, 8, RankGroup(), torch.device("cpu"), attempt)
 
 
 def test_another_error_is_not_taken_for_memory() -> None:
@@ -67,7 +66,7 @@ def test_another_error_is_not_taken_for_memory() -> None:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        largest_that_fits(8, 8, Group(), torch.device("cpu"), attempt)
+        largest_that_fits(8, 8, RankGroup(), torch.device("cpu"), attempt)
 
 
 def test_the_cpus_allocator_is_understood() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import ExactReduction, OverlappedReduction, build_reduction
 
 torch.set_num_threads(1)
@@ -45,7 +45,7 @@ def give_gradients(module: nn.Module, seed: int, scale: float) -> dict[str, torc
 )
 def test_exact_sums_are_of_multiples_rounded_once(steps: list[list[float]], seed: int) -> None:
     module = network()
-    reduction = ExactReduction(module, Group())
+    reduction = ExactReduction(module, RankGroup())
     for scales in steps:  # each step starts from zero
         sums = {name: torch.zeros(value.shape, dtype=torch.float64) for name, value in module.named_parameters()}
         for position, scale in enumerate(scales):
@@ -80,7 +80,7 @@ def test_neither_order_nor_ranks_of_microbatches_matter_to_the_bit(
     def summed(*ranks: list[int]) -> torch.Tensor:
         whole = torch.zeros_like(module.weight, dtype=torch.float64)
         for rank in ranks:
-            reduction = ExactReduction(module, Group())
+            reduction = ExactReduction(module, RankGroup())
             for index in rank:
                 module.weight.grad = gradients[index].clone()
                 reduction.collect(torch.tensor(loss_scale))
@@ -92,7 +92,7 @@ def test_neither_order_nor_ranks_of_microbatches_matter_to_the_bit(
 
 def test_what_got_no_gradient_or_none_at_all_sums_to_zero() -> None:
     module = network()
-    reduction = ExactReduction(module, Group())
+    reduction = ExactReduction(module, RankGroup())
     gradients = give_gradients(module, 0, 1.0)
     module[0].weight.grad = None
     reduction.collect(torch.ones(()))
@@ -108,7 +108,7 @@ def test_what_got_no_gradient_or_none_at_all_sums_to_zero() -> None:
 def test_frozen_parameters_are_left_alone() -> None:
     module = network()
     module[0].requires_grad_(False)
-    reduction = ExactReduction(module, Group())
+    reduction = ExactReduction(module, RankGroup())
     for parameter in module.parameters():
         parameter.grad = None
     reduction.finish()
@@ -119,7 +119,7 @@ def test_frozen_parameters_are_left_alone() -> None:
 def test_overlapped_in_one_process_is_the_module_itself() -> None:
     module = network()
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    reduction = build_reduction("overlapped", module, Group(), lambda: torch.ones(2, 3, 8, 8))
+    reduction = build_reduction("overlapped", module, RankGroup(), lambda: torch.ones(2, 3, 8, 8))
     assert isinstance(reduction, OverlappedReduction)
     assert reduction.module is module
     assert reduction.weight == 1.0
@@ -131,7 +131,7 @@ def test_exact_sums_ask_for_no_idle_features() -> None:
     def costly() -> torch.Tensor:
         raise AssertionError("a pass through the frozen stages that nobody needs")
 
-    assert isinstance(build_reduction("exact", network(), Group(), costly), ExactReduction)
+    assert isinstance(build_reduction("exact", network(), RankGroup(), costly), ExactReduction)
 
 
 RANK = """
@@ -139,7 +139,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from resnet_dist.training.rank_group import Group
+from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import build_reduction
 
 
@@ -159,7 +159,7 @@ rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
 if world_size > 1:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world_size)
-group = Group(rank, world_size)
+group = RankGroup(rank, world_size)
 features = torch.randn((5, 4, 16), generator=torch.Generator().manual_seed(0))
 found = {}
 for kind, counts in (("exact", (5, 2)), ("overlapped", (5, 2, 5))):
