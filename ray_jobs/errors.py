@@ -25,7 +25,7 @@ No command shows these: the code that calls the module catches them.
     Exception
       TrialError                   -   ray_jobs.search.trainable
       TrackerError                 -   ray_jobs.trackers.tracker
-      MicrobatchTooLargeError      -   resnet_dist.training.halving
+      MicrobatchTooLargeError      -   resnet_dist.training.out_of_memory
       NoRoomError                  -   resnet_dist.features.store
       MeasuringError               -   resnet_dist.export.benchmarking.process
       RefusedError                 -   cluster.kube.client.outage
