@@ -51,7 +51,7 @@ def test_importing_it_loads_nothing_heavy(module: str):
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_what_answers_at_once_loads_nothing_heavy(arguments: list[str]):
-    found = loaded(f"from ray_jobs.cli import main\nmain({arguments!r})")
+    found = loaded(f"from ray_jobs.cli.app import main\nmain({arguments!r})")
     assert "cyclopts" in found
     assert found.isdisjoint((*HEAVY, "numpy", "onnxruntime", "PIL"))
 

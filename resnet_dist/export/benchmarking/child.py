@@ -1,7 +1,7 @@
-"""A process that times one subject: told what by lines of JSON, it answers with lines of JSON.
+"""A process that times one subject: it reads requests and writes answers, as lines of JSON.
 
-`python -m resnet_dist.export.measured_child`; the first line is a `Subject` with "threads", each further one a batch
-size and for how many seconds. It ends with its input.
+`python -m resnet_dist.export.benchmarking.child`. The first line is a `Subject` with "threads"; each further line is a
+batch size and for how many seconds. The process ends with its input.
 """
 
 import json

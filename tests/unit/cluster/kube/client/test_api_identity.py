@@ -279,6 +279,7 @@ def test_an_address_with_a_password_is_not_shown(config: Path, server: KubeServe
 
 
 def test_the_client_is_not_imported_before_it_is_needed():
-    code = "import sys, cluster.kube.kinds, cluster.jobs, cluster.kube.patience; print('kubernetes' in sys.modules)"
+    modules = "cluster.kube.client.kinds, cluster.jobs, cluster.kube.client.patience"
+    code = f"import sys, {modules}; print('kubernetes' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
