@@ -25,7 +25,6 @@ import torchvision
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.storage.lease import read_history
 from data_pipeline.example_data import write_digits
 from data_pipeline.sources.build import training_source
 from ray_jobs.data.prepare import decoder, prepare_data
@@ -33,7 +32,6 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
-from resnet_dist.run_records import read_metrics
 
 WARM_UP_STEPS = 5
 
@@ -105,7 +103,7 @@ def steps_per_second_train(job: JobConfig) -> float:
     """Of `resnet-dist train`, after warm-up, from the records of its steps."""
     run_train(job)
     run = RunDirectory.named(job.storage.root, job.name or "")
-    records = read_metrics(run.store, read_history(run.store))
+    records = run.metrics()
     batch = job.training.global_batch_size
     speeds = [record["perf/images_per_second"] for record in records if "perf/images_per_second" in record]
     return rate([batch / speed for speed in speeds])

@@ -15,6 +15,7 @@ All exceptions of the four packages, each with the exit code of a command that i
       TargetUnreachableError       1   cluster.errors
       DataError                    3   data_pipeline.errors
       RunError                     3   resnet_dist.errors
+        NoWholeCheckpointError     3   ray_jobs.training.restart_policy
       DivergedError                1   resnet_dist.errors
       ReportError                  1   resnet_dist.errors
       BundleError                  3   resnet_dist.runtime.errors
@@ -91,6 +92,12 @@ def exit_code_of(error: BaseException) -> ExitCode:
             return ExitCode.INTERRUPTED
         case _:
             return ExitCode.FAILED
+
+
+def first_line(error: BaseException) -> str:
+    """An error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def explain(error: BaseException, debug: bool) -> ExitCode:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from cluster.storage.lease import read_history
 from cluster.storage.store import Store
 from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.bundles.provenance import provenance_of
@@ -20,7 +19,6 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint.contents import Checkpoint
-from resnet_dist.checkpoint.reading import load
 from resnet_dist.evaluation.calibration import fit_temperature
 from resnet_dist.evaluation.operating_points import choose, judge_answers
 from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle
@@ -96,7 +94,7 @@ def run_export(
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.child(BUNDLE)
     _claim(target)
-    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     torch.set_num_threads(usable_cores())
     model = _model(found)
     with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:

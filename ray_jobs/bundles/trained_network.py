@@ -5,9 +5,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from cluster.storage.lease import read_history
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.reading import load
 from resnet_dist.errors import RunError
 from resnet_dist.runtime.bundle import Bundle
 
@@ -22,7 +20,7 @@ def save_network(run: str, storage_root: str, bundle: Bundle, folder: Path) -> N
     step = str(bundle.provenance.get("checkpoint", "")).removeprefix("step-")
     if not step.isdecimal():
         raise RunError(f"{bundle.folder} does not say which checkpoint it is of; export {directory.uri} again")
-    found = load(directory.store, int(step), read_history(directory.store))
+    found = directory.checkpoint(int(step))
     described = found.model_json()
     own = bundle.provenance.get("arch"), len(bundle.classes)
     if own != (described["arch"], described["classes"]):

@@ -17,7 +17,6 @@ from ray.exceptions import RayTaskError
 
 from cluster.session.resources import WorkerPlan, local_resources, plan_workers
 from cluster.session.session import cluster_resources, ray_session
-from cluster.storage.lease import read_history
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batches import ImageBatch
 from data_pipeline.splits.assign import read_split_csv
@@ -28,7 +27,6 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
-from resnet_dist.checkpoint.reading import load
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess
@@ -60,7 +58,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     job = job_of_run(directory, overrides)
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))
-    found = load(directory.store, which_checkpoint(checkpoint), read_history(directory.store), job.checkpoint.monitor)
+    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
     samples = judged.samples
     work = _Work(

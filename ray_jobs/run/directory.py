@@ -1,18 +1,28 @@
 """The files of a run under `storage.root` (runs/<name>/), and how a RUN argument finds it."""
 
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config, read_job_text
+from resnet_dist.checkpoint.progress import Progress, latest_progress
+from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
-from resnet_dist.run_records import Status
+from resnet_dist.run_records import Record, Status, read_metrics
 from resnet_dist.runtime.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    # They know torch, which a machine that only fetches bundles or watches jobs does not have.
+    from resnet_dist.checkpoint.contents import Checkpoint
+    from resnet_dist.checkpoint.reading import Which
+
 RUNS = "runs"
+_LOGGER = logging.getLogger(__name__)
 
 
 def names_a_place(argument: str) -> bool:
@@ -21,7 +31,10 @@ def names_a_place(argument: str) -> bool:
 
 
 class RunDirectory:
-    """Reads and writes the records of one run. Checkpoints and metric parts are `resnet_dist`'s own."""
+    """Reads and writes the records of one run, and reads its checkpoints and metrics.
+
+    Of those it believes what was stored under a claim in the history of the run's lease.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -106,10 +119,43 @@ class RunDirectory:
         """Store the split of every sample."""
         self.store.write("split.csv", text.encode())
 
+    def checkpoint(self, which: "Which", monitor: str | None = None) -> "Checkpoint":
+        """A verified checkpoint; the best one is judged by `monitor`, by default by what the run itself monitors.
+
+        Raises RunError where there is none, or where the named one is damaged.
+        """
+        from resnet_dist.checkpoint.reading import load  # noqa: PLC0415
+
+        if monitor is None:
+            monitor = self.read_config().checkpoint.monitor if which == "best" else ""
+        return load(self.store, which, self._believed(), monitor)
+
+    def latest(self, log: Callable[[str], None] = _LOGGER.warning) -> "Checkpoint | None":
+        """The newest verified checkpoint, None where there is none; `log` hears why others are passed over."""
+        from resnet_dist.checkpoint.reading import latest_verified  # noqa: PLC0415
+
+        return latest_verified(self.store, self._believed(), log)
+
+    def progress(self) -> Progress | None:
+        """How far training came by the newest checkpoint's record, None where there is none.
+
+        The weights are not read: what that claims stands at `latest_progress`.
+        """
+        return latest_progress(self.store, self._believed())
+
+    def metrics(self) -> list[Record]:
+        """All metrics, in the order in which they were recorded. Raises RunError for a damaged part."""
+        return read_metrics(self.store, self._believed())
+
     def write_evaluation(self, split: str, result: dict[str, Any], predictions: bytes) -> None:
         """Store evaluation/<split>.json and its predictions (Parquet)."""
         self.store.write(f"evaluation/{split}.predictions.parquet", predictions)
         self._write_json(f"evaluation/{split}.json", result)
+
+    def _believed(self) -> frozenset[Claim]:
+        from cluster.storage.lease import read_history  # noqa: PLC0415 - it needs psutil, which `pull` does without
+
+        return read_history(self.store)
 
     def _write_json(self, path: str, value: dict[str, Any]) -> None:
         self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
@@ -126,6 +172,7 @@ class RunDirectory:
         return value  # pyright: ignore[reportUnknownVariableType]
 
     def _text(self, path: str) -> str:
-        if not self.store.exists(path):
+        data = self.store.read_or_none(path)
+        if data is None:
             raise RunError(f"{self.uri} has no {path}; the run was not started completely, start it again")
-        return self.store.read(path).decode()
+        return data.decode()

@@ -30,9 +30,10 @@ class DriverEnd:
 def read_end(run: Store, submission: str) -> DriverEnd | None:
     """How the last ended attempt ended; None where none has, or that cannot be read."""
     try:
-        if not run.exists(_end_file(submission)):
+        data = run.read_or_none(_end_file(submission), _MOST_RECORD)
+        if data is None:
             return None
-        value = json.loads(run.read(_end_file(submission), _MOST_RECORD))
+        value = json.loads(data)
         return DriverEnd(
             verb=str(value["verb"]),
             attempt=int(value["attempt"]),

@@ -4,14 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.errors import RunHeldError, StorageError
-from cluster.storage.lease import read_history
 from ray_jobs.errors import ExitCode, exit_code_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
-from resnet_dist.checkpoint.contents import Checkpoint
-from resnet_dist.checkpoint.reading import latest_verified
-from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.checkpoint.progress import Progress
+from resnet_dist.run_records import Status
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.early_stopping import stopping_of
 
@@ -40,14 +38,22 @@ def preprocess_of(job: JobConfig) -> Preprocess:
     )
 
 
-def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
-    """The checkpoint that workers would start from; they say why they pass others over."""
-    return latest_verified(run.store, read_history(run.store), lambda _: None)
+def standing(run: RunDirectory, job: JobConfig) -> Progress | None:
+    """Where the run stands, None where it has no checkpoint.
+
+    An end is only reported where the weights were verified: nobody would read them after this answer. Where the run is
+    to go on, its weights are not read: rank zero verifies them, and where they are damaged it goes on from the
+    checkpoint before and says so.
+    """
+    progress = run.progress()
+    if progress is None or not is_done(progress, job):
+        return progress
+    verified = run.latest()
+    return None if verified is None else verified.progress
 
 
-def is_done(newest: Checkpoint, job: JobConfig) -> bool:
-    """Whether all epochs are done, or early stopping, as it is asked for now, has ended the run."""
-    progress = newest.progress
+def is_done(progress: Progress, job: JobConfig) -> bool:
+    """Whether all epochs are done, or early stopping, as it is configured now, has ended the run."""
     stopping = stopping_of(job.training, progress.early_stopping)
     stopped = stopping is not None and stopping.should_stop and progress.step_in_epoch == 0
     return progress.epoch >= job.training.epochs or stopped
@@ -75,11 +81,11 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
             raise
 
 
-def outcome_of(run: RunDirectory, newest: Checkpoint, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
-    """What a run has come to by its newest checkpoint."""
-    records = read_metrics(run.store, read_history(run.store))
-    best = newest.progress.best
-    metrics = newest.progress.metrics or {}
+def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
+    """The results of a run whose newest checkpoint records `progress`."""
+    records = run.metrics()
+    best = progress.best
+    metrics = progress.metrics or {}
     if best is not None:
         for record in records:
             if record["step"] == best.step and job.checkpoint.monitor in record:
@@ -87,8 +93,8 @@ def outcome_of(run: RunDirectory, newest: Checkpoint, job: JobConfig, *, already
     speeds = sorted(record["perf/images_per_second"] for record in records if "perf/images_per_second" in record)
     return TrainOutcome(
         run=run.uri,
-        steps=newest.step,
-        epochs=newest.progress.epoch,
+        steps=progress.step,
+        epochs=progress.epoch,
         metrics=metrics,
         images_per_second=speeds[len(speeds) // 2] if speeds else None,
         already_finished=already_finished,

@@ -18,7 +18,7 @@ from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.toml import search_identity
 from ray_jobs.search.trial_worker import WeightsKey, key_of
 from ray_jobs.training.compiler_check import check_compiler
-from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.resolve import resolved_job
 
 
@@ -32,7 +32,7 @@ class SearchStart:
     """Of each trial's workers."""
     slots: int
     """Trials at a time."""
-    first: dict[WeightsKey, FirstWeights]
+    first: dict[WeightsKey, InitialWeights]
     identity: dict[str, Any]
 
 
@@ -81,7 +81,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
         train=data.counts.get("train", 0),
         val=data.counts.get("val", 0),
     )
-    first = {key_of(each): FirstWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)}
+    first = {key_of(each): InitialWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)}
     who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
     return SearchStart(facts, data, plan, slots, first, {**who, "training.epochs": resolved.training.epochs})
 

@@ -14,7 +14,8 @@ from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Note
-from ray_jobs.training.attempt import causes_of, first_line
+from ray_jobs.errors import first_line
+from ray_jobs.training.attempt import causes_of
 from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError
 

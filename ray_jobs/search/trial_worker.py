@@ -9,25 +9,25 @@ import ray.train
 import torch
 
 from cluster.session.resources import WorkerPlan
-from cluster.storage.lease import read_history, take
+from cluster.storage.lease import take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 from data_pipeline.listing.samples import Samples
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import newest_checkpoint, outcome_of, write_end, write_records
+from ray_jobs.run.lifecycle import outcome_of, write_end, write_records
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.dispatcher import Note, Order
 from ray_jobs.search.latency import latency_ms, parameter_count
 from ray_jobs.search.records import TRIALS, Epoch
 from ray_jobs.training.feature_sharing import FeatureSharing
-from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
 from resnet_dist.errors import DivergedError
-from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.run_records import Status
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
@@ -46,7 +46,7 @@ class Slot:
     plan: WorkerPlan
     dataset: Mapping[str, Any]
     split_csv: str
-    first: "Mapping[WeightsKey, ray.ObjectRef[FirstWeights]]"
+    first: "Mapping[WeightsKey, ray.ObjectRef[InitialWeights]]"
     objectives: tuple[str, ...]
     submission: str
     driver: ProcessIdentity
@@ -112,7 +112,7 @@ def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> 
         plan=slot.plan,
         submission=slot.submission,
         driver=slot.driver,
-        first=slot.first[key_of(order.job)],
+        initial_weights=slot.first[key_of(order.job)],
         most_per_microbatch=order.most_per_microbatch,
         sharing=slot.sharing,
     )
@@ -136,7 +136,7 @@ def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> 
 def _begin(order: Order, slot: Slot, run: RunDirectory) -> None:
     if not run.exists():
         write_records(run, order.job, dict(slot.dataset), slot.split_csv)
-    newest = newest_checkpoint(run)
+    newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:
         epochs = _epochs_until(run, newest.step)
@@ -145,7 +145,7 @@ def _begin(order: Order, slot: Slot, run: RunDirectory) -> None:
 
 def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
     """The validated epochs that a run goes on from."""
-    records = read_metrics(run.store, read_history(run.store))
+    records = run.metrics()
     return [
         {name: value for name, value in record.items() if name == "epoch" or name.startswith("val/")}
         for record in records
@@ -161,9 +161,9 @@ def _end(order: Order, slot: Slot, run: RunDirectory, device: torch.device, meet
             message = "ended by the search" + (f" ({by})" if by else "")
             run.write_status(replace(status, state="stopped", message=message, eta_s=None))
         return Note("stopped", results=meet.results | _measured(order, slot, device))
-    newest = newest_checkpoint(run)
+    newest = run.latest()
     if newest is not None:
-        run.write_result(outcome_of(run, newest, order.job, already_finished=False).to_json())
+        run.write_result(outcome_of(run, newest.progress, order.job, already_finished=False).to_json())
     write_end(run, slot.submission, None)
     return Note("finished", results=meet.results | _measured(order, slot, device))
 

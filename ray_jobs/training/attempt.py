@@ -64,12 +64,6 @@ def causes_of(failure: Exception) -> list[BaseException]:
     return [getattr(error, "_base_exc", error) for error in failure.worker_failures.values()]
 
 
-def first_line(error: BaseException) -> str:
-    """An error in a line."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
-
-
 def _fit(told: dict[str, Any], plan: WorkerPlan, scratch: str) -> Exception | None:
     # Of an earlier attempt whose controller was killed: nobody else would free its workers' places.
     remove_orphans()

@@ -5,29 +5,25 @@ from typing import Self
 
 import torch
 
-from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.weights import initialize
 
 
 @dataclass(frozen=True)
-class FirstWeights:
-    """A whole state_dict on the CPU, and what a log should say of it."""
+class InitialWeights:
+    """A whole state_dict on the CPU, and the lines of the log about it."""
 
     weights: dict[str, torch.Tensor]
     messages: list[str]
 
     @classmethod
     def of(cls, job: JobConfig, classes: int) -> Self:
-        """As `model.weights` says. Raises RunError for weights that are not there or do not fit."""
+        """By the job's `model.weights`. Raises RunError for weights that are not there or do not fit."""
 
         def of_run(name: str) -> dict[str, torch.Tensor]:
-            run = RunDirectory.find(name, job.storage.root)
-            # Its own best, by what it was monitored by.
-            return load(run.store, "best", read_history(run.store), run.read_config().checkpoint.monitor).weights()
+            return RunDirectory.find(name, job.storage.root).checkpoint("best").weights()
 
         model = build_model(
             job.model.arch, classes, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite

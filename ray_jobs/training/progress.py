@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cluster.errors import StorageError
-from cluster.storage.lease import read_history
 from ray_jobs.data.prepare import PreparedData
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
@@ -16,7 +15,7 @@ from resnet_dist.config import freezing_phases
 from resnet_dist.errors import RunError
 from resnet_dist.model.freezing import expected_speed_up, stage_sizes
 from resnet_dist.model.resnet import build_model
-from resnet_dist.run_records import Record, Status, read_metrics
+from resnet_dist.run_records import Record, Status
 
 _NUMBERS_WIDTH = 76
 """Columns that the longest usual line takes besides its bar."""
@@ -103,16 +102,16 @@ class ProgressView:
         """Lines of the generation's log that were not shown yet; it is only read when the status says there are any."""
         shown = self._messages_shown.get(status.generation, 0)
         path = f"logs/generation-{status.generation:06d}.log"
-        if status.messages <= shown or not self._run.store.exists(path):
+        if status.messages <= shown or (log := self._run.store.read_or_none(path)) is None:
             return
-        lines = self._run.store.read(path).decode().splitlines()
+        lines = log.decode().splitlines()
         for line in lines[shown:]:
             self.say(line)
         self._messages_shown[status.generation] = len(lines)
 
     def _show_epochs(self) -> None:
         try:
-            records = read_metrics(self._run.store, read_history(self._run.store))
+            records = self._run.metrics()
         except (RunError, StorageError):
             return  # being replaced just now; the next refresh sees it
         training: Record = {}

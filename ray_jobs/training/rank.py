@@ -9,7 +9,7 @@ import ray
 import torch
 
 from cluster.session.resources import WorkerPlan
-from cluster.storage.lease import Lease, read_history
+from cluster.storage.lease import Lease
 from cluster.storage.process_identity import ProcessIdentity
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.build import evaluation_source, training_source
@@ -19,12 +19,11 @@ from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.feature_sharing import FeatureSharing
-from ray_jobs.training.initial_weights import FirstWeights
+from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.recorder import EpochBarrier, RunRecorder, SilentRecorder
+from ray_jobs.training.restart_policy import NoWholeCheckpointError
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
-from resnet_dist.checkpoint.reading import latest_verified, load
-from resnet_dist.errors import RunError
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.run_records import cut_back
@@ -47,7 +46,7 @@ class WorkerTask:
     plan: WorkerPlan
     submission: str
     driver: ProcessIdentity
-    first: "ray.ObjectRef[FirstWeights] | None"
+    initial_weights: "ray.ObjectRef[InitialWeights] | None"
     """What a run without a checkpoint starts from; None where it had one."""
     most_per_microbatch: int | None = None
     """A microbatch size that the memory of an earlier attempt has shown to be the most."""
@@ -80,12 +79,12 @@ def train_rank(
     )
     if found is not None:
         model.load_state_dict(found.weights())
-    elif task.first is not None:
-        first = ray.get(task.first)
-        model.load_state_dict(first.weights)
-        messages += first.messages
+    elif task.initial_weights is not None:
+        initial = ray.get(task.initial_weights)
+        model.load_state_dict(initial.weights)
+        messages += initial.messages
     else:
-        raise RunError(f"{task.run_uri} had a whole checkpoint at the start and has none now; start again")
+        raise NoWholeCheckpointError(f"{task.run_uri} has no whole checkpoint")
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
     microbatch = _microbatch(task, setup, found, messages)
@@ -182,12 +181,11 @@ def _agreed_checkpoint(
     run: RunDirectory, group: RankGroup, device: torch.device, log: Callable[[str], None]
 ) -> Checkpoint | None:
     """The newest checkpoint that rank zero finds whole, on every rank; None where there is none."""
-    believed = read_history(run.store)
-    found = latest_verified(run.store, believed, log) if group.rank == 0 else None
+    found = run.latest(log) if group.rank == 0 else None
     step = group.from_rank_zero(-1 if found is None else found.step, device)
     if step < 0 or group.rank == 0:
         return found
-    return load(run.store, step, believed)
+    return run.checkpoint(step)
 
 
 def _setup(task: WorkerTask, model: ResNetClassifier, group: RankGroup, device: torch.device) -> Setup:

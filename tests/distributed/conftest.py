@@ -15,14 +15,12 @@ from sklearn.datasets import load_digits
 
 from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
-from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.reading import load
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -112,7 +110,7 @@ def _maker(tmp_path: Path, digits_folder: Path) -> JobMaker:
 def weights_of(job: JobConfig) -> dict[str, torch.Tensor]:
     """Everything that a run has learnt: judged and raw weights, BatchNorm, optimizer state."""
     run = RunDirectory.named(job.storage.root, job.name or "")
-    checkpoint = load(run.store, "last", read_history(run.store))
+    checkpoint = run.checkpoint("last")
     state = checkpoint.training_state()
     found = dict(checkpoint.weights())
     found |= {f"raw {name}": value for name, value in state["raw_weights"].items()}

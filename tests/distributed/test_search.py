@@ -27,7 +27,6 @@ from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.toml import read_search_text
 from ray_jobs.search.tune import SearchOutcome, run_tune
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.reading import load
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -173,7 +172,7 @@ def test_the_best_trains_again_to_the_bit_and_features_are_shared(make_job: Make
     assert again.metrics["val/macro_f1"] == metric == outcome.best.values[0]
     trial = RunDirectory(SearchDirectory.named(job.storage.root, "best").trial(outcome.best.digest))
     run = RunDirectory.named(job.storage.root, best.name or "")
-    one, other = (load(each.store, "last", read_history(each.store)).weights() for each in (trial, run))
+    one, other = (each.checkpoint("last").weights() for each in (trial, run))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     # Losing trials keep metrics and lose checkpoints.

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
-from resnet_dist.run_records import Status, read_metrics
+from resnet_dist.run_records import Status
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -22,7 +21,7 @@ def recorded(run: RunDirectory) -> dict[tuple[str, int], float]:
     """The run's own training and validation metrics, by key and step."""
     return {
         (name, int(record["step"])): value
-        for record in read_metrics(run.store, read_history(run.store))
+        for record in run.metrics()
         for name, value in record.items()
         if name.startswith(("train/", "val/"))
     }

@@ -14,12 +14,10 @@ pytest.importorskip("nvidia.dali", reason="nvidia.dali is not installed")
 
 from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
-from cluster.storage.lease import read_history
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.reading import load
 
 pytestmark = pytest.mark.gpu
 WHERE = {"num_workers": 1, "cpus_per_worker": 2, "local_cpus": 4}
@@ -70,7 +68,7 @@ def job(name: str, epochs: int, reduction: str | None, folder: Path, scratch: Pa
 
 def learnt(done: JobConfig) -> dict[str, Any]:
     run = RunDirectory.named(done.storage.root, done.name or "")
-    checkpoint = load(run.store, "last", read_history(run.store))
+    checkpoint = run.checkpoint("last")
     state = checkpoint.training_state()
     found = checkpoint.weights() | {f"raw {name}": value for name, value in state["raw_weights"].items()}
     for number, moments in state["optimizer"]["state"].items():
