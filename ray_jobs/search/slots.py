@@ -10,11 +10,10 @@ from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.nodes import NodeCapacity
 from cluster.session.resources import WorkerPlan
-from ray_jobs.errors import CERTAIN
+from ray_jobs.errors import CERTAIN, first_line
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Note
-from ray_jobs.errors import first_line
 from ray_jobs.training.attempt import causes_of
 from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError

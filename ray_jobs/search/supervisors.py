@@ -13,10 +13,10 @@ from ray.exceptions import RayError
 
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
+from ray_jobs.errors import first_line
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.dispatcher import Note
 from ray_jobs.search.slots import keep_serving
-from ray_jobs.errors import first_line
 
 _ENDING_S = 20.0
 _ORPHANS_EVERY_S = 1.0

@@ -1,8 +1,10 @@
 """Whatever dies, the same command ends with the weights of the undisturbed run, to the bit."""
 
 import random
+import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,46 @@ def test_a_killed_actor_costs_nothing_but_time(
     thread.join()
     assert outcome
     assert_same(job, undisturbed.job)
+
+
+def damage_weights(store: Store, step: int) -> None:
+    path = f"step-{step:08d}/weights.safetensors"
+    content = store.read(path)
+    store.write(path, content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("whole", "said"),
+    [
+        (3, "resuming at step 3"),
+        pytest.param(0, "starting over from the initial weights", marks=pytest.mark.slow),
+    ],
+)
+def test_damaged_weights_are_trained_again(
+    make_job: MakeJob,
+    assert_same: Callable[..., None],
+    undisturbed: Any,
+    capsys: pytest.CaptureFixture[str],
+    whole: int,
+    said: str,
+) -> None:
+    """Of a run that was done, and of one whose only checkpoint is damaged, which its record does not tell."""
+    job = make_job("undisturbed", 1)
+    run = Path(job.storage.root) / "runs/undisturbed"
+    shutil.copytree(Path(undisturbed.job.storage.root) / "runs/undisturbed", run)
+    checkpoints = Store.open(str(run / "checkpoints"))
+    if whole:
+        damage_weights(checkpoints, 6)
+    else:
+        checkpoints.delete("step-00000006")
+        damage_weights(checkpoints, 3)
+    outcome = run_train(job)
+    assert not outcome.already_finished
+    assert outcome == replace(undisturbed.outcome, run=outcome.run, images_per_second=outcome.images_per_second)
+    assert_same(job, undisturbed.job)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert f"step-{6 if whole else 3:08d} is damaged: weights.safetensors" in printed
 
 
 @pytest.mark.slow

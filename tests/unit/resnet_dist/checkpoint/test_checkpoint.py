@@ -25,7 +25,7 @@ from cluster.errors import StorageError
 from cluster.storage.store import Store
 from resnet_dist.checkpoint.background_writer import CheckpointWriter
 from resnet_dist.checkpoint.contents import Snapshot
-from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
+from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better, latest_progress
 from resnet_dist.checkpoint.reading import latest_verified, load
 from resnet_dist.checkpoint.writing import prune, write_checkpoint
 from resnet_dist.errors import RunError
@@ -123,6 +123,48 @@ def test_a_manifest_that_was_changed_is_not_gone_by(two: Store, written: bytes, 
     assert found is not None
     assert found.step == 10
     assert "step-00000020 has a damaged manifest: its own hash does not fit" in said[0]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_progress_is_that_of_the_newest_record_that_is_whole_and_does_not_tell_of_weights(
+    two: Store, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(FILES))
+    path = Path(two.uri) / "checkpoints" / "step-00000020" / name
+    kept = path.read_bytes()
+    place = data.draw(st.integers(0, len(kept) - 1))
+    path.write_bytes(bytes(byte ^ (number == place) for number, byte in enumerate(kept)))
+    found = latest_progress(two, {CLAIM})
+    assert found is not None
+    assert found.step == (10 if name in ("progress.json", "manifest.json") else 20)
+    assert found.best == BEST
+    path.write_bytes(kept)
+
+
+def test_progress_of_a_stranger_is_not_believed_and_none_is_none(two: Store, tmp_path: Path) -> None:
+    write(two, 30, claim=(2, "stolen"))
+    found = latest_progress(two, {CLAIM})
+    assert found is not None
+    assert found.step == 20
+    assert latest_progress(two, set()) is None
+    assert latest_progress(Store.open(str(tmp_path / "absent")), {CLAIM}) is None
+
+
+def test_progress_is_read_without_the_weights(two: Store) -> None:
+    class Reads(Store):
+        """Remembers what is read."""
+
+        paths: list[str]
+
+        def read(self, path: str, most: int | None = None) -> bytes:
+            self.paths.append(path)
+            return super().read(path, most)
+
+    store = Reads.open(two.uri)
+    store.paths = []
+    assert latest_progress(store, {CLAIM}) is not None
+    assert store.paths == [f"checkpoints/step-00000020/{name}" for name in ("manifest.json", "progress.json")]
 
 
 def test_a_claim_outside_the_history_is_not_believed(two: Store) -> None:
