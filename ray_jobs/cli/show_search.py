@@ -18,8 +18,8 @@ def show_search(outcome: SearchOutcome) -> None:
     """A search that is done: the best trials, the default, what it took, and what to type next."""
     records, config = outcome.records, outcome.config
     done = "was finished before, nothing to do" if outcome.already_finished else "finished"
-    if outcome.mended:
-        done = f"was finished before; {', '.join(outcome.mended)} did not fit its trials and was written again"
+    if outcome.repaired:
+        done = f"was finished before; {', '.join(outcome.repaired)} did not fit its trials and was written again"
     counts = Counter(record.standing for record in records)
     counted = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
     epochs = sum(len(record.history) for record in records)

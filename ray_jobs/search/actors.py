@@ -5,7 +5,7 @@ from typing import Any
 import ray
 
 Actor = Any
-"""A handle of a `Desk` or of `KnownTrials`."""
+"""A handle of a `Dispatcher` or of `KnownTrials`."""
 
 
 def ask(reference: Any) -> Any:

@@ -1,7 +1,7 @@
 """Where trials meet worker groups: an actor that hands out trials, and passes on what becomes of them.
 
 A worker group serves one trial after the other, so it starts once and not once for each trial; a trial goes to
-whichever group is free, so it never waits for one that finds no room. No torch here: its process only passes notes.
+whichever group is free, so it never waits for one that finds no room. No torch here: its process only passes events.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ MOST_LOST = 3
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialOrder:
     """A trial to be trained."""
 
     digest: str
@@ -30,7 +30,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Note:
+class TrialEvent:
     """What a trial has come to."""
 
     kind: Literal["epoch", "finished", "stopped", "diverged", "failed", "lost", "too_large", "closed"]
@@ -42,7 +42,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Times:
+class TrialTimes:
     """Seconds since 1970."""
 
     slot: int | None
@@ -53,8 +53,8 @@ class Times:
 
 @dataclass
 class _Trial:
-    order: Order
-    notes: deque[Note] = field(default_factory=deque[Note])
+    order: TrialOrder
+    events: deque[TrialEvent] = field(default_factory=deque[TrialEvent])
     group: tuple[int, int] | None = None
     allowed: float = 0
     """The last epoch after which it may go on."""
@@ -66,11 +66,11 @@ class _Trial:
     started: float | None = None
     ended: float | None = None
 
-    def add(self, note: Note) -> None:
-        self.notes.append(note)
+    def add(self, event: TrialEvent) -> None:
+        self.events.append(event)
 
 
-class Desk:
+class Dispatcher:
     """One for a search. Every method may be called from any process; those that wait do so without blocking others."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Desk:
         self._groups[slot] = self._groups.get(slot, 0) + 1
         return self._groups[slot]
 
-    async def submit(self, order: Order) -> None:
+    async def submit(self, order: TrialOrder) -> None:
         """Queue a trial, also one that was lost before."""
         async with self._changed:
             before = self._trials.get(order.digest)
@@ -105,11 +105,11 @@ class Desk:
             self._waiting.append(trial)
             self._changed.notify_all()
 
-    async def next_note(self, digest: str) -> Note:
-        """The trial's next note, once there is one."""
+    async def next_event(self, digest: str) -> TrialEvent:
+        """The trial's next event, once there is one."""
         trial = self._trials[digest]
-        await self._until(lambda: bool(trial.notes) or self._closed)
-        return trial.notes.popleft() if trial.notes else Note("closed")
+        await self._until(lambda: bool(trial.events) or self._closed)
+        return trial.events.popleft() if trial.events else TrialEvent("closed")
 
     async def go_on(self, digest: str, epoch: float) -> None:
         """The trial may train another epoch after this one."""
@@ -132,12 +132,12 @@ class Desk:
         trial = self._trials[digest]
         return trial.released_by if trial.released else self._closed_by
 
-    async def times(self, digest: str) -> Times | None:
+    async def times(self, digest: str) -> TrialTimes | None:
         """When the trial was queued, begun and ended, and where; None for one that never came here."""
         trial = self._trials.get(digest)
         if trial is None:
             return None
-        return Times(None if trial.group is None else trial.group[0], trial.queued, trial.started, trial.ended)
+        return TrialTimes(None if trial.group is None else trial.group[0], trial.queued, trial.started, trial.ended)
 
     async def results(self) -> dict[str, dict[str, float]]:
         """What was measured at the end of each trial that has ended, by digest."""
@@ -153,7 +153,7 @@ class Desk:
             self._closed, self._closed_by = True, self._closed_by or by
             self._changed.notify_all()
 
-    async def take(self, slot: int, group: int, turn: int) -> Order | None:
+    async def take(self, slot: int, group: int, turn: int) -> TrialOrder | None:
         """The trial that a worker group serves as its `turn`-th: the same on every rank. None: there are no more.
 
         Whoever asked may be gone when a trial comes: a group that is lost is given none.
@@ -178,7 +178,7 @@ class Desk:
         """Pass an epoch on; whether the trial goes on, once the search has said so. After the last it need not."""
         trial = self._trials[digest]
         async with self._changed:
-            trial.add(Note("epoch", epoch))
+            trial.add(TrialEvent("epoch", epoch))
             self._changed.notify_all()
         if is_last:
             return True
@@ -190,34 +190,34 @@ class Desk:
         trial = self._trials[digest]
         async with self._changed:
             for epoch in epochs:
-                trial.add(Note("epoch", epoch))
+                trial.add(TrialEvent("epoch", epoch))
             self._changed.notify_all()
 
-    async def ended(self, digest: str, note: Note) -> None:
+    async def ended(self, digest: str, event: TrialEvent) -> None:
         """Pass on how the trial ended."""
-        await self._end(self._trials[digest], note)
+        await self._end(self._trials[digest], event)
 
-    async def lost(self, slot: int, group: int, note: Note) -> bool:
+    async def lost(self, slot: int, group: int, event: TrialEvent) -> bool:
         """A worker group has ended with an error; whether its slot should start another one."""
         whose = (slot, group)
         served = whose in self._groups_served and whose not in self._groups_lost
         self._groups_lost.add(whose)
         for (owner, number, _), trial in list(self._taken.items()):
             if (owner, number) == whose and not trial.is_over:
-                await self._end(trial, note)
+                await self._end(trial, event)
         async with self._changed:
             self._lost_in_a_row[slot] = 0 if served else self._lost_in_a_row.get(slot, 0) + 1
             self._changed.notify_all()
             return self._lost_in_a_row[slot] < MOST_LOST and not self._closed
 
-    async def abandoned(self, slot: int, note: Note) -> bool:
+    async def abandoned(self, slot: int, event: TrialEvent) -> bool:
         """A slot's supervisor has ended, and its worker group with it; whether the slot should get another one."""
-        return await self.lost(slot, self._groups.get(slot, 0), note)
+        return await self.lost(slot, self._groups.get(slot, 0), event)
 
-    async def _end(self, trial: _Trial, note: Note) -> None:
+    async def _end(self, trial: _Trial, event: TrialEvent) -> None:
         async with self._changed:
-            trial.is_over, trial.ended, trial.results = True, time.time(), note.results
-            trial.add(note)
+            trial.is_over, trial.ended, trial.results = True, time.time(), event.results
+            trial.add(event)
             self._changed.notify_all()
 
     async def _until(self, holds: Callable[[], Any]) -> None:

@@ -17,7 +17,7 @@ from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 _RESAMPLES = 2000
 
 
-def judge_best(best_uri: str, default_uri: str, metric: str, seed: int) -> dict[str, Any]:
+def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> dict[str, Any]:
     """`metric` ("top1", "macro_f1" or "balanced_accuracy") of two runs on the test split, and their difference.
 
     Intervals are 95 % percentiles of the bootstrap; the difference's is paired: both runs are judged on the same

@@ -20,7 +20,7 @@ _EVERY_S = 0.5
 _STYLES = {"finished": "green", "stopped": "cyan", "diverged": "yellow", "failed": "bold red", "running": ""}
 
 
-class SearchView:
+class LiveTable:
     """A context manager around the search."""
 
     def __init__(self, config: SearchConfig, epochs: int, console: Console | None = None) -> None:

@@ -22,17 +22,17 @@ from ray_jobs.training.feature_sharing import GIB, FeatureSharing
 def start_pool(
     start: SearchStart,
     directory: SearchDirectory,
-    desk: Actor,
+    dispatcher: Actor,
     submission: str,
     me: ProcessIdentity,
     say: Callable[[str], None],
 ) -> Supervisors:
     """A supervisor for each slot."""
     facts, data = start.facts, start.data
-    first = {key: ray.put(weights) for key, weights in start.first.items()}
+    initial_weights = {key: ray.put(weights) for key, weights in start.initial_weights.items()}
     train, val = data.split("train"), data.split("val")
     slot = Slot(
-        desk=desk,
+        dispatcher=dispatcher,
         search_uri=directory.uri,
         train=train,
         val=val,
@@ -40,13 +40,13 @@ def start_pool(
         plan=start.plan,
         dataset=data.summary(),
         split_csv=write_split_csv(data.split_rows()),
-        first=first,
+        initial_weights=initial_weights,
         objectives=facts.config.objectives,
         submission=submission,
         driver=me,
         sharing=sharing_of(facts.config, data.dataset.fingerprint),
     )
-    return Supervisors(ray.put(slot), start.plan, start.slots, desk, say)
+    return Supervisors(ray.put(slot), start.plan, start.slots, dispatcher, say)
 
 
 def sharing_of(config: SearchConfig, fingerprint: str) -> FeatureSharing | None:

@@ -32,7 +32,7 @@ class SearchStart:
     """Of each trial's workers."""
     slots: int
     """Trials at a time."""
-    first: dict[WeightsKey, InitialWeights]
+    initial_weights: dict[WeightsKey, InitialWeights]
     identity: dict[str, Any]
 
 
@@ -81,9 +81,11 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
         train=data.counts.get("train", 0),
         val=data.counts.get("val", 0),
     )
-    first = {key_of(each): InitialWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)}
+    initial_weights = {
+        key_of(each): InitialWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)
+    }
     who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
-    return SearchStart(facts, data, plan, slots, first, {**who, "training.epochs": resolved.training.epochs})
+    return SearchStart(facts, data, plan, slots, initial_weights, {**who, "training.epochs": resolved.training.epochs})
 
 
 def _networks(job: JobConfig, space: Space) -> list[JobConfig]:

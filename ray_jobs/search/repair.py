@@ -14,8 +14,8 @@ from ray_jobs.search.results import (
     BEST,
     SEARCH,
     TABLE,
-    Pool,
     SearchFacts,
+    SlotPool,
     best_job,
     kept_trials,
     ranked,
@@ -29,7 +29,7 @@ _OF_ITS_START = {"made", "slots", "workers_per_trial", "latency"}
 """Of search.json: what another machine would say otherwise, without being more right."""
 
 
-def mend_results(
+def repair_results(
     directory: SearchDirectory,
     facts: SearchFacts,
     records: Sequence[TrialRecord],
@@ -78,11 +78,11 @@ def _read(store: Store) -> dict[str, Any] | None:
     return value
 
 
-def _pool(stored: dict[str, Any] | None, slots: int) -> Pool:
+def _pool(stored: dict[str, Any] | None, slots: int) -> SlotPool:
     if stored is None:
-        return Pool(slots, 0.0, 0.0)
+        return SlotPool(slots, 0.0, 0.0)
     pool = stored["pool"]
-    return Pool(pool["slots"], pool["wall_s"], pool["startup_s"])
+    return SlotPool(pool["slots"], pool["wall_s"], pool["startup_s"])
 
 
 def _is_best(store: Store, facts: SearchFacts, best: TrialRecord) -> bool:

@@ -27,7 +27,7 @@ SEARCH = "search.json"
 
 
 @dataclass(frozen=True)
-class Pool:
+class SlotPool:
     """What the pool did, in seconds."""
 
     slots: int
@@ -88,11 +88,11 @@ def write_results(
     directory: SearchDirectory,
     facts: SearchFacts,
     records: Sequence[TrialRecord],
-    pool: Pool,
+    pool: SlotPool,
     importance: dict[str, float] | None,
     test: dict[str, Any] | None = None,
 ) -> None:
-    """Replace the three files; `test` as `judge_best` gives it."""
+    """Replace the three files; `test` as `compare_on_test` gives it."""
     best = ranked(facts.config, records)[:1]
     if best:
         directory.store.write(BEST, print_config(best_job(facts, best[0])).encode())
@@ -103,7 +103,7 @@ def write_results(
 def search_json(
     facts: SearchFacts,
     records: Sequence[TrialRecord],
-    pool: Pool,
+    pool: SlotPool,
     importance: dict[str, float] | None,
     test: dict[str, Any] | None,
 ) -> dict[str, Any]:

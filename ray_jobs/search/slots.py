@@ -13,7 +13,7 @@ from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import CERTAIN, first_line
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.dispatcher import Note
+from ray_jobs.search.dispatcher import TrialEvent
 from ray_jobs.training.attempt import causes_of
 from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError
@@ -62,14 +62,14 @@ def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[NodeCap
     return WorkerPlan(workers, use_gpu, each, share), max(slots, 1)
 
 
-def keep_serving(slot: list[Any], plan: WorkerPlan, desk: Actor, number: int) -> str:
-    """Start the slot's worker groups, one after the other, until one ends because the desk is closed.
+def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: Actor, number: int) -> str:
+    """Start the slot's worker groups, one after the other, until one ends because the dispatcher is closed.
 
     `slot` holds a reference to the workers' Slot, `number` says which one it is. Returns why it is given up, "" where
     it is not.
     """
     while True:
-        group: int = ask(desk.open_slot.remote(number))
+        group: int = ask(dispatcher.open_slot.remote(number))
         told = {"slot": slot[0], "number": number, "group": group}
         try:
             with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
@@ -78,17 +78,17 @@ def keep_serving(slot: list[Any], plan: WorkerPlan, desk: Actor, number: int) ->
             failure = error
         if failure is None:
             return ""
-        note = _note(failure)
-        if not ask(desk.lost.remote(number, group, note)):
-            return note.error
+        event = _event_of(failure)
+        if not ask(dispatcher.lost.remote(number, group, event)):
+            return event.error
 
 
-def _note(failure: Exception) -> Note:
+def _event_of(failure: Exception) -> TrialEvent:
     causes = causes_of(failure)
     too_large = next((cause for cause in causes if isinstance(cause, MicrobatchTooLargeError)), None)
     if too_large is not None:
-        return Note("too_large", error=str(too_large), results={"microbatch": too_large.microbatch_size})
+        return TrialEvent("too_large", error=str(too_large), results={"microbatch": too_large.microbatch_size})
     certain = next((cause for cause in causes if isinstance(cause, CERTAIN)), None)
     if certain is not None:
-        return Note("failed", error=str(certain))
-    return Note("lost", error=first_line(causes[0]))
+        return TrialEvent("failed", error=str(certain))
+    return TrialEvent("lost", error=first_line(causes[0]))

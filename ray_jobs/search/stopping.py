@@ -16,18 +16,18 @@ from ray_jobs.search.actors import Actor
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import EndedBy
 from ray_jobs.search.supervisors import Supervisors
-from ray_jobs.search.trial_log import SearchBook
+from ray_jobs.search.trial_log import TrialLog
 from ray_jobs.search.unsaved import Unsaved
 
 
-class Ending(Unsaved, tune.Stopper):
+class SearchStopper(Unsaved, tune.Stopper):
     """Ends the search when its budget is spent, when a person asks for it, or when there is no slot to go on with."""
 
     def __init__(
-        self, book: SearchBook, desk: Actor, config: SearchConfig, began: float, supervisors: Supervisors
+        self, trial_log: TrialLog, dispatcher: Actor, config: SearchConfig, began: float, supervisors: Supervisors
     ) -> None:
         self.interrupted = False
-        self._book, self._desk, self._supervisors = book, desk, supervisors
+        self._trial_log, self._dispatcher, self._supervisors = trial_log, dispatcher, supervisors
         self._most_epochs = config.total_epochs
         self._until = None if config.hours is None else began + 3600.0 * config.hours
 
@@ -37,14 +37,14 @@ class Ending(Unsaved, tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search ends now. Ray Tune asks many times a second, so slots are looked after here, too."""
-        if self._book.is_closing:
+        if self._trial_log.is_closing:
             return True
         self._supervisors.look()
         reason = self._reason()
         if reason is None:
             return False
-        self._book.close(reason)
-        self._desk.close.remote(reason)  # trials that wait for their workers hear it, and end
+        self._trial_log.close(reason)
+        self._dispatcher.close.remote(reason)  # trials that wait for their workers hear it, and end
         return True
 
     def _reason(self) -> EndedBy | None:
@@ -52,7 +52,7 @@ class Ending(Unsaved, tune.Stopper):
             return "interrupt"
         if self._supervisors.failure:
             return "workers"
-        if self._most_epochs is not None and self._book.epochs >= self._most_epochs:
+        if self._most_epochs is not None and self._trial_log.epochs >= self._most_epochs:
             return "total_epochs"
         return "hours" if self._until is not None and time.time() >= self._until else None
 

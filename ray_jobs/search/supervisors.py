@@ -15,7 +15,7 @@ from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import first_line
 from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import Note
+from ray_jobs.search.dispatcher import TrialEvent
 from ray_jobs.search.slots import keep_serving
 
 _ENDING_S = 20.0
@@ -25,10 +25,10 @@ _ORPHANS_EVERY_S = 1.0
 class Supervisors:
     """One for each slot, as running tasks of Ray."""
 
-    def __init__(self, slot: Any, plan: WorkerPlan, slots: int, desk: Actor, say: Callable[[str], None]) -> None:
+    def __init__(self, slot: Any, plan: WorkerPlan, slots: int, dispatcher: Actor, say: Callable[[str], None]) -> None:
         """`slot` is a reference to what the workers of all slots are told; `say` hears what a person should know."""
         # In a list, a reference is handed on as it is: supervisors have no use for what is behind it.
-        self._slot, self._plan, self._desk, self._say = [slot], plan, desk, say
+        self._slot, self._plan, self._dispatcher, self._say = [slot], plan, dispatcher, say
         self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
         self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
         self._orphans_at = 0.0
@@ -36,7 +36,7 @@ class Supervisors:
         """Why no slot is left; empty while there is one."""
 
     def look(self) -> None:
-        """Start another one for each that was killed, unless its slot is to be given up. Not while the desk closes.
+        """Replace each supervisor that was killed, unless its slot is to be given up. Not while the dispatcher closes.
 
         What worker groups had reserved that lost their supervisor, or Ray's controller, is freed for those to come.
         """
@@ -49,7 +49,7 @@ class Supervisors:
                 error: str = ask(task) or "its workers ended while there were trials left"
             except RayError as failure:
                 error = f"its supervisor ended: {first_line(failure)}"
-                if ask(self._desk.abandoned.remote(slot, Note("lost", error=error))):
+                if ask(self._dispatcher.abandoned.remote(slot, TrialEvent("lost", error=error))):
                     self._say(f"slot {slot}: {error}; another one starts")
                     self._slots[self._start(slot)] = slot
                     continue
@@ -60,7 +60,7 @@ class Supervisors:
     def end(self) -> None:
         """Let workers store what they have, and end what does not end by itself."""
         with suppress(RayError):
-            ask(self._desk.close.remote())
+            ask(self._dispatcher.close.remote())
         for task in self._ended(_ENDING_S):
             self._slots.pop(task)
         for task in self._slots:
@@ -68,7 +68,7 @@ class Supervisors:
         self._ended(_ENDING_S)
 
     def _start(self, slot: int) -> Any:
-        return self._task.remote(self._slot, self._plan, self._desk, slot)
+        return self._task.remote(self._slot, self._plan, self._dispatcher, slot)
 
     def _ended(self, timeout_s: float) -> list[Any]:
         tasks = list(self._slots)

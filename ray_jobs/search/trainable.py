@@ -1,4 +1,4 @@
-"""What Ray Tune runs for a trial: it orders the training at the desk and reports each epoch. No torch here.
+"""What Ray Tune runs for a trial: it orders the training at the dispatcher and reports each epoch. No torch here.
 
 Its process takes no CPU of the pool: it only waits. Only what a worker group holds is reserved, so that trials and
 their workers can never wait for each other.
@@ -17,7 +17,7 @@ from ray.tune.result import DONE
 from ray_jobs.job.config import JobConfig
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import best_value
-from ray_jobs.search.dispatcher import Note, Order
+from ray_jobs.search.dispatcher import TrialEvent, TrialOrder
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
 from ray_jobs.search.space import Params, job_with
 from resnet_dist.errors import RunError
@@ -37,13 +37,13 @@ class Trial(tune.Trainable):
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune hands in what `with_parameters` was given
         self,
         config: dict[str, Any],
-        desk: Actor,
+        dispatcher: Actor,
         job: JobConfig,
         objectives: tuple[str, ...],
         known: Actor,
     ) -> None:
         """`job` is the default configuration, resolved; `known` has the records of trials that are over."""
-        self._desk, self._job, self._objectives, self._known = desk, job, objectives, known
+        self._dispatcher, self._job, self._objectives, self._known = dispatcher, job, objectives, known
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -56,11 +56,11 @@ class Trial(tune.Trainable):
         if self._replayed is not None:
             return self._replay(self._replayed)
         if self._reported:
-            ask(self._desk.go_on.remote(self._digest, self._reported))
+            ask(self._dispatcher.go_on.remote(self._digest, self._reported))
         try:
             return self._next()
         except (TrialError, RunError) as error:
-            return {**self._result("failed", Note("failed", error=str(error))), DONE: True}
+            return {**self._result("failed", TrialEvent("failed", error=str(error))), DONE: True}
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._params: Params = params_of(config)
@@ -72,15 +72,15 @@ class Trial(tune.Trainable):
         # Waits for the same parameters that are being trained right now.
         self._replayed: TrialRecord | None = ask(self._known.get.remote(self._digest, self.trial_id))
         if self._replayed is None:
-            self._order = Order(self._digest, job_with(self._job, self._params))
-            ask(self._desk.submit.remote(self._order))
+            self._order = TrialOrder(self._digest, job_with(self._job, self._params))
+            ask(self._dispatcher.submit.remote(self._order))
 
     def _next(self) -> dict[str, Any]:
         while True:
-            note: Note = ask(self._desk.next_note.remote(self._digest))
-            match note.kind:
+            event: TrialEvent = ask(self._dispatcher.next_event.remote(self._digest))
+            match event.kind:
                 case "epoch":
-                    epoch = note.epoch
+                    epoch = event.epoch
                     if epoch["epoch"] <= self._reported:
                         continue  # trained before its worker group was lost
                     self._reported = epoch["epoch"]
@@ -88,44 +88,44 @@ class Trial(tune.Trainable):
                     if not self._is_last(epoch):
                         return self._result("running")
                 case "finished" | "diverged":
-                    return {**self._result(note.kind, note), DONE: True}
+                    return {**self._result(event.kind, event), DONE: True}
                 case (
                     "closed" | "stopped"
                 ):  # whoever hears of a stop was not ended by the scheduler, but with the search
                     return {**self._result("closed"), DONE: True}
                 case "lost" | "too_large":
-                    self._again(note)
+                    self._again(event)
                 case "failed":
-                    raise TrialError(note.error)
+                    raise TrialError(event.error)
 
-    def _again(self, note: Note) -> None:
+    def _again(self, event: TrialEvent) -> None:
         """Go on where the last checkpoint is, unless that was tried too often."""
-        if note.kind == "too_large":
+        if event.kind == "too_large":
             job = self._order.job
-            size = halved(int(note.results["microbatch"]), job.training.global_batch_size)
-            self._order = Order(self._order.digest, job, size)
+            size = halved(int(event.results["microbatch"]), job.training.global_batch_size)
+            self._order = TrialOrder(self._order.digest, job, size)
         else:
             self._failures = self._failures + 1 if self._reported <= self._steps_before else 1
             self._steps_before = self._reported
             if self._failures > self._job.cluster.max_failures:
                 raise TrialError(
                     f"workers failed {self._failures} times without a new epoch "
-                    f"(cluster.max_failures={self._job.cluster.max_failures}); the last failure: {note.error}"
+                    f"(cluster.max_failures={self._job.cluster.max_failures}); the last failure: {event.error}"
                 )
-        ask(self._desk.submit.remote(self._order))
+        ask(self._dispatcher.submit.remote(self._order))
 
     def _is_last(self, epoch: Epoch) -> bool:
         return epoch["epoch"] >= self._job.training.epochs or bool(epoch.get("stops_early"))
 
-    def _result(self, state: str, note: Note | None = None) -> dict[str, Any]:
+    def _result(self, state: str, event: TrialEvent | None = None) -> dict[str, Any]:
         first = self._objectives[0]
         values = [epoch[first] for epoch in self._epochs]
         objective = best_value(first, values) if values and state != "diverged" else float("nan")
         result = {"epoch": self._reported, "objective": objective, "state": state}
         result |= {key: value for key, value in (self._epochs[-1] if self._epochs else {}).items() if "/" in key}
-        if note is not None:
-            result |= {"error": note.error, "results": json.dumps(note.results)}
-            result |= objective_keys(self._objectives, values_of(self._objectives, self._epochs, note.results))
+        if event is not None:
+            result |= {"error": event.error, "results": json.dumps(event.results)}
+            result |= objective_keys(self._objectives, values_of(self._objectives, self._epochs, event.results))
         return result
 
     def _replay(self, record: TrialRecord) -> dict[str, Any]:

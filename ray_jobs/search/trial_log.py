@@ -1,4 +1,4 @@
-"""The search's book: Ray Tune's events become trial records, on storage as soon as they happen."""
+"""Ray Tune's events become trial records, on storage as soon as they happen."""
 
 # Ray Tune's trials carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -14,10 +14,10 @@ from typing import Any
 from ray import tune
 
 from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import Times
-from ray_jobs.search.live_table import SearchView
+from ray_jobs.search.dispatcher import TrialTimes
+from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.records import EndedBy, Epoch, SearchDirectory, TrialRecord, TrialState, digest_of, repeated
-from ray_jobs.search.results import Pool, SearchFacts, kept_trials, ranked, write_results
+from ray_jobs.search.results import SearchFacts, SlotPool, kept_trials, ranked, write_results
 from ray_jobs.search.space import Params
 from ray_jobs.search.trainable import params_of, values_of
 from ray_jobs.search.unsaved import Unsaved
@@ -25,8 +25,8 @@ from ray_jobs.search.unsaved import Unsaved
 _RESULTS_EVERY_S = 15.0
 
 
-class SearchBook(Unsaved, tune.Callback):
-    """Keeps every trial's record, tells the desk when a trial is over, and drops what losing trials have stored."""
+class TrialLog(Unsaved, tune.Callback):
+    """Keeps every trial's record, tells the dispatcher when a trial is over, and drops the losers' checkpoints."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class SearchBook(Unsaved, tune.Callback):
         facts: SearchFacts,
         records: list[TrialRecord],
         began: float,
-        desk: Actor,
+        dispatcher: Actor,
         known: Actor,
         journal: Path,
-        view: SearchView,
+        table: LiveTable,
     ) -> None:
         self.records = {record.digest: record for record in records}
         self.is_closing = False
@@ -46,9 +46,9 @@ class SearchBook(Unsaved, tune.Callback):
         self._directory = directory
         self._facts = facts
         self._began = began
-        self._desk, self._known = desk, known
+        self._dispatcher, self._known = dispatcher, known
         self._journal = journal
-        self._view = view
+        self._table = table
         self._default = digest_of(facts.space.default(facts.job))
         self._undropped: set[str] = {record.digest for record in records if record.is_over}
         self._results_at = 0.0
@@ -72,7 +72,7 @@ class SearchBook(Unsaved, tune.Callback):
             self._write(TrialRecord(number, params, is_default=digest == self._default))
         elif self.records[digest].state == "running" and self.records[digest].ended_by is not None:
             self._write(replace(self.records[digest], ended_by=None))
-        self._view.refresh(self.ordered)
+        self._table.refresh(self.ordered)
 
     def close(self, by: EndedBy | None = None) -> None:
         """From now on trials end with the search, and not for what they came to."""
@@ -96,7 +96,7 @@ class SearchBook(Unsaved, tune.Callback):
             history = (*history, {"epoch": float(result["epoch"]), **epoch})
         values = values_of(self._facts.config.objectives, history, json.loads(result.get("results", "{}")))
         self.records[record.digest] = replace(record, history=history, values=values)
-        self._view.refresh(self.ordered)
+        self._table.refresh(self.ordered)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         """A trial is over, or, when the search closes, left for the next start."""
@@ -123,9 +123,9 @@ class SearchBook(Unsaved, tune.Callback):
         said = "the process that followed the trial ended; start the search again to go on with others"
         self._over(record, "running" if self.is_closing else "failed", said, {})
 
-    def finish(self, pool: Pool, judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None]) -> None:
+    def finish(self, pool: SlotPool, judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None]) -> None:
         """Write everything down once all worker groups are gone; `judge` compares the best trial to the default."""
-        for digest, results in ask(self._desk.results.remote()).items():
+        for digest, results in ask(self._dispatcher.results.remote()).items():
             record = self.records[digest]
             if record.reuse is None and (reuse := _reuse(results)):
                 self._write(replace(record, reuse=reuse))
@@ -142,8 +142,10 @@ class SearchBook(Unsaved, tune.Callback):
 
     def _over(self, record: TrialRecord, state: TrialState, error: str, results: dict[str, float]) -> None:
         by: EndedBy | None = "scheduler" if state == "stopped" else self.closed_by if state == "running" else None
-        ask(self._desk.release.remote(record.digest, by))
-        times: Times = ask(self._desk.times.remote(record.digest)) or Times(None, time.time(), None, None)
+        ask(self._dispatcher.release.remote(record.digest, by))
+        times: TrialTimes = ask(self._dispatcher.times.remote(record.digest)) or TrialTimes(
+            None, time.time(), None, None
+        )
         reuse = _reuse(results) or record.reuse
         record = replace(record, state=state, ended_by=by, error=error[:2000], reuse=reuse)
         record = self._timed(record, times)
@@ -151,24 +153,26 @@ class SearchBook(Unsaved, tune.Callback):
         ask(self._known.over.remote(record))
         if record.is_over:
             self._undropped.add(record.digest)
-            self._view.ended(record, self.ordered)
+            self._table.ended(record, self.ordered)
         self._drop_losers(wait=False)
         self._upload_journal()
         if time.monotonic() - self._results_at > _RESULTS_EVERY_S:
             self._results_at = time.monotonic()
             slots = len({each.slot for each in self.records.values() if each.slot is not None})
-            write_results(self._directory, self._facts, self.ordered, Pool(slots, time.time() - self._began, 0.0), None)
+            write_results(
+                self._directory, self._facts, self.ordered, SlotPool(slots, time.time() - self._began, 0.0), None
+            )
 
     def _leave(self, record: TrialRecord) -> None:
         """The search ends before one of its trials is over, of which Ray Tune says nothing."""
-        times: Times | None = ask(self._desk.times.remote(record.digest))
+        times: TrialTimes | None = ask(self._dispatcher.times.remote(record.digest))
         if self.closed_by is None or (times is None and record.ended_by is not None):
             return  # not begun again since it was left
         record = replace(record, ended_by=self.closed_by)
         self._write(record if times is None else self._timed(record, times))
-        self._view.ended(record, self.ordered)
+        self._table.ended(record, self.ordered)
 
-    def _timed(self, record: TrialRecord, times: Times) -> TrialRecord:
+    def _timed(self, record: TrialRecord, times: TrialTimes) -> TrialRecord:
         return replace(
             record,
             slot=times.slot,
@@ -192,7 +196,7 @@ class SearchBook(Unsaved, tune.Callback):
                 self._undropped.discard(digest)
 
     def _has_ended(self, digest: str) -> bool:
-        times: Times | None = ask(self._desk.times.remote(digest))
+        times: TrialTimes | None = ask(self._dispatcher.times.remote(digest))
         return times is None or times.ended is not None
 
     def _upload_journal(self) -> None:

@@ -18,7 +18,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import outcome_of, write_end, write_records
 from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import Note, Order
+from ray_jobs.search.dispatcher import TrialEvent, TrialOrder
 from ray_jobs.search.latency import latency_ms, parameter_count
 from ray_jobs.search.records import TRIALS, Epoch
 from ray_jobs.training.feature_sharing import FeatureSharing
@@ -39,14 +39,14 @@ WeightsKey = tuple[str, str, bool]
 class Slot:
     """All that a slot's workers are told once; the same for every slot, rank and trial."""
 
-    desk: Actor
+    dispatcher: Actor
     search_uri: str
     train: Samples
     val: Samples
     plan: WorkerPlan
     dataset: Mapping[str, Any]
     split_csv: str
-    first: "Mapping[WeightsKey, ray.ObjectRef[InitialWeights]]"
+    initial_weights: "Mapping[WeightsKey, ray.ObjectRef[InitialWeights]]"
     objectives: tuple[str, ...]
     submission: str
     driver: ProcessIdentity
@@ -60,7 +60,7 @@ class Slot:
 class _Meeting:
     """The end of each epoch: rank zero asks the search, and all ranks do as it says."""
 
-    order: Order
+    order: TrialOrder
     slot: Slot
     group: RankGroup
     device: torch.device
@@ -73,13 +73,13 @@ class _Meeting:
         said = 1
         if self.group.rank == 0:
             epoch: Epoch = {"epoch": state.epoch, **metrics, "stops_early": float(stops)}
-            said = int(ask(self.slot.desk.epoch_done.remote(self.order.digest, epoch, is_last=is_last)))
+            said = int(ask(self.slot.dispatcher.epoch_done.remote(self.order.digest, epoch, is_last=is_last)))
         self.goes_on = self.group.from_rank_zero(said, self.device) == 1
         return self.goes_on
 
 
 def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: int) -> None:
-    """Under Ray Train, on every rank of a slot's worker group: serves until the desk has no more.
+    """Under Ray Train, on every rank of a slot's worker group: serves until the dispatcher has no more.
 
     An error that not all ranks meet alike ends the worker group, whose slot starts another one.
     """
@@ -90,11 +90,11 @@ def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: in
     turn = 0
     with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
         slot = replace(slot, train=train, val=val)
-        while (order := ask(slot.desk.take.remote(number, worker_group, turn))) is not None:
+        while (order := ask(slot.dispatcher.take.remote(number, worker_group, turn))) is not None:
             turn += 1
-            note = _serve(order, slot, group, device)
+            event = _serve(order, slot, group, device)
             if group.rank == 0:
-                ask(slot.desk.ended.remote(order.digest, note))
+                ask(slot.dispatcher.ended.remote(order.digest, event))
 
 
 def key_of(job: JobConfig) -> WeightsKey:
@@ -102,7 +102,7 @@ def key_of(job: JobConfig) -> WeightsKey:
     return job.model.arch, job.model.weights, job.model.squeeze_excite
 
 
-def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> Note:
+def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device) -> TrialEvent:
     run = RunDirectory(Store.open(slot.search_uri).child(f"{TRIALS}/{order.digest}"))
     task = WorkerTask(
         job=order.job,
@@ -112,7 +112,7 @@ def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> 
         plan=slot.plan,
         submission=slot.submission,
         driver=slot.driver,
-        initial_weights=slot.first[key_of(order.job)],
+        initial_weights=slot.initial_weights[key_of(order.job)],
         most_per_microbatch=order.most_per_microbatch,
         sharing=slot.sharing,
     )
@@ -120,7 +120,7 @@ def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> 
     try:
         if group.rank > 0:
             train_rank(task, run, group, device, None, meet)
-            return Note("finished")
+            return TrialEvent("finished")
         _begin(order, slot, run)
         ttl_s = order.job.cluster.lease_ttl_s
         with take(run.store, submission=slot.submission, driver=slot.driver, ttl_s=ttl_s) as lease:
@@ -129,18 +129,18 @@ def _serve(order: Order, slot: Slot, group: RankGroup, device: torch.device) -> 
     except DivergedError as error:  # every rank has counted the same steps
         if group.rank == 0:
             write_end(run, slot.submission, error)
-        return Note("diverged", error=str(error))
+        return TrialEvent("diverged", error=str(error))
     return _end(order, slot, run, device, meet)
 
 
-def _begin(order: Order, slot: Slot, run: RunDirectory) -> None:
+def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
     if not run.exists():
         write_records(run, order.job, dict(slot.dataset), slot.split_csv)
     newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:
         epochs = _epochs_until(run, newest.step)
-        ask(slot.desk.resumed.remote(order.digest, epochs))
+        ask(slot.dispatcher.resumed.remote(order.digest, epochs))
 
 
 def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
@@ -153,22 +153,22 @@ def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
     ]
 
 
-def _end(order: Order, slot: Slot, run: RunDirectory, device: torch.device, meet: _Meeting) -> Note:
+def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device, meet: _Meeting) -> TrialEvent:
     if not meet.goes_on:
         status = run.read_status()
         if status is not None:
-            by: str | None = ask(slot.desk.ended_by.remote(order.digest))
+            by: str | None = ask(slot.dispatcher.ended_by.remote(order.digest))
             message = "ended by the search" + (f" ({by})" if by else "")
             run.write_status(replace(status, state="stopped", message=message, eta_s=None))
-        return Note("stopped", results=meet.results | _measured(order, slot, device))
+        return TrialEvent("stopped", results=meet.results | _measured(order, slot, device))
     newest = run.latest()
     if newest is not None:
         run.write_result(outcome_of(run, newest.progress, order.job, already_finished=False).to_json())
     write_end(run, slot.submission, None)
-    return Note("finished", results=meet.results | _measured(order, slot, device))
+    return TrialEvent("finished", results=meet.results | _measured(order, slot, device))
 
 
-def _measured(order: Order, slot: Slot, device: torch.device) -> dict[str, float]:
+def _measured(order: TrialOrder, slot: Slot, device: torch.device) -> dict[str, float]:
     """What is measured of a trial's network besides training."""
     measures: dict[str, Callable[[], float]] = {
         "latency_ms": lambda: latency_ms(order.job, len(slot.train.classes), device),

@@ -28,23 +28,23 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import names_a_place
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.dispatcher import MOST_LOST, Desk
-from ray_jobs.search.final_test import judge_best
+from ray_jobs.search.dispatcher import MOST_LOST, Dispatcher
+from ray_jobs.search.final_test import compare_on_test
 from ray_jobs.search.known_trials import KnownTrials
-from ray_jobs.search.live_table import SearchView
+from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.optuna_study import StudySearch, importances
 from ray_jobs.search.pool import start_pool
 from ray_jobs.search.prepare import SearchStart, prepare_search
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
-from ray_jobs.search.repair import mend_results
+from ray_jobs.search.repair import repair_results
 from ray_jobs.search.report_page import run_report
-from ray_jobs.search.results import BEST, Pool, SearchFacts, ranked
+from ray_jobs.search.results import BEST, SearchFacts, SlotPool, ranked
 from ray_jobs.search.scheduling import build_scheduler
 from ray_jobs.search.space import Params, Space
-from ray_jobs.search.stopping import Ending
+from ray_jobs.search.stopping import SearchStopper
 from ray_jobs.search.toml import print_search
 from ray_jobs.search.trainable import Trial, values_of
-from ray_jobs.search.trial_log import SearchBook
+from ray_jobs.search.trial_log import TrialLog
 from resnet_dist.errors import RunError
 
 _CALLS = 1000
@@ -73,9 +73,9 @@ class SearchOutcome:
     best: TrialRecord | None
     best_file: str
     """A job file for `resnet-dist train`; empty where no trial came to a value."""
-    pool: Pool
+    pool: SlotPool
     already_finished: bool
-    mended: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
     """Files of a search that was finished before that had to be written again."""
 
 
@@ -115,58 +115,67 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
         tried = sum(1 + record.repeats for record in records if record.is_over)
         trained = sum(len(record.history) for record in records)
         if tried >= config.trials or (config.total_epochs is not None and trained >= config.total_epochs):
-            pool = Pool(start.slots, 0.0, 0.0)
-            mended = _mended(directory, start, records)
-            return replace(_outcome(directory, facts, records, pool, already_finished=True), mended=tuple(mended))
+            pool = SlotPool(start.slots, 0.0, 0.0)
+            repaired = _repaired(directory, start, records)
+            return replace(_outcome(directory, facts, records, pool, already_finished=True), repaired=tuple(repaired))
         with (
             environment_defaults(_QUIET),
             ray_session(facts.job.cluster),
             tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch,
         ):
-            desk: Actor = ray.remote(Desk).options(num_cpus=0, max_concurrency=_CALLS).remote()
+            dispatcher: Actor = ray.remote(Dispatcher).options(num_cpus=0, max_concurrency=_CALLS).remote()
             known: Actor = ray.remote(KnownTrials).options(num_cpus=0, max_concurrency=_CALLS).remote(records)
             journal = Path(scratch) / "study.journal"
             over = [record for record in records if record.is_over]
             first = _first(facts, records, warm)
             seed = _seed(facts.job.seed, sum(1 + record.repeats for record in records))
             search = StudySearch(config, facts.space, seed, journal, [*warm, *over], first)
-            with SearchView(config, facts.job.training.epochs) as view:
-                book = SearchBook(directory, facts, records, began, desk, known, journal, view)
-                search.suggested = book.suggested
-                book.importance = lambda: importances(search.study, len(config.objectives))
-                view.say(
+            with LiveTable(config, facts.job.training.epochs) as table:
+                trial_log = TrialLog(directory, facts, records, began, dispatcher, known, journal, table)
+                search.suggested = trial_log.suggested
+                trial_log.importance = lambda: importances(search.study, len(config.objectives))
+                table.say(
                     f"{directory.uri}: {config.trials} trials, {tried} of them over; {start.slots} at a time with "
                     f"{facts.job.cluster.num_workers} workers each"
                 )
-                supervisors = start_pool(start, directory, desk, submission, me, view.say)
-                stopper = Ending(book, desk, config, began_here, supervisors)
+                supervisors = start_pool(start, directory, dispatcher, submission, me, table.say)
+                stopper = SearchStopper(trial_log, dispatcher, config, began_here, supervisors)
                 try:
                     with stopper.hears_interrupts():
                         _tune(
-                            search, facts, config.trials - tried, start.slots, over, stopper, book, desk, known, scratch
+                            search,
+                            facts,
+                            config.trials - tried,
+                            start.slots,
+                            over,
+                            stopper,
+                            trial_log,
+                            dispatcher,
+                            known,
+                            scratch,
                         )
                 finally:
-                    book.close()
+                    trial_log.close()
                     try:
-                        startup = sum(ask(desk.startup_s.remote()))
+                        startup = sum(ask(dispatcher.startup_s.remote()))
                     finally:
                         supervisors.end()
-                pool = Pool(start.slots, time.time() - began_here, startup)
+                pool = SlotPool(start.slots, time.time() - began_here, startup)
                 nobody_waits = stopper.interrupted or supervisors.failure
-                book.finish(
+                trial_log.finish(
                     pool,
-                    lambda best, default: None if nobody_waits else _judged(directory, start, view, best, default),
+                    lambda best, default: None if nobody_waits else _judged(directory, start, table, best, default),
                 )
-                _report(directory, view)
+                _report(directory, table)
         if stopper.interrupted:
             raise KeyboardInterrupt
         if supervisors.failure:
             raise JobFailedError(
                 f"no worker group is left, after {MOST_LOST} in a row of each slot ended without a trial served; the "
-                f"last one: {supervisors.failure}\n{sum(record.is_over for record in book.ordered)} of {config.trials} "
-                "trials are over; once that is mended, the same command goes on with the others"
+                f"last one: {supervisors.failure}\n{sum(record.is_over for record in trial_log.ordered)} of "
+                f"{config.trials} trials are over; once that is repaired, the same command goes on with the others"
             )
-        return _outcome(directory, facts, book.ordered, pool, already_finished=False)
+        return _outcome(directory, facts, trial_log.ordered, pool, already_finished=False)
 
 
 def _tune(
@@ -175,14 +184,16 @@ def _tune(
     samples: int,
     slots: int,
     over: list[TrialRecord],
-    stopper: Ending,
-    book: SearchBook,
-    desk: Actor,
+    stopper: SearchStopper,
+    trial_log: TrialLog,
+    dispatcher: Actor,
     known: Actor,
     scratch: str,
 ) -> None:
     config = facts.config
-    trainable = tune.with_parameters(Trial, desk=desk, job=facts.job, objectives=config.objectives, known=known)
+    trainable = tune.with_parameters(
+        Trial, dispatcher=dispatcher, job=facts.job, objectives=config.objectives, known=known
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, _NEXT_TO_NOTHING),
         tune_config=tune.TuneConfig(
@@ -198,7 +209,7 @@ def _tune(
             name="search",
             storage_path=scratch,
             stop=stopper,
-            callbacks=[book],
+            callbacks=[trial_log],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
@@ -211,7 +222,7 @@ def _tune(
 def _judged(
     directory: SearchDirectory,
     start: SearchStart,
-    view: SearchView,
+    table: LiveTable,
     best: TrialRecord,
     default: TrialRecord,
 ) -> dict[str, Any] | None:
@@ -221,15 +232,15 @@ def _judged(
         return None
     one, other = (directory.trial(each.digest).uri for each in (best, default))
     try:
-        return judge_best(one, other, "top1" if metric == "loss" else metric, start.facts.job.seed)
+        return compare_on_test(one, other, "top1" if metric == "loss" else metric, start.facts.job.seed)
     except (RunError, DataError, RayError) as error:
-        view.say(f"the test split was not judged: {error}")
+        table.say(f"the test split was not judged: {error}")
         return None
 
 
-def _mended(directory: SearchDirectory, start: SearchStart, records: list[TrialRecord]) -> list[str]:
+def _repaired(directory: SearchDirectory, start: SearchStart, records: list[TrialRecord]) -> list[str]:
     """Which files of a finished search had to be written again, such as those whose writer was killed."""
-    facts, view = start.facts, SearchView(start.facts.config, start.facts.job.training.epochs)
+    facts, table = start.facts, LiveTable(start.facts.config, start.facts.job.training.epochs)
     over = [record for record in records if record.is_over]
 
     def importance() -> dict[str, float] | None:
@@ -238,20 +249,20 @@ def _mended(directory: SearchDirectory, start: SearchStart, records: list[TrialR
             return importances(search.study, len(facts.config.objectives))
 
     def judge(best: TrialRecord, default: TrialRecord) -> dict[str, Any] | None:
-        return _judged(directory, start, view, best, default)
+        return _judged(directory, start, table, best, default)
 
-    mended = mend_results(directory, facts, records, start.slots, importance, judge)
-    if mended:
-        _report(directory, view)
-    return mended
+    repaired = repair_results(directory, facts, records, start.slots, importance, judge)
+    if repaired:
+        _report(directory, table)
+    return repaired
 
 
-def _report(directory: SearchDirectory, view: SearchView) -> None:
+def _report(directory: SearchDirectory, table: LiveTable) -> None:
     """The page, where what it needs is installed: a search is not lost for it."""
     try:
         run_report(directory.uri, directory.uri)
     except (ConfigError, RunError) as error:
-        view.say(f"no report: {error}")
+        table.say(f"no report: {error}")
 
 
 def _seed(seed: int, begun: int) -> int:
@@ -288,7 +299,12 @@ def _warm(name: str | None, facts: SearchFacts) -> list[TrialRecord]:
 
 
 def _outcome(
-    directory: SearchDirectory, facts: SearchFacts, records: list[TrialRecord], pool: Pool, *, already_finished: bool
+    directory: SearchDirectory,
+    facts: SearchFacts,
+    records: list[TrialRecord],
+    pool: SlotPool,
+    *,
+    already_finished: bool,
 ) -> SearchOutcome:
     best = ranked(facts.config, records)[:1]
     worthless = [record for record in records if record.state in ("failed", "diverged")]

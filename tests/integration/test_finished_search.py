@@ -43,14 +43,14 @@ def test_its_files_are_written_again_from_its_trials_where_they_do_not_fit(job: 
 
     first = run_tune(job, config, space)
     assert first.already_finished
-    assert first.mended == ("search.json", "trials.parquet", "best.toml")
+    assert first.repaired == ("search.json", "trials.parquet", "best.toml")
     assert (first.best and first.best.number, json.loads(directory.store.read("search.json"))["best"]) == (1, 1)
     assert "<html" in directory.store.read("report/index.html").decode()
-    assert run_tune(job, config, space).mended == ()
+    assert run_tune(job, config, space).repaired == ()
 
     directory.store.write("search.json", b'{"schema": 1, "trials": []}')
     directory.store.write("trials.parquet", b"PAR1")
     again = run_tune(job, config, space)
-    assert again.mended == ("search.json", "trials.parquet")
+    assert again.repaired == ("search.json", "trials.parquet")
     assert json.loads(directory.store.read("search.json"))["best"] == 1
-    assert run_tune(job, config, space).mended == ()
+    assert run_tune(job, config, space).repaired == ()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.live_table import SearchView, one_line, short_params
+from ray_jobs.search.live_table import LiveTable, one_line, short_params
 from ray_jobs.search.records import TrialRecord
 
 Make = Callable[..., TrialRecord]
@@ -23,9 +23,9 @@ def console(*, terminal: bool) -> Console:
     )  # fmt: skip
 
 
-def written(view: Console) -> str:
-    assert isinstance(view.file, io.StringIO)
-    return view.file.getvalue()
+def written(table: Console) -> str:
+    assert isinstance(table.file, io.StringIO)
+    return table.file.getvalue()
 
 
 def test_one_line_says_what_came_of_a_trial(make_trial: Make):
@@ -63,19 +63,19 @@ def test_parameters_go_by_the_last_part_of_their_names(make_trial: Make):
 
 def test_what_is_said_is_written_as_it_is():
     shown = console(terminal=False)
-    with SearchView(ONE, 3, shown) as view:
-        view.say(ODD)
-        view.say("x" * 300)
-        view.refresh([], now=True)
+    with LiveTable(ONE, 3, shown) as table:
+        table.say(ODD)
+        table.say("x" * 300)
+        table.refresh([], now=True)
     assert written(shown).splitlines() == [ODD, "x" * 300]
 
 
 def test_the_best_so_far_is_marked(make_trial: Make):
     shown = console(terminal=False)
     trials = [make_trial(0, 0.5), make_trial(1, 0.7), make_trial(2, 0.6), make_trial(3, 0.9, state="stopped")]
-    with SearchView(ONE, 3, shown) as view:
+    with LiveTable(ONE, 3, shown) as table:
         for place, trial in enumerate(trials, 1):
-            view.ended(trial, trials[:place])
+            table.ended(trial, trials[:place])
     assert ["best so far" in line for line in written(shown).splitlines()] == [True, True, False, False]
 
 
@@ -95,8 +95,8 @@ def test_the_table_shows_every_kind_of_trial(make_trial: Make, config: SearchCon
     if config is ONE:
         trials = [TrialRecord(**{**vars(trial), "values": trial.values[:1]}) for trial in trials]
     shown = console(terminal=True)
-    with SearchView(config, 10, shown) as view:
-        view.refresh(trials, now=True)
+    with LiveTable(config, 10, shown) as table:
+        table.refresh(trials, now=True)
         during = written(shown)
     assert "4 of 9 trials over, 1 running; best val/macro_f1 0.7500 (trial 0)" in during
     assert "nan" in during
@@ -108,8 +108,8 @@ def test_the_table_shows_every_kind_of_trial(make_trial: Make, config: SearchCon
 
 def test_no_trials_are_a_table_too():
     shown = console(terminal=True)
-    with SearchView(ONE, 10, shown) as view:
-        view.refresh([], now=True)
+    with LiveTable(ONE, 10, shown) as table:
+        table.refresh([], now=True)
         assert "0 of 9 trials over, 0 running" in written(shown)
 
 
@@ -117,8 +117,8 @@ def test_only_the_last_ones_that_ended_are_shown_and_all_that_run(make_trial: Ma
     ended = [make_trial(number, number / 100) for number in range(30)]
     running = [make_trial(number, state="running") for number in range(30, 42)]
     shown = console(terminal=True)
-    with SearchView(ONE, 10, shown) as view:
-        view.refresh([*ended, *running], now=True)
+    with LiveTable(ONE, 10, shown) as table:
+        table.refresh([*ended, *running], now=True)
         lines = written(shown).splitlines()
     states = [line.split()[:2] for line in lines if "/10" in line]
     assert [int(number) for number, state in states if state == "finished"] == list(range(22, 30))
@@ -127,21 +127,21 @@ def test_only_the_last_ones_that_ended_are_shown_and_all_that_run(make_trial: Ma
 
 def test_a_table_is_shown_at_most_twice_a_second(make_trial: Make):
     shown = console(terminal=True)
-    with SearchView(ONE, 10, shown) as view:
-        view.refresh([], now=True)
+    with LiveTable(ONE, 10, shown) as table:
+        table.refresh([], now=True)
         before = written(shown)
-        view.refresh([make_trial(0, 0.5)])
+        table.refresh([make_trial(0, 0.5)])
         assert written(shown) == before
-        view.refresh([make_trial(0, 0.5)], now=True)
+        table.refresh([make_trial(0, 0.5)], now=True)
         assert "1 of 9" in written(shown)
 
 
 def test_an_end_is_told_above_the_table(make_trial: Make):
     shown = console(terminal=True)
     trials = rows(make_trial)
-    with SearchView(TWO, 10, shown) as view:
-        view.refresh(trials, now=True)
+    with LiveTable(TWO, 10, shown) as table:
+        table.refresh(trials, now=True)
         for trial in trials:
-            view.ended(trial, trials)
+            table.ended(trial, trials)
     assert "trial 2  failed after 0/10 epochs" in written(shown)
     assert ODD in written(shown)

@@ -13,8 +13,8 @@ from pyarrow import parquet
 from ray_jobs.job.toml import check, read_job_text
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.repair import mend_results
-from ray_jobs.search.results import Pool, SearchFacts, write_results
+from ray_jobs.search.repair import repair_results
+from ray_jobs.search.results import SearchFacts, SlotPool, write_results
 from ray_jobs.search.space import Space
 
 Make = Callable[..., TrialRecord]
@@ -40,11 +40,11 @@ class Finished:
         for record in records:
             self.directory.write_trial(record)
             self.directory.trial(record.digest).write("checkpoints/step/model", b"x")
-        write_results(self.directory, self.facts, records, Pool(2, 100.0, 5.0), SHARES, TEST)
+        write_results(self.directory, self.facts, records, SlotPool(2, 100.0, 5.0), SHARES, TEST)
         self.files = {name: self.store.read(name) for name in FILES}
 
-    def mend(self) -> list[str]:
-        return mend_results(self.directory, self.facts, self.records, 1, self._importance, self._judge)
+    def repair(self) -> list[str]:
+        return repair_results(self.directory, self.facts, self.records, 1, self._importance, self._judge)
 
     def _importance(self) -> dict[str, float]:
         self.asked.append("importance")
@@ -71,7 +71,7 @@ def finished(tmp_path: Path, make_trial: Make) -> Finished:
 
 
 def test_what_fits_is_left_alone(finished: Finished):
-    assert finished.mend() == []
+    assert finished.repair() == []
     assert {name: finished.store.read(name) for name in FILES} == finished.files
     assert finished.asked == []
 
@@ -84,7 +84,7 @@ def test_what_is_missing_or_damaged_is_written_again(finished: Finished, name: s
         finished.store.delete(name)
     else:
         finished.store.write(name, content)
-    assert finished.mend() == [name]
+    assert finished.repair() == [name]
     after = finished.said()
     if name == "search.json":  # how long it took is known nowhere else
         assert finished.asked == ["1 against 0", "importance"]
@@ -95,7 +95,7 @@ def test_what_is_missing_or_damaged_is_written_again(finished: Finished, name: s
     assert after == before
     for other in FILES[1:]:
         assert finished.store.read(other) == finished.files[other]
-    assert finished.mend() == []
+    assert finished.repair() == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_is_missing_or_damaged_is_written_again(finished: Finished, name: s
 def test_a_search_json_that_says_something_else_is_written_again(finished: Finished, change: dict[str, Any]):
     before = finished.said()
     finished.directory.write_json("search.json", finished.search() | change)
-    assert finished.mend() == ["search.json"]
+    assert finished.repair() == ["search.json"]
     after = finished.said()
     assert {name: after[name] for name in ("trials", "best", "epochs", "test", "importance")} == {
         name: before[name] for name in ("trials", "best", "epochs", "test", "importance")
@@ -125,7 +125,7 @@ def test_a_search_json_that_says_something_else_is_written_again(finished: Finis
 def test_files_from_before_the_last_trial_was_over_are_written_again(finished: Finished, make_trial: Make):
     """As a driver leaves them that is killed before the end of its search."""
     finished.records.append(make_trial(3, 0.7, 0.95))
-    assert finished.mend() == FILES
+    assert finished.repair() == FILES
     assert finished.asked == ["3 against 0", "importance"]
     assert finished.search()["best"] == 3
     assert finished.search()["pool"]["wall_s"] == 100.0
@@ -142,13 +142,13 @@ def test_where_a_best_job_runs_is_its_readers_to_change(finished: Finished):
     changed = text.replace(f"num_workers = {job.cluster.num_workers}", f"num_workers = {job.cluster.num_workers + 1}")
     assert changed != text
     finished.store.write("best.toml", changed.encode())
-    assert finished.mend() == []
+    assert finished.repair() == []
 
 
 def test_a_search_that_came_to_nothing_has_no_best_job(finished: Finished):
     finished.records[:] = [replace(record, state="failed", values=(), history=()) for record in finished.records]
     finished.store.delete("best.toml")
-    assert finished.mend() == ["search.json", "trials.parquet"]
+    assert finished.repair() == ["search.json", "trials.parquet"]
     assert not finished.store.exists("best.toml")
     assert finished.asked == ["importance"]
-    assert finished.mend() == []
+    assert finished.repair() == []

@@ -17,8 +17,8 @@ from ray_jobs.report.search_page import render_search
 from ray_jobs.search.config import SearchConfig, is_maximized
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.results import (
-    Pool,
     SearchFacts,
+    SlotPool,
     best_job,
     kept_trials,
     pareto_front,
@@ -29,7 +29,7 @@ from ray_jobs.search.space import Space, job_with
 
 ONE = SearchConfig()
 THREE = SearchConfig(objectives=("val/macro_f1", "latency_ms", "parameters"))
-POOL = Pool(2, 100.0, 5.0)
+POOL = SlotPool(2, 100.0, 5.0)
 STATES = ["running", "finished", "stopped", "diverged", "failed"]
 
 

@@ -1,4 +1,4 @@
-"""The search's book beside real actors, told of what Ray Tune's trials come to."""
+"""The trial log beside real actors, told of what Ray Tune's trials come to."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.search.actors import Actor, ask
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.dispatcher import Desk, Order
+from ray_jobs.search.dispatcher import Dispatcher, TrialOrder
 from ray_jobs.search.known_trials import KnownTrials
-from ray_jobs.search.live_table import SearchView
+from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
-from ray_jobs.search.results import Pool, SearchFacts
+from ray_jobs.search.results import SearchFacts, SlotPool
 from ray_jobs.search.space import Params, Space
-from ray_jobs.search.trial_log import SearchBook
+from ray_jobs.search.trial_log import TrialLog
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -29,9 +29,9 @@ DIGEST = digest_of(PARAMS)
 
 
 @pytest.fixture
-def desk() -> Iterator[Actor]:
-    """A desk of its own."""
-    yield from actor(Desk)
+def dispatcher() -> Iterator[Actor]:
+    """A dispatcher of its own."""
+    yield from actor(Dispatcher)
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def directory(tmp_path: Path) -> SearchDirectory:
 
 
 @pytest.fixture
-def book(tmp_path: Path, directory: SearchDirectory, desk: Actor, known: Actor) -> SearchBook:
-    """The book of a search that goes on and in which one trial has begun."""
+def trial_log(tmp_path: Path, directory: SearchDirectory, dispatcher: Actor, known: Actor) -> TrialLog:
+    """The trial log of a search that goes on and in which one trial has begun."""
     config, space = SearchConfig(), Space.of({"optimizer.learning_rate": {"uniform": [0.001, 0.1]}})
     job: JobConfig = check({"name": "casting", "data": {"root": "x"}, "training": {"epochs": 3}})
     facts = SearchFacts("casting", job, config, space, classes=2, train=10, val=4)
-    view = SearchView(config, job.training.epochs)
+    table = LiveTable(config, job.training.epochs)
     left = [TrialRecord(7, OTHER, ended_by="hours"), TrialRecord(8, {"optimizer.learning_rate": 0.04}, state="failed")]
-    found = SearchBook(directory, facts, left, 0.0, desk, known, tmp_path / "journal", view)
+    found = TrialLog(directory, facts, left, 0.0, dispatcher, known, tmp_path / "journal", table)
     found.suggested(PARAMS)
     return found
 
@@ -75,63 +75,63 @@ def stored(directory: SearchDirectory) -> TrialRecord:
     return next(record for record in directory.read_trials() if record.params == PARAMS)
 
 
-def dies(book: SearchBook, name: str) -> None:
-    book.on_trial_error(0, [], trial(name))
+def dies(trial_log: TrialLog, name: str) -> None:
+    trial_log.on_trial_error(0, [], trial(name))
 
 
 def test_a_process_that_waits_for_equal_parameters_dies_without_failing_them(
-    book: SearchBook, directory: SearchDirectory, desk: Actor, known: Actor
+    trial_log: TrialLog, directory: SearchDirectory, dispatcher: Actor, known: Actor
 ) -> None:
     assert ask(known.get.remote(DIGEST, "live")) is None
-    ask(desk.submit.remote(Order(DIGEST, JobConfig())))
+    ask(dispatcher.submit.remote(TrialOrder(DIGEST, JobConfig())))
     waiting = known.get.remote(DIGEST, "waits")
-    dies(book, "waits")
+    dies(trial_log, "waits")
     record = stored(directory)
     assert (record.state, record.repeats) == ("running", 1)
     assert not ray.wait([waiting], timeout=0)[0]
-    assert ask(desk.take.remote(0, 1, 0)).digest == DIGEST  # it still is to be trained
+    assert ask(dispatcher.take.remote(0, 1, 0)).digest == DIGEST  # it still is to be trained
 
-    dies(book, "live")
+    dies(trial_log, "live")
     record = stored(directory)
     assert (record.state, record.repeats) == ("failed", 1)
     assert ask(waiting).state == "failed"
 
 
 def test_a_process_that_dies_before_it_asks_fails_what_nobody_trains(
-    book: SearchBook, directory: SearchDirectory, known: Actor
+    trial_log: TrialLog, directory: SearchDirectory, known: Actor
 ) -> None:
-    dies(book, "live")
+    dies(trial_log, "live")
     assert stored(directory).state == "failed"
     assert ask(known.get.remote(DIGEST, "another")).state == "failed"
 
 
 def test_a_trial_that_ends_with_the_search_says_so_until_it_goes_on(
-    book: SearchBook, directory: SearchDirectory, desk: Actor
+    trial_log: TrialLog, directory: SearchDirectory, dispatcher: Actor
 ) -> None:
-    ask(desk.submit.remote(Order(DIGEST, JobConfig())))
-    ask(desk.take.remote(0, 1, 0))
-    book.close("total_epochs")
-    book.close()
-    book.finish(Pool(1, 1.0, 0.0), lambda *_: None)
+    ask(dispatcher.submit.remote(TrialOrder(DIGEST, JobConfig())))
+    ask(dispatcher.take.remote(0, 1, 0))
+    trial_log.close("total_epochs")
+    trial_log.close()
+    trial_log.finish(SlotPool(1, 1.0, 0.0), lambda *_: None)
     record = stored(directory)
     assert (record.state, record.ended_by, record.slot) == ("running", "total_epochs", 0)
     assert record.started_s is not None
     assert record.ended_s is not None
     assert record.ended_s >= record.started_s
-    assert book.records[digest_of(OTHER)].ended_by == "hours"  # it was left before, and not begun since
-    book.suggested(PARAMS)
+    assert trial_log.records[digest_of(OTHER)].ended_by == "hours"  # it was left before, and not begun since
+    trial_log.suggested(PARAMS)
     assert stored(directory).ended_by is None
-    book.suggested(OTHER)
-    assert book.records[digest_of(OTHER)].ended_by is None
+    trial_log.suggested(OTHER)
+    assert trial_log.records[digest_of(OTHER)].ended_by is None
 
 
 def test_what_its_scheduler_ends_is_over_and_what_is_closed_is_not(
-    book: SearchBook, directory: SearchDirectory
+    trial_log: TrialLog, directory: SearchDirectory
 ) -> None:
     ended = trial("live")
     ended.run_metadata.last_result = {"epoch": 1.0, "state": "closed"}
-    book.on_trial_complete(0, [], ended)
+    trial_log.on_trial_complete(0, [], ended)
     assert (stored(directory).state, stored(directory).ended_by) == ("running", None)
     ended.run_metadata.last_result = {"epoch": 1.0, "state": "running"}
-    book.on_trial_complete(0, [], ended)
+    trial_log.on_trial_complete(0, [], ended)
     assert (stored(directory).state, stored(directory).ended_by) == ("stopped", "scheduler")
