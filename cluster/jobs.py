@@ -1,7 +1,8 @@
-"""A job on a cluster, whatever runs it: what is asked for, what is known of it, what a target must be able to do."""
+"""A job on a cluster, whatever runs it: its request, its command there, its state, what a target must be able to do."""
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -9,6 +10,11 @@ from typing import Literal, Protocol
 Verb = Literal["train", "tune", "evaluate", "export"]
 JobState = Literal["queued", "admitted", "running", "retrying", "done", "failed", "stopped"]
 ENDED: tuple[JobState, ...] = ("done", "failed", "stopped")
+
+JOB_FILE, SEARCH_FILE = "job.toml", "search.toml"
+"""The files of a job, in whichever folder its driver finds them."""
+SUBMISSION, RUN = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN"
+"""Environment variables of a job's driver: the submission, and the URI of the run or search that it writes to."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,32 @@ class JobRequest:
     """Random; names this request in status.json, where retries of it share it."""
     run: str
     """URI of the run or search that it writes to."""
+    module: str
+    """The Python module that the cluster starts with the verb and its arguments."""
 
     @property
     def content(self) -> str:
-        """sha256, in hex, of all that is asked for: a request for more epochs differs in this and not in identity."""
+        """sha256, in hex, of the whole request: one for more epochs differs in this and not in identity."""
         parts = [self.verb, list(self.arguments), self.job_toml, self.search_toml]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def entrypoint(request: JobRequest, folder: str = "") -> str:
+    """The command of a job's driver, for a shell. Its files lie in `folder`, by default the working directory."""
+    below = f"{folder}/" if folder else ""
+    search = () if request.search_toml is None else ("--search", f"{below}{SEARCH_FILE}")
+    command = ("python", "-m", request.module, request.verb, *request.arguments)
+    return shlex.join((*command, "--config", f"{below}{JOB_FILE}", *search))
+
+
+def environment(request: JobRequest) -> dict[str, str]:
+    """The environment of a job's driver."""
+    return {SUBMISSION: request.submission, RUN: request.run}
+
+
 @dataclass(frozen=True)
 class JobView:
-    """What is known of a job."""
+    """The state of a job, as far as its target tells."""
 
     name: str
     verb: str
@@ -68,8 +89,8 @@ class JobView:
 
     @property
     def never_began(self) -> bool:
-        """Whether its configuration was refused: the name is free for the mended one. A run that has begun under the
-        name with another identity refuses that by itself."""
+        """Whether its configuration was refused: then another job may take the name. A run that has begun under the
+        name refuses a job of another identity by itself."""
         return self.state == "failed" and self.exit_code == 2
 
 
@@ -78,9 +99,9 @@ class JobTarget(Protocol):
     does not answer for minutes."""
 
     def submit(self, request: JobRequest) -> JobView:
-        """Start a job. The same name and identity is the same job: one that goes on is left as it is, and so is one
-        that is done with the same content; else it starts again, and goes on with what it has stored. Another identity
-        under a name is refused, unless the job there never began."""
+        """Start a job. The same name and identity is the same job. The target leaves one alone that has not ended, or
+        is done with the same content; else the job starts again and resumes from what it has stored. A job of another
+        identity under the name is refused, unless the job there never began."""
         ...
 
     def list(self) -> list[JobView]:
@@ -92,13 +113,14 @@ class JobTarget(Protocol):
         ...
 
     def follow(self, name: str) -> Iterator[JobView]:
-        """A job's views until it has ended: the first at once, then one for each change and now and then the same."""
+        """A job's views until it has ended: the first at once, then one for each change, and from time to time the
+        same one again."""
         ...
 
     def logs(self, name: str, *, follow: bool) -> Iterator[str]:
-        """The lines that a job's driver prints; with `follow` until it has ended, through retries."""
+        """The lines that a job's driver prints; with `follow` until the job has ended, through retries."""
         ...
 
     def stop(self, name: str) -> JobView:
-        """End a job; what it has stored stays, and the same submission goes on with it."""
+        """End a job. What it has stored stays, and the same job submitted again resumes from it."""
         ...

@@ -1,25 +1,22 @@
 """Jobs on any running Ray, over the HTTP API that its dashboard serves (http://HOST:8265)."""
 
 import os
-import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
 from cluster.errors import NoSuchObjectError, SubmissionError
-from cluster.jobs import JobRequest, JobView
+from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView, entrypoint, environment
 from cluster.jobs_api.client import RayJobsClient
 from cluster.jobs_api.log import follow_log
 from cluster.jobs_api.names import check_name, submission_id
 from cluster.jobs_api.states import PROGRAM, tree_of, view_of
 from cluster.jobs_api.working_tree import WorkingTree
 
-JOB_FILE = "job.toml"
-SEARCH_FILE = "search.toml"
 _PATIENCE_S = 180.0
 """Longer than a head node's server needs to start again."""
 _POLL_S = 1.0
@@ -27,13 +24,6 @@ _SAME_S = 5.0
 """How often a view that has not changed is given again: what it says nothing of may have."""
 _STOP_S = 30
 """What a driver is given to end workers and write its status before it is killed."""
-
-
-def entrypoint_of(request: JobRequest) -> str:
-    """The command that the cluster runs; its files lie in its working directory."""
-    search = () if request.search_toml is None else ("--search", SEARCH_FILE)
-    command = ("python", "-m", "ray_jobs.submission.entrypoint", request.verb, *request.arguments)
-    return shlex.join((*command, "--config", JOB_FILE, *search))
 
 
 class RayJobsTarget:
@@ -47,7 +37,6 @@ class RayJobsTarget:
         address: str,
         *,
         working_tree: Path | None = None,
-        command_of: Callable[[JobRequest], str] = entrypoint_of,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         """`address`: http://HOST:8265. `working_tree`: a checkout whose code the job runs instead of the image's.
@@ -55,7 +44,6 @@ class RayJobsTarget:
         """
         self.address = address
         self._working_tree = working_tree
-        self._command_of = command_of
         self._client = RayJobsClient(address, os.environ, patience_s)
 
     def submit(self, request: JobRequest) -> JobView:
@@ -139,7 +127,7 @@ class RayJobsTarget:
                 Path(folder, SEARCH_FILE).write_text(request.search_toml, encoding="utf-8")
             try:
                 self._client.submit_job(
-                    entrypoint=self._command_of(request),
+                    entrypoint=entrypoint(request),
                     submission_id=identifier,
                     runtime_env={"working_dir": folder, "env_vars": _environment(request)},
                     metadata={
@@ -203,8 +191,7 @@ class RayJobsTarget:
 
 def _environment(request: JobRequest) -> dict[str, str]:
     return {
-        "RESNET_DIST_SUBMISSION": request.submission,
-        "RESNET_DIST_RUN": request.run,
+        **environment(request),
         "RAY_USAGE_STATS_ENABLED": "0",
         # A stop is then what Ctrl-C is to a command, which ends its workers and says so in status.json.
         "RAY_JOB_STOP_SIGNAL": "SIGINT",

@@ -1,34 +1,36 @@
 """The commands that make bundles and move them: export, benchmark, promote, pull. `predict` starts by itself."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ray_jobs.cli.flags import job_flags
-from ray_jobs.cli.program import COMMAND as _COMMAND
+from ray_jobs.cli.flags import StorageFlags, job_flags
+from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Word
+from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_job, read_job_and_overrides
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.job.verb_fields import of_export
 from resnet_dist.runtime.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
+    from resnet_dist.export.benchmarking.speed_gate import SpeedGate
+
     ExportFlags = dict[str, Any]
-    StorageFlags = dict[str, Any]
 else:
     ExportFlags = job_flags(of_export)
-    StorageFlags = job_flags(lambda name: name == "storage.root")
 
 
 def export(
-    run: Annotated[str, Parameter(group=_COMMAND)],
+    run: Word,
     /,
     *,
-    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    checkpoint: Annotated[str, Parameter(group=_COMMAND)] = "best",
-    output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    config: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    formats: Text = None,
+    checkpoint: Word = "best",
+    output: File = None,
+    config: File = None,
     job: Annotated[ExportFlags, Parameter("*")] | None = None,
 ) -> None:
     """Turn a run into a bundle: formats for production, each compared with the trained model.
@@ -51,25 +53,25 @@ def export(
     flags = job or {}
     if formats is not None:
         flags = merged(flags, {"export": {"formats": _names_of(formats)}})
-    _, overrides = read_job_and_overrides(config, flags, of_export)
-    from ray_jobs.bundles.export import run_export
+    _, changes = read_job_and_overrides(config, flags, of_export)
+    from ray_jobs import api
     from ray_jobs.cli.show import show_export
     from ray_jobs.terminal.console import show_line
 
-    show_export(run_export(run, checkpoint, overrides, output, show_line))
+    show_export(api.export(run, checkpoint=checkpoint, changes=changes, output=output, say=show_line))
 
 
 def benchmark(
-    bundle: Annotated[str, Parameter(group=_COMMAND)],
+    bundle: Word,
     /,
     *,
-    formats: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    threads: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    batch_sizes: Annotated[str, Parameter(group=_COMMAND)] = "1,2,4,8,16,32,64",
-    seconds: Annotated[float, Parameter(group=_COMMAND)] = 5.0,
-    run: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    fail_under: Annotated[tuple[str, ...], Parameter(group=_COMMAND, show_default=False, negative=())] = (),
-    json: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    formats: Text = None,
+    threads: Text = None,
+    batch_sizes: Word = "1,2,4,8,16,32,64",
+    seconds: Number = 5.0,
+    run: Text = None,
+    fail_under: Annotated[tuple[str, ...], Parameter(group=COMMAND, show_default=False, negative=())] = (),
+    json: File = None,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
     """Measure how fast a bundle's formats are here, with one image and with the best batch, beside PyTorch.
@@ -97,33 +99,33 @@ def benchmark(
         A file for all numbers.
     """
     resolved = read_job(None, job or {})
-    from ray_jobs.bundles.benchmark import BenchmarkOptions, check_json, run_benchmark, write_json
-    from ray_jobs.cli.benchmark_flags import gates_of, numbers_of
+    from ray_jobs import api
+    from ray_jobs.bundles.benchmark import BenchmarkOptions, check_json, write_json
     from ray_jobs.cli.show_benchmark import show_benchmark
     from ray_jobs.terminal.console import show_line
 
     options = BenchmarkOptions(
         formats=_names_of(formats),
-        threads=numbers_of("threads", threads),
-        batch_sizes=numbers_of("batch-sizes", batch_sizes),
+        threads=_numbers_of("threads", threads),
+        batch_sizes=_numbers_of("batch-sizes", batch_sizes),
         seconds=seconds,
-        gates=gates_of(fail_under),
+        gates=_gates_of(fail_under),
     )
     if json is not None:
         check_json(json)
-    outcome = run_benchmark(bundle, options, run, resolved.storage.root, show_line)
+    outcome = api.benchmark(bundle, options, run=run, storage_root=resolved.storage.root, say=show_line)
     if json is not None:
         write_json(json, outcome)
     show_benchmark(outcome)
 
 
 def promote(
-    run: Annotated[str, Parameter(group=_COMMAND)],
+    run: Word,
     /,
     *,
-    name: Annotated[str | None, Parameter(name="--as", group=_COMMAND, show_default=False)] = None,
-    accept_inconclusive: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
-    rollback: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
+    name: Annotated[str | None, Parameter(name="--as", group=COMMAND, show_default=False)] = None,
+    accept_inconclusive: Switch = False,
+    rollback: Switch = False,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
     """Make a run's bundle the production bundle of its name: verified, copied, then pointed at.
@@ -139,23 +141,23 @@ def promote(
     rollback
         Point at the bundle that was in production before; again: back to the later one.
     """
-    resolved = read_job(None, job or {})
+    root = read_job(None, job or {}).storage.root
     _require_storage()
-    from ray_jobs.bundles.promote import run_promote, run_rollback
+    from ray_jobs import api
     from ray_jobs.cli.show_bundles import show_promotion
 
     if rollback:
-        show_promotion(run_rollback(name or run, resolved.storage.root))
-        return
-    show_promotion(run_promote(run, name, resolved.storage.root, accept_inconclusive=accept_inconclusive))
+        show_promotion(api.rollback(name or run, storage_root=root))
+    else:
+        show_promotion(api.promote(run, name=name, storage_root=root, accept_inconclusive=accept_inconclusive))
 
 
 def pull(
-    name: Annotated[str, Parameter(group=_COMMAND)],
+    name: Word,
     /,
     *,
-    to: Annotated[Path, Parameter(group=_COMMAND)],
-    verify_key: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    to: Annotated[Path, Parameter(group=COMMAND)],
+    verify_key: File = None,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
     """Fetch a bundle into a folder that is complete or absent at any time, with every file verified.
@@ -169,17 +171,35 @@ def pull(
     verify_key
         A public key (PEM): the bundle must be signed by its other half.
     """
-    resolved = read_job(None, job or {})
+    root = read_job(None, job or {}).storage.root
     _require_storage()
-    from ray_jobs.bundles.pull import run_pull
+    from ray_jobs import api
     from ray_jobs.cli.show_bundles import show_pull
 
-    show_pull(run_pull(name, to, resolved.storage.root, verify_key))
+    show_pull(api.pull(name, to, storage_root=root, verify_key=verify_key))
 
 
 def _names_of(text: str | None) -> tuple[str, ...]:
     """Names with commas between them."""
     return () if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def _numbers_of(flag: str, text: str | None) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        return () if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--{flag} {text}: give whole numbers with commas between them, such as 1,2") from error
+
+
+def _gates_of(texts: Sequence[str]) -> "tuple[SpeedGate, ...]":
+    """Gates, in one text with commas between them or in several."""
+    from resnet_dist.export.benchmarking.speed_gate import SpeedGate
+
+    try:
+        return tuple(SpeedGate.parse(part) for text in texts for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _require_storage() -> None:

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from time import monotonic
 
+from ray_jobs import api
 from ray_jobs.cli.show import show_demo
 from ray_jobs.errors import explain
-from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.job.toml import read_job
 from ray_jobs.terminal.console import show_line
-from ray_jobs.training.driver import run_train
+from ray_jobs.terminal.watcher import watched
 
 JOB = Path(__file__).parents[2] / "examples" / "demo.toml"
 
@@ -19,9 +19,10 @@ def main(data: str, storage: str, *flags: str) -> int:
     try:
         start = monotonic()
         place = {"data": {"root": data}, "storage": {"root": storage}}
-        outcome = run_train(read_job(JOB, place))
-        cluster = {"cluster": {"num_workers": 2, "local_cpus": 2}}
-        evaluation = run_evaluate(outcome.run, None, "best", {**cluster, "storage": {"root": storage}})
+        with watched():
+            outcome = api.train(read_job(JOB, place))
+            changes = {"cluster": {"num_workers": 2, "local_cpus": 2}, "storage": {"root": storage}}
+            evaluation = api.evaluate(outcome.run, changes=changes)
         show_demo(outcome, evaluation, monotonic() - start)
     except (Exception, KeyboardInterrupt) as error:
         return explain(error, debug="--debug" in flags)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -82,3 +82,11 @@ def _without_none(kind: Any) -> Any:
 
 def _metavar(kind: Any) -> str:
     return str(_without_none(kind).__name__).upper()
+
+
+if TYPE_CHECKING:
+    JobFlags = dict[str, Any]
+    StorageFlags = dict[str, Any]
+else:
+    JobFlags = job_flags()
+    StorageFlags = job_flags(lambda name: name == "storage.root")

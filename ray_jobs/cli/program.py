@@ -2,14 +2,37 @@
 
 from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
 
-from cyclopts import App, Argument, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOptionError
 
-from ray_jobs.cli.dry_run_flag import with_plain_flags
 from ray_jobs.errors import ConfigError, ExitCode, explain
+from ray_jobs.terminal.watcher import watched
 
 COMMAND = Group.create_ordered("command")
 """Flags of a command itself, above those of the job."""
+
+Word = Annotated[str, Parameter(group=COMMAND)]
+"""A parameter that must be given, or has a default worth showing."""
+Text = Annotated[str | None, Parameter(group=COMMAND, show_default=False)]
+File = Annotated[Path | None, Parameter(group=COMMAND, show_default=False)]
+Whole = Annotated[int | None, Parameter(group=COMMAND, show_default=False)]
+Number = Annotated[float, Parameter(group=COMMAND)]
+Switch = Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)]
+
+
+Strategy = Literal["none", "client", "server"]
+DryRun = Annotated[
+    bool | Strategy,
+    Parameter(group=COMMAND, negative=(), show_default=False, show_choices=False, metavar="none|client|server"),
+]
+"""A flag as kubectl has it, with or without a value; `strategy_of` makes one word of it."""
+
+
+def strategy_of(dry_run: bool | Strategy) -> Strategy:
+    """--dry-run alone is --dry-run=client."""
+    return dry_run if isinstance(dry_run, str) else "client" if dry_run else "none"
 
 
 def new_app() -> App:
@@ -30,12 +53,13 @@ def answer(app: App, tokens: list[str]) -> int:
     """Run a command line and return its exit code; errors are printed."""
     debug = "--debug" in tokens
     try:
-        code = app(
-            with_plain_flags([token for token in tokens if token != "--debug"]),  # noqa: S105 - no password
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        with watched():
+            code = app(
+                [token for token in tokens if token != "--debug"],  # noqa: S105 - no password
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
     except UnknownOptionError as error:
         text = error.token.keyword or error.token.value
         return explain(ConfigError(unknown_flag(text, error.argument_collection)), debug)

@@ -2,13 +2,10 @@
 
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from ray_jobs.cli.dry_run_flag import DryRun, DryRunServer
-from ray_jobs.cli.program import COMMAND as _COMMAND
+from ray_jobs.cli.program import DryRun, File, Switch, Text, Word, strategy_of
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.errors import RuntimeMissingError
 
@@ -16,20 +13,17 @@ queue = App(
     name="queue", help="Give teams their share of the GPUs of a Kubernetes cluster, and see what becomes of it."
 )
 
-Context = Annotated[str | None, Parameter(group=_COMMAND, show_default=False)]
-
 
 @queue.command
 def create(
-    team: Annotated[str, Parameter(group=_COMMAND)],
+    team: Word,
     /,
     *,
-    config: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    print_team: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
-    dry_run: Annotated[DryRun, Parameter(group=_COMMAND)] = False,
-    dry_run_server: Annotated[DryRunServer, Parameter(group=_COMMAND)] = False,
-    output: Annotated[Path | None, Parameter(group=_COMMAND, show_default=False)] = None,
-    kube_context: Context = None,
+    config: File = None,
+    print_team: Switch = False,
+    dry_run: DryRun = "none",
+    output: File = None,
+    kube_context: Text = None,
 ) -> None:
     """Make a team's namespace, queue and rights, or change them to what its file says now. Deletes nothing.
 
@@ -42,9 +36,7 @@ def create(
     print_team
         Print a complete team as TOML, an example without --config, every key with what it does, and stop.
     dry_run
-        Print the objects as YAML and stop; no cluster is needed.
-    dry_run_server
-        Let the cluster check everything, say what would change, and change nothing.
+        client prints the objects as YAML, without a cluster; server lets the cluster say what would change. Both stop.
     output
         Write the objects to this YAML file, for an admin to apply, and stop.
     kube_context
@@ -61,35 +53,33 @@ def create(
             f"--config is missing: the file that says what team {team} gets. `resnet-dist queue create {team} "
             f"--print-team > {team}.toml` writes one to begin with"
         )
-    asked = read_team(config, team)
+    strategy = strategy_of(dry_run)
+    wanted = read_team(config, team)
     _require_client()
-    from cluster.kube.client.api import MANAGER, KubeApi
-    from cluster.kube.queues.apply import apply_team, render_team
+    from cluster.kube.client.api import MANAGER
+    from ray_jobs import api
     from ray_jobs.cli.show_queue import show_applied
     from ray_jobs.terminal.console import show_line
     from ray_jobs.terminal.output_file import output_file
 
-    if dry_run or output is not None:
-        text = render_team(asked).as_yaml()
-        if output is not None:
-            with output_file(output) as stream:
-                stream.write(text.encode())
-            show_line(f"apply it with: kubectl apply --server-side --field-manager={MANAGER} -f {output}")
-        else:
-            sys.stdout.write(text)
-        if not dry_run_server:
-            return
-    applied = apply_team(KubeApi.connect(kube_context), asked, dry_run=dry_run_server)
-    show_applied(asked, applied, dry_run=dry_run_server)
+    if output is not None:
+        with output_file(output) as stream:
+            stream.write(api.queue_objects(wanted).as_yaml().encode())
+        show_line(f"apply it with: kubectl apply --server-side --field-manager={MANAGER} -f {output}")
+    elif strategy == "client":
+        sys.stdout.write(api.queue_objects(wanted).as_yaml())
+    if strategy == "server" or (strategy == "none" and output is None):
+        applied = api.queue_create(wanted, context=kube_context, dry_run=strategy == "server")
+        show_applied(wanted, applied, dry_run=strategy == "server")
 
 
 @queue.command
 def show(
-    team: Annotated[str | None, Parameter(group=_COMMAND, show_default=False)] = None,
+    team: Text = None,
     /,
     *,
-    json: Annotated[bool, Parameter(group=_COMMAND, negative=(), show_default=False)] = False,
-    kube_context: Context = None,
+    json: Switch = False,
+    kube_context: Text = None,
 ) -> None:
     """Show what a team owns, uses, borrows and lends, and which of its jobs wait and why; without a team, all queues.
 
@@ -103,16 +93,14 @@ def show(
         The context of the kubeconfig; by default its current one, in a pod the pod's own.
     """
     _require_client()
-    from cluster.kube.client.api import KubeApi
-    from cluster.kube.queues.view import list_queues, view_queue
+    from ray_jobs import api
     from ray_jobs.cli.show_queue import as_json, show_queue, show_queues
 
-    api = KubeApi.connect(kube_context)
     if team is None:
-        found = list_queues(api)
+        found = api.queue_list(context=kube_context)
         sys.stdout.write(as_json(found)) if json else show_queues(found)
     else:
-        view = view_queue(api, team)
+        view = api.queue_show(team, context=kube_context)
         sys.stdout.write(as_json(view)) if json else show_queue(view)
 
 

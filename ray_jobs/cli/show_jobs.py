@@ -1,4 +1,4 @@
-"""Jobs as a table, as lines, or for programs."""
+"""What `jobs` prints: jobs as a table, as lines, or for programs."""
 
 import json
 import sys
@@ -46,3 +46,14 @@ def print_json(live: LiveView) -> None:
     value: dict[str, Any] = asdict(live.view)
     value["status"] = None if live.status is None else live.status.to_json()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_line(line: str) -> None:
+    """A line of a job's output, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line beside the output."""
+    sys.stderr.write(f"{text}\n")

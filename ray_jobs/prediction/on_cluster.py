@@ -26,6 +26,7 @@ from ray_jobs.prediction.parts import PartFolder
 from ray_jobs.prediction.predict import STDOUT, PredictOptions, judge
 from ray_jobs.prediction.tally import Tally
 from ray_jobs.prediction.worker import PartWorker, WorkerOrder, raise_error
+from ray_jobs.terminal.watcher import note
 from resnet_dist.runtime.bundle import Bundle
 
 _MOST_BLOCKS = 1000
@@ -72,7 +73,7 @@ def run_predict_on_cluster(
     missing, begin = folder.missing(), perf_counter()
     before = folder.tally().images
     if kept := folder.count - len(missing):
-        _say(f"{kept} of {folder.count} parts are complete and stay")
+        note(f"{kept} of {folder.count} parts are complete and stay")
     if missing:
         order = WorkerOrder(
             place=str(bundle.folder.absolute()),
@@ -85,8 +86,8 @@ def run_predict_on_cluster(
         )
         _make(order, missing, parts.workers, cluster)
     tally = folder.tally()
-    _say(f"{store.uri}: {folder.count} parts")
-    _say(tally.summary(perf_counter() - begin, tally.images - before))
+    note(f"{store.uri}: {folder.count} parts")
+    note(tally.summary(perf_counter() - begin, tally.images - before))
     judge(tally, options.fail_on_unreadable)
     return tally
 
@@ -119,7 +120,7 @@ def _follow(rows: Iterable[dict[str, Any]], count: int) -> None:
     for number, row in enumerate(rows, 1):
         raise_error(row)
         if perf_counter() - said > _SAY_EVERY_S:
-            _say(f"{number} of {count} parts made")
+            note(f"{number} of {count} parts made")
             said = perf_counter()
 
 
@@ -134,7 +135,3 @@ def _shared(cpus: int, workers: int | None, threads: int | None, cluster: Cluste
             f"{more}"
         )
     return count, each
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")

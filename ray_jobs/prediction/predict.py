@@ -19,6 +19,7 @@ from ray_jobs.prediction.image_paths import check_paths, image_paths
 from ray_jobs.prediction.rows import OutputFormat, printable, row_writer
 from ray_jobs.prediction.tally import Tally
 from ray_jobs.terminal.output_file import output_file
+from ray_jobs.terminal.watcher import note
 from resnet_dist.runtime.engines import MOST_IMAGES
 from resnet_dist.runtime.predictor import Prediction, Predictor
 
@@ -79,7 +80,7 @@ def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, outp
     except BrokenPipeError:
         _leave_quietly()
         return tally
-    sys.stderr.write(tally.summary(perf_counter() - begin) + "\n")
+    note(tally.summary(perf_counter() - begin))
     judge(tally, options.fail_on_unreadable)
     return tally
 
@@ -138,9 +139,9 @@ def judge(tally: Tally, fail_on_unreadable: bool) -> None:
 
 def _say_unreadable(path: str, reason: str, number: int) -> None:
     if number <= _NAMED:
-        sys.stderr.write(f"unreadable: {printable(path)}: {printable(reason)}\n")
+        note(f"unreadable: {printable(path)}: {printable(reason)}")
     if number == _NAMED:
-        sys.stderr.write("unreadable images from here on are only counted; the output names them all\n")
+        note("unreadable images from here on are only counted; the output names them all")
 
 
 @contextmanager

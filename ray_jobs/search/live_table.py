@@ -14,6 +14,7 @@ from rich.text import Text
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import TrialRecord
 from ray_jobs.search.results import ranked
+from ray_jobs.terminal.console import progress_console
 
 _ENDED_SHOWN = 8
 _EVERY_S = 0.5
@@ -26,7 +27,7 @@ class LiveTable:
     def __init__(self, config: SearchConfig, epochs: int, console: Console | None = None) -> None:
         self._config = config
         self._epochs = epochs
-        self._console = console or Console(highlight=False)
+        self._console = console or progress_console()
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if self._terminal else None
         self._shown_at = 0.0
 

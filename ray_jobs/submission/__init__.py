@@ -1,3 +1,3 @@
-"""Commands that run elsewhere: planned here, sent to Kubernetes or to a Ray Jobs API, run there by the pod's entry
-point, watched from here. Open `plan.py` first, `entrypoint.py` for what a pod starts.
+"""Commands that run elsewhere. A SubmitCommand becomes a JobRequest, on Kubernetes also a PoolPlan and its objects;
+`submit.py` applies it, `watch.py` follows the job, `entrypoint.py` is what the cluster starts. Open `submit.py` first.
 """

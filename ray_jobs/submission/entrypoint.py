@@ -1,8 +1,8 @@
-"""What runs inside a cluster for `resnet-dist submit`: the command itself, its output kept in the run's directory.
+"""The entry point of a job on a cluster: it runs the command and keeps the command's output in the run's directory.
 
-`python -m ray_jobs.submitted VERB ARGUMENTS` runs `resnet-dist VERB ARGUMENTS` and ends with its exit code. The
-environment says what for: RESNET_DIST_SUBMISSION names the submission, RESNET_DIST_RUN is where the run is. A retry of
-a submission that has ended with an exit code that another try would meet again ends at once with it.
+`python -m ray_jobs.submission.entrypoint VERB ARGUMENTS` runs `resnet-dist VERB ARGUMENTS` and ends with its exit code.
+In the environment, RESNET_DIST_SUBMISSION names the submission and RESNET_DIST_RUN the run's URI. Where the same
+submission has ended before with an exit code that another try would meet again, this one ends at once with it.
 """
 
 import os
@@ -16,11 +16,12 @@ from types import FrameType
 from typing import IO, cast
 
 from cluster.errors import StorageError
+from cluster.jobs import RUN, SUBMISSION
 from cluster.storage.store import Store
 from ray_jobs.errors import ExitCode
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverLog, read_end
-from ray_jobs.submission.environment import RUN, SUBMISSION, valid_submission
+from ray_jobs.submission.environment import valid_submission
 
 FINAL = (ExitCode.USAGE, ExitCode.UNUSABLE, ExitCode.GATE)
 """Exit codes that another try would end with again."""
@@ -42,13 +43,13 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return ExitCode.UNUSABLE
     if ended is not None:
-        sys.stderr.write(f"error: this submission has ended with exit code {ended} before; another try would, too\n")
+        sys.stderr.write(f"error: this submission ended with exit code {ended} before; another try would, too\n")
         return ended
     return _run(arguments, log)
 
 
 def final_exit_code(run: Store, submission: str) -> int | None:
-    """The exit code with which the same submission has ended for good; None: it may be tried (again)."""
+    """The exit code with which the same submission has ended for good; None where it may be tried."""
     end = read_end(run, submission)
     if end is not None and end.exit_code in FINAL:
         return end.exit_code
@@ -60,7 +61,7 @@ def final_exit_code(run: Store, submission: str) -> int | None:
 
 def _run(arguments: list[str], log: DriverLog) -> int:
     command = [sys.executable, "-m", "ray_jobs", *arguments]
-    # A pipe is no terminal, so progress comes in plain lines; and each is to be seen when it is printed.
+    # Into a pipe the command prints plain lines; unbuffered, each is seen when it is printed.
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
     stored = _Storing(log)
@@ -88,7 +89,7 @@ def _run(arguments: list[str], log: DriverLog) -> int:
 
 
 class _Storing:
-    """Stores a log now and then while it grows; storage that fails stops no command and is said once."""
+    """Stores a log now and then while it grows. Storage that fails does not stop the command and is reported once."""
 
     def __init__(self, log: DriverLog) -> None:
         self._log = log
@@ -126,7 +127,7 @@ class _Storing:
     def _say(self, error: StorageError) -> None:
         if not self._failed:
             self._failed = True
-            sys.stderr.write(f"warning: what is printed here cannot be kept: {error}\n")
+            sys.stderr.write(f"warning: this output cannot be stored: {error}\n")
 
 
 if __name__ == "__main__":

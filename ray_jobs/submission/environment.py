@@ -1,10 +1,10 @@
-"""Which submission a command belongs to: the environment says so where `resnet-dist submit` started it."""
+"""Which submission this process belongs to, and which addresses take jobs over HTTP."""
 
 import os
 import re
 
-SUBMISSION, RUN = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN"
-"""Environment variables: who submitted, and the URI of the run or search that the command writes to."""
+from cluster.jobs import SUBMISSION
+
 _VALID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -20,5 +20,5 @@ def this_submission() -> str | None:
 
 
 def is_ray_jobs_address(address: str | None) -> bool:
-    """Whether `cluster.address` is a Ray Jobs API, to which commands are handed, and no Ray to connect to."""
+    """Whether `cluster.address` is a Ray Jobs API, which takes whole commands, rather than a Ray to connect to."""
     return address is not None and address.startswith(("http://", "https://"))

@@ -1,114 +1,133 @@
-"""What a command line asks a cluster for: the job complete, its name there, and what makes it the same job again."""
+"""From a SubmitCommand to a JobRequest: the complete job, its name there, and what makes it the same job again."""
 
 import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from cluster.jobs import JobRequest, Verb
 from cluster.kube.jobs.names import job_name
-from cluster.storage.store import child_uri, refuse_credentials
+from cluster.storage.store import absolute_root, child_uri, refuse_credentials
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
 from ray_jobs.job.toml import print_config, print_overrides
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RUNS, names_a_place
-from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SEARCHES
-from ray_jobs.search.space import Space
 from ray_jobs.search.toml import print_search, search_identity
+from ray_jobs.submission import entrypoint
+from ray_jobs.submission.command import SubmitCommand
 
 
-def training_request(job: JobConfig) -> JobRequest:
-    """Training as a job. `job.cluster` is what the workers there are told."""
-    name = run_name(job)
-    return _request(
-        "train", job_name(name, "train"), (), print_config(job), None, _same(job, {}), _place(job, RUNS, name)
-    )
+def request_of(command: SubmitCommand, cluster: Mapping[str, Any]) -> JobRequest:
+    """The command as a job; `cluster` replaces keys of its [cluster]. Raises ConfigError for what cannot work there."""
+    job = command.job.model_copy(update={"cluster": command.job.cluster.model_copy(update=dict(cluster))})
+    match command.verb:
+        case "evaluate":
+            return _request_on_run(command, job, {**command.overrides, "cluster": cluster})
+        case "export":
+            return _request_on_run(command, job, command.overrides)
+        case "train" | "tune":
+            if not job.data.root and job.data.source != "synthetic":
+                raise ConfigError("data.root is not set; name an ImageFolder with --data.root URI")
+            return _training_request(job) if command.search is None else _search_request(command, job)
 
 
-def search_request(job: JobConfig, config: SearchConfig, space: Space, warm_start: str | None) -> JobRequest:
-    """A search as a job."""
-    name = run_name(job)
-    arguments = () if warm_start is None else ("--warm-start", warm_start)
-    same = _same(job, search_identity(config, space))
-    toml, search = print_config(job), print_search(config, space)
-    return _request("tune", job_name(name, "tune"), arguments, toml, search, same, _place(job, SEARCHES, name))
-
-
-def request_on_run(
-    verb: Literal["evaluate", "export"],
-    run: str,
-    options: tuple[str, ...],
-    overrides: Mapping[str, Any],
-    job: JobConfig,
-) -> JobRequest:
-    """Work on a finished run as a job; `overrides` are what differs from the run's own job.
-
-    Raises ConfigError for a run on this machine, which no pod could see.
-    """
-    if names_a_place(run) and "://" not in run and not run.startswith("/"):
-        raise ConfigError(
-            f"{verb} {run} is a folder of this machine, and the cluster sees none of it; name a run under "
-            "storage.root, a URI, or an absolute path that the cluster has, too"
-        )
-    refuse_credentials(run)
-    place = run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
-    name = PurePosixPath(place.partition("?")[0]).name
-    told = merged(overrides, {} if names_a_place(run) else {"storage": {"root": job.storage.root}})
-    changes = {
-        section: value for section, value in overrides.items() if section not in {"cluster", "storage"} and value
+def ray_request(command: SubmitCommand) -> JobRequest:
+    """A job for a running Ray, which is expected to have the command's folders under the same absolute paths."""
+    sections = {"storage": command.job.storage, "data": command.job.data}
+    absolute = {
+        name: section.model_copy(update={"root": absolute_root(section.root)})
+        for name, section in sections.items()
+        if section.root
     }
-    what = {"run": place, "options": list(options), "overrides": changes}
-    # Two evaluations of one run with other options are two jobs, and both may stand side by side.
-    full = f"{name}-{_digest(what)[:6]}" if options or changes else name
-    return _request(verb, job_name(full, verb), (run, *options), print_overrides(told), None, what, place)
+    overrides = dict(command.overrides)
+    for name, section in absolute.items():
+        if "root" in overrides.get(name, {}):
+            overrides = merged(overrides, {name: {"root": section.root}})
+    there = replace(command, job=command.job.model_copy(update=absolute), overrides=overrides)
+    return request_of(there, {"address": "auto"})
 
 
 def check_reachable(job: JobConfig, mounted: str) -> None:
-    """Raise ConfigError for storage or data on this machine: pods see URIs and what is mounted at `mounted` in them."""
+    """Raise ConfigError for storage or data on this machine: pods see URIs, and folders below `mounted`."""
     places = {"storage.root": job.storage.root, "data.root": job.data.root, "data.labels": job.data.labels}
     for key, value in places.items():
         refuse_credentials(value)
         relative = key == "data.labels" and not value.startswith("/")  # below data.root
         if value and not relative and "://" not in value and not (value == mounted or value.startswith(f"{mounted}/")):
             raise ConfigError(
-                f"{key}={value} is a folder of this machine, and the cluster sees none of it; give a URI such as "
-                f"s3://bucket/folder, or a folder below {mounted}, where the pods see their shared claim"
+                f"{key}={value} is a folder of this machine, which the cluster cannot see; give a URI such as "
+                f"s3://bucket/folder, or a folder below {mounted}, where the pods mount their shared claim"
             )
 
 
-def _request(
-    verb: Verb,
-    name: str,
-    arguments: tuple[str, ...],
-    job_toml: str,
-    search_toml: str | None,
-    same: Mapping[str, Any],
-    run: str,
-) -> JobRequest:
-    return JobRequest(
-        name=name,
-        verb=verb,
-        arguments=arguments,
-        job_toml=job_toml,
-        search_toml=search_toml,
-        identity=_digest({"verb": verb, **same}),
-        submission=str(uuid.uuid4()),
-        run=run,
+def _training_request(job: JobConfig) -> JobRequest:
+    name = run_name(job)
+    return _request(
+        "train", name, same=_same(job), run=child_uri(job.storage.root, f"{RUNS}/{name}"), job_toml=print_config(job)
     )
 
 
-def _same(job: JobConfig, more: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the result, as far as it is known before the data are read: where they are stands for them."""
-    return {**identity(job, ""), **more, "data.root": job.data.root, "data.labels": job.data.labels}
+def _search_request(command: SubmitCommand, job: JobConfig) -> JobRequest:
+    if command.search is None:
+        raise ValueError("a command without a search")
+    name = run_name(job)
+    request = _request(
+        "tune",
+        name,
+        same={**_same(job), **search_identity(*command.search)},
+        run=child_uri(job.storage.root, f"{SEARCHES}/{name}"),
+        job_toml=print_config(job),
+    )
+    arguments = () if command.warm_start is None else ("--warm-start", command.warm_start)
+    return replace(request, arguments=arguments, search_toml=print_search(*command.search))
 
 
-def _place(job: JobConfig, folder: str, name: str) -> str:
-    return child_uri(job.storage.root, f"{folder}/{name}")
+def _request_on_run(command: SubmitCommand, job: JobConfig, overrides: Mapping[str, Any]) -> JobRequest:
+    """Work on a finished run. Raises ConfigError for a run on this machine, which no pod could see."""
+    run, options = command.run, command.options
+    if names_a_place(run) and "://" not in run and not run.startswith("/"):
+        raise ConfigError(
+            f"{command.verb} {run} is a folder of this machine, which the cluster cannot see; name a run under "
+            "storage.root, a URI, or an absolute path that the cluster has, too"
+        )
+    refuse_credentials(run)
+    place = run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
+    name = PurePosixPath(place.partition("?")[0]).name
+    config = merged(overrides, {} if names_a_place(run) else {"storage": {"root": job.storage.root}})
+    changes = {
+        section: value for section, value in overrides.items() if section not in {"cluster", "storage"} and value
+    }
+    same = {"run": place, "options": list(options), "overrides": changes}
+    # Two evaluations of one run with other options are two jobs, and both may stand side by side.
+    full = f"{name}-{_digest(same)[:6]}" if options or changes else name
+    request = _request(command.verb, full, same=same, run=place, job_toml=print_overrides(config))
+    return replace(request, arguments=(run, *options))
+
+
+def _request(verb: Verb, name: str, *, same: Mapping[str, Any], run: str, job_toml: str) -> JobRequest:
+    """`same`: what makes two requests the same job, besides the verb."""
+    return JobRequest(
+        name=job_name(name, verb),
+        verb=verb,
+        arguments=(),
+        job_toml=job_toml,
+        search_toml=None,
+        identity=_digest({"verb": verb, **same}),
+        submission=str(uuid.uuid4()),
+        run=run,
+        module=entrypoint.__name__,
+    )
+
+
+def _same(job: JobConfig) -> dict[str, Any]:
+    """What decides the result, as far as it is known before the data are read: their place stands for them."""
+    return {**identity(job, ""), "data.root": job.data.root, "data.labels": job.data.labels}
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -1,51 +1,58 @@
-"""`resnet-dist jobs`: what jobs do, what they print, how they ended, wherever they run."""
+"""Jobs on a cluster, seen from here: their states, their output, their ends. Prints nothing."""
 
-import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from cluster.errors import StorageError
 from cluster.jobs import JobTarget, JobView
 from cluster.storage.store import Store
 from ray_jobs.errors import ExitCode
-from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverEnd, read_end, read_log
 from ray_jobs.submission.environment import is_ray_jobs_address
-from ray_jobs.terminal.console import show_line
 from resnet_dist.run_records import Status
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """A job, and what its run says of itself where that can be read from here."""
+    """A job, and the records of its run where they can be read from here."""
 
     view: JobView
     status: Status | None
     end: DriverEnd | None
 
 
-def target_of(job: JobConfig, namespace: str | None, context: str | None) -> JobTarget:
-    """Where jobs are looked for: the Ray at cluster.address, else Kubernetes."""
-    address = job.cluster.address
-    if address is not None and is_ray_jobs_address(address):
-        from cluster.jobs_api.target import RayJobsTarget  # noqa: PLC0415 - Ray, where Kubernetes needs none
+@dataclass(frozen=True)
+class JobPlace:
+    """Where jobs are looked for: the Ray at an http:// address, else Kubernetes."""
 
-        return RayJobsTarget(address)
-    from cluster.kube.client.api import KubeApi  # noqa: PLC0415 - and the other way round
-    from cluster.kube.jobs.target import KubeTarget  # noqa: PLC0415
+    address: str | None = None
+    namespace: str | None = None
+    """None: that of the kubeconfig's context."""
+    context: str | None = None
+    """Of the kubeconfig; None: its current one."""
 
-    return KubeTarget(KubeApi.connect(context, namespace))
+    def target(self) -> JobTarget:
+        """The jobs there."""
+        if self.address is not None and is_ray_jobs_address(self.address):
+            from cluster.jobs_api.target import RayJobsTarget  # noqa: PLC0415 - Ray, where Kubernetes needs none
+
+            return RayJobsTarget(self.address)
+        from cluster.kube.client.api import KubeApi  # noqa: PLC0415 - and the other way round
+        from cluster.kube.jobs.target import KubeTarget  # noqa: PLC0415
+
+        return KubeTarget(KubeApi.connect(self.context, self.namespace))
 
 
 class RunReader:
-    """Reads what runs say of themselves. One that cannot be read from here is asked once: each try takes long."""
+    """Reads the records of runs. A run that cannot be read from here is tried once, since each try takes long."""
 
     def __init__(self) -> None:
         self._unreadable: set[str] = set()
 
     def live(self, view: JobView) -> LiveView:
-        """A job with its run's status, where the run can be read from here; without it elsewhere."""
+        """A job with its run's status, or without where the run cannot be read from here."""
         if not view.run or view.run in self._unreadable:
             return LiveView(view, None, None)
         try:
@@ -61,54 +68,60 @@ class RunReader:
         return LiveView(view, status if mine else None, end)
 
 
-def exit_code_of_job(live: LiveView) -> int:
-    """What `wait` ends with: the job's own exit code, as it wrote it down or as the cluster names it."""
-    view = live.view
+def exit_code_of(view: JobView) -> int:
+    """The exit code of a job that has ended: its own, as it wrote it down or as the cluster names it."""
     match view.state:
         case "done":
             return ExitCode.DONE
         case "stopped":
             return ExitCode.INTERRUPTED
         case _:
-            code = view.exit_code
-            return code if code else ExitCode.FAILED
+            return view.exit_code or ExitCode.FAILED
 
 
-def wait_for(target: JobTarget, name: str, *, hindered_s: float) -> int:
-    """Follow a job to its end, a line for each change; its own exit code, 1 when its pods are kept from starting."""
+def wait_for(target: JobTarget, name: str, *, hindered_s: float, say: Callable[[str], None]) -> int:
+    """Follow a job to its end, with a line to `say` for each change; returns its exit code.
+
+    Returns 1 when its pods were kept from starting for `hindered_s`.
+    """
     runs, hindered_since, shown = RunReader(), None, ""
     for view in target.follow(name):
         live = runs.live(view)
         line = one_line(live)
         if line != shown:
-            show_line(line)
+            say(line)
         shown = line
         if view.ended:
-            return exit_code_of_job(live)
+            return exit_code_of(live.view)
         hindered = view.state in {"admitted", "retrying"} and bool(view.reason)
         hindered_since = (hindered_since or time.monotonic()) if hindered else None
         if hindered_since is not None and time.monotonic() - hindered_since > hindered_s:
-            show_line(f"given up after {hindered_s:g} s; the job is left as it is: resnet-dist jobs stop {name}")
+            say(f"given up after {hindered_s:g} s; the job is left as it is: resnet-dist jobs stop {name}")
             return ExitCode.FAILED
-    return exit_code_of_job(runs.live(target.view(name)))
+    return exit_code_of(runs.live(target.view(name)).view)
 
 
-def print_logs(target: JobTarget, name: str, *, follow: bool) -> None:
-    """What the driver prints; what is stored of it where nothing can be read from where it ran."""
+def log_lines(target: JobTarget, name: str, *, follow: bool) -> Iterator[str]:
+    """The lines that a job's driver prints; the stored ones where its pods are gone."""
     view = target.view(name)
     any_line = False
     for line in target.logs(name, follow=follow):
         any_line = True
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        yield line
     if any_line or not view.run:
         return
     text = read_log(Store.open(view.run), view.submission)
     if text:
-        show_line(f"(as stored in {view.run}/logs)")
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        yield f"(as stored in {view.run}/logs)"
+        yield from text.removesuffix("\n").split("\n")
     else:
-        show_line(f"job {name} ({view.state}) has printed nothing yet{f': {view.reason}' if view.reason else ''}")
+        yield f"job {name} ({view.state}) has printed nothing yet{f': {view.reason}' if view.reason else ''}"
+
+
+def described(view: JobView) -> str:
+    """A job's state in a few words."""
+    attempt = f", attempt {view.attempt}" if view.attempt > 1 else ""
+    return f"{view.state}{attempt}{f' ({view.reason})' if view.reason else ''}"
 
 
 def one_line(live: LiveView) -> str:

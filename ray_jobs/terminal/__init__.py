@@ -1,1 +1,2 @@
-"""What every command prints with: the console, tables, the bar of a scan, output files. Open `console.py` first."""
+"""What every command prints with: the console, tables, the bar of a scan, output files; `watcher.py` decides whether
+long work shows its progress. Open `console.py` first."""

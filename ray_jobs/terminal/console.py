@@ -4,6 +4,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ray_jobs.terminal.watcher import is_watched
+
 _TEXTS = {"", "found", "nodes", "parameters", "type", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 
@@ -16,6 +18,11 @@ def show_line(text: str) -> None:
 def console() -> Console:
     """Where commands print."""
     return Console(highlight=False)
+
+
+def progress_console() -> Console:
+    """Where long work shows its progress: as `console` where a person watches, else nowhere."""
+    return Console(highlight=False, quiet=not is_watched())
 
 
 def table_of(*columns: str) -> Table:

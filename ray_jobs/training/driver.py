@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import ray
-from rich.console import Console
 
 from cluster.session.resources import local_resources, plan_workers
 from cluster.session.session import ray_session
@@ -22,6 +21,7 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import is_done, outcome_of, standing, write_end, write_records
 from ray_jobs.run.outcome import TrainOutcome
+from ray_jobs.terminal.console import progress_console
 from ray_jobs.training.attempt import causes_of, run_attempt
 from ray_jobs.training.compiler_check import check_compiler
 from ray_jobs.training.initial_weights import InitialWeights
@@ -161,4 +161,4 @@ def _verified_outcome(run: RunDirectory, job: JobConfig) -> TrainOutcome:
 
 
 def _say(text: str) -> None:
-    Console(highlight=False).print(text, markup=False, soft_wrap=True)
+    progress_console().print(text, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from cluster.errors import StorageError
 from ray_jobs.data.prepare import PreparedData
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
+from ray_jobs.terminal.console import progress_console
 from resnet_dist.config import freezing_phases
 from resnet_dist.errors import RunError
 from resnet_dist.model.freezing import expected_speed_up, stage_sizes
@@ -26,7 +27,7 @@ class ProgressView:
 
     def __init__(self, run: RunDirectory, data: PreparedData, console: Console | None = None) -> None:
         self._run = run
-        self._console = console or Console(stderr=False, highlight=False)
+        self._console = console or progress_console()
         counts = ", ".join(f"{count} {name}" for name, count in data.counts.items())
         self._heading = f"{run.uri}: {len(data.dataset.samples.classes)} classes, {counts} images"
         if data.dataset.unreadable:

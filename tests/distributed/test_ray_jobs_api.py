@@ -255,8 +255,8 @@ def test_a_server_that_is_no_ray(head: Head, job: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--team", "vision"), "--team say where on Kubernetes a job goes"),
-        (("--dry-run",), "--dry-run shows Kubernetes objects"),
+        (("--team", "vision"), "--team: for jobs on Kubernetes"),
+        (("--dry-run",), "--dry-run=client shows Kubernetes objects"),
         (("--working-tree", "nowhere"), "is no checkout of resnet-dist"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:
 
     code, out = finish(start(run, "train", "--version"))
     assert code == 2
-    assert "has ended with exit code 2 before" in out
+    assert "ended with exit code 2 before" in out
 
     code, out = finish(start(run, "train", "--print-config", submission="abc-2"))
     assert code == 0, out
@@ -99,7 +99,7 @@ def test_a_log_that_cannot_be_kept_is_said_and_stops_no_command(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     code, out = finish(start(tmp_path / "file" / "run", "train", "--print-config"))
     assert code == 0, out
-    assert out.count("warning: what is printed here cannot be kept: ") == 1
+    assert out.count("warning: this output cannot be stored: ") == 1
 
 
 def test_a_place_that_is_none_is_unusable() -> None:

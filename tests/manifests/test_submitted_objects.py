@@ -1,4 +1,4 @@
-"""What `submit` makes of the manifests is valid by every schema, rule and policy, whatever is asked for."""
+"""What `submit` makes of the manifests is valid by every schema, rule and policy, whatever the command."""
 
 import shlex
 import tomllib
@@ -13,7 +13,8 @@ from cluster.kube.jobs.manifest import MOUNT, Placement, render_job
 from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
 from ray_jobs.job.toml import check
 from ray_jobs.search.toml import read_search
-from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission
+from ray_jobs.submission.command import PoolFlags, SubmitCommand
+from ray_jobs.submission.plan import plan_for_pool
 from tests.laws import examples
 from tests.manifests.places import needs_definitions
 from tests.manifests.validation import problems_of
@@ -27,7 +28,9 @@ VERBS: list[Verb] = ["train", "tune", "evaluate", "export"]
 
 def request(verb: Verb, name: str, arguments: tuple[str, ...]) -> JobRequest:
     search = "[space]\n" if verb == "tune" else None
-    return JobRequest(name, verb, arguments, "seed = 0\n", search, "0" * 64, "abc-1", "s3://bucket/out/runs/a")
+    return JobRequest(
+        name, verb, arguments, "seed = 0\n", search, "0" * 64, "abc-1", "s3://bucket/out/runs/a", "jobs.entry"
+    )
 
 
 @settings(max_examples=examples(0.4))
@@ -47,9 +50,9 @@ def test_every_rendering_is_valid(
     cluster = ClusterConfig(num_workers=pods * per_node, workers_per_node=per_node)
     sizes = driver_only_sizes() if verb == "export" else pod_sizes(cluster, JobNeeds(32, 224, 224), use_gpu=use_gpu)
     use_gpu = use_gpu and verb != "export"
-    asked = request(verb, name, tuple(words))
+    command = request(verb, name, tuple(words))
     placement = Placement("team", sizes, use_gpu, "resnet-dist:1.2.3", queue, "research" if queue else None, claim)
-    made = render_job(asked, placement)
+    made = render_job(command, placement)
     for each in (made.ray_job, made.config_map):
         assert problems_of(each) == []
         assert each["metadata"]["name"] == name
@@ -69,8 +72,8 @@ def test_every_rendering_is_valid(
     assert (MOUNT in str(made.ray_job)) == claim
 
 
-def rendered(asked: Asked, flags: PoolFlags | None = None) -> dict[str, Any]:
-    made = pool_submission(asked, flags or PoolFlags()).manifest("team")
+def rendered(command: SubmitCommand, flags: PoolFlags | None = None) -> dict[str, Any]:
+    made = plan_for_pool(command, flags or PoolFlags()).manifest("team")
     assert problems_of(made.ray_job) == []
     assert problems_of(made.config_map) == []
     return {"job": made.ray_job, "data": made.config_map["data"]}
@@ -86,7 +89,7 @@ def test_a_whole_job_file_reaches_the_pods() -> None:
             "cluster": {"num_workers": 4, "workers_per_node": 2},
         }
     )
-    found = rendered(Asked("train", job), PoolFlags(team="vision", priority="production"))
+    found = rendered(SubmitCommand("train", job), PoolFlags(team="vision", priority="production"))
     told = tomllib.loads(found["data"]["job.toml"])
     assert told["name"] == "Tiles_1"
     assert told["optimizer"]["learning_rate"] == 0.03
@@ -100,14 +103,14 @@ def test_a_whole_job_file_reaches_the_pods() -> None:
 
 def test_a_search_brings_its_space() -> None:
     job = check({"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}})
-    found = rendered(Asked("tune", job, search=read_search(None, {})))
+    found = rendered(SubmitCommand("tune", job, search=read_search(None, {})))
     assert "[space]" in found["data"]["search.toml"]
     assert "--search /etc/resnet-dist/search.toml" in found["job"]["spec"]["entrypoint"]
 
 
 def test_without_gpus_nothing_asks_for_one() -> None:
     job = check({"data": {"root": f"{MOUNT}/tiles"}, "storage": {"root": MOUNT}, "cluster": {"use_gpu": False}})
-    found = rendered(Asked("train", job))
+    found = rendered(SubmitCommand("train", job))
     assert "nvidia.com/gpu" not in str(found["job"])
     assert "resnet-dist:0.2.0-cpu" in str(found["job"])
     assert "-gpu" not in str(found["job"]["spec"]["rayClusterSpec"])

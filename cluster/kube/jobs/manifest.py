@@ -4,12 +4,11 @@ Nothing is templated: every field that is set here is there already, with its re
 """
 
 import copy
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.jobs import JobRequest
+from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, entrypoint, environment
 from cluster.kube.client.kinds import CONFIG_MAP, RAY_JOB, Object
 from cluster.kube.jobs.sizing import PodSizes
 from cluster.kube.jobs.states import (
@@ -25,7 +24,6 @@ from cluster.kube.jobs.states import (
 )
 from cluster.kube.queues.manifests import load_job
 
-JOB_FILE, SEARCH_FILE = "job.toml", "search.toml"
 FOLDER = "/etc/resnet-dist"
 """Where a pod of the head sees the ConfigMap."""
 MOUNT = "/storage"
@@ -98,28 +96,12 @@ def render_job(request: JobRequest, placement: Placement) -> JobManifest:
         if value is not None:
             meta["labels"][label] = value
     spec = ray_job["spec"]
-    spec["entrypoint"] = entrypoint(request)
+    spec["entrypoint"] = entrypoint(request, FOLDER)
     _cluster(spec["rayClusterSpec"], request, placement, labels)
     submitter = spec["submitterPodTemplate"]
     _label(submitter, labels)
     _image(_container(submitter, _SUBMITTER), placement)
     return JobManifest(ray_job, config_map)
-
-
-def entrypoint(request: JobRequest) -> str:
-    """The command that the head runs; a shell reads it, so every part is one that needs no quotes or has them."""
-    words = [
-        "python",
-        "-m",
-        "ray_jobs.submission.entrypoint",
-        request.verb,
-        *request.arguments,
-        "--config",
-        f"{FOLDER}/{JOB_FILE}",
-    ]
-    if request.search_toml is not None:
-        words += ["--search", f"{FOLDER}/{SEARCH_FILE}"]
-    return shlex.join(words)
 
 
 def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels: Mapping[str, str]) -> None:
@@ -129,10 +111,7 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     _image(_container(head["template"], _HEAD), placement)
     _resources(_container(head["template"], _HEAD), sizes.head_cpus, sizes.head_memory_mib, 0)
     _memory(head, sizes)
-    _environment(
-        _container(head["template"], _HEAD),
-        {"RESNET_DIST_SUBMISSION": request.submission, "RESNET_DIST_RUN": request.run},
-    )
+    _environment(_container(head["template"], _HEAD), environment(request))
     _volume(head["template"], "job", {"configMap": {"name": request.name}})
     _storage(head["template"], _HEAD, placement)
     groups: list[Object] = cluster.get("workerGroupSpecs") or []

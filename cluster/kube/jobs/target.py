@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
-from cluster.jobs import JobRequest, JobView
+from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.fields import entries, part
 from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_JOB, WORKLOAD, Object
-from cluster.kube.jobs.manifest import JOB_FILE, SEARCH_FILE, JobManifest
+from cluster.kube.jobs.manifest import JobManifest
 from cluster.kube.jobs.states import JOB_LABEL, NAME_LABEL, QUEUE_LABEL, JobObjects, view_of
 from cluster.kube.jobs.toml_difference import differences
 from cluster.kube.queues.view import queue_of, waiting_in_order

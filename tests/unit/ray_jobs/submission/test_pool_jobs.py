@@ -445,7 +445,7 @@ def test_an_operator_of_another_version(server: KubeServer, run: Run) -> None:
         (("--cluster.num-workers", "3", "--cluster.workers-per-node", "2"), "is no multiple of"),
         (("--data.root", "tiles"), "data.root=tiles is a folder of this machine"),
         (("--storage.root", "outputs"), "storage.root=outputs is a folder of this machine"),
-        (("--split", "val"), "--split says nothing to train"),
+        (("--split", "val"), "--split does not apply to train; remove it"),
         (("--data.labels", "/home/me/labels.csv"), "data.labels=/home/me/labels.csv is a folder of this machine"),
         (("--working-tree", "."), "--working-tree is for a running Ray"),
     ],

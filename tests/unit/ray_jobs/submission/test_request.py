@@ -1,4 +1,4 @@
-"""What a cluster is asked for reads back as what was said here, and tells jobs apart where they differ."""
+"""The request for a cluster reads back as the command's own job, and tells jobs apart where they differ."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ray_jobs.job.toml import check, print_overrides, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.search.toml import read_search, read_search_text
-from ray_jobs.submission.plan import Asked, PoolFlags, pool_submission, ray_request
+from ray_jobs.submission.command import PoolFlags, SubmitCommand
+from ray_jobs.submission.plan import plan_for_pool
+from ray_jobs.submission.request import ray_request
 
 WHERE: dict[str, Any] = {"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}}
 OVERRIDES = st.fixed_dictionaries(
@@ -43,7 +45,7 @@ def test_overrides_read_back_as_they_were(tmp_path_factory: pytest.TempPathFacto
 def test_a_whole_job_reads_back_with_where_it_runs(tmp_path: Path, verb: Any) -> None:
     job = check({**WHERE, "optimizer": {"learning_rate": 0.03}, "cluster": {"num_workers": 3, "use_gpu": False}})
     search = read_search(None, {}) if verb == "tune" else None
-    request = pool_submission(Asked(verb, job, search=search), PoolFlags()).request
+    request = plan_for_pool(SubmitCommand(verb, job, search=search), PoolFlags()).request
     (tmp_path / "job.toml").write_text(request.job_toml)
     told = read_job(tmp_path / "job.toml", {})
     assert (told.cluster.address, told.cluster.num_workers, told.cluster.use_gpu) == ("auto", 3, False)
@@ -58,8 +60,8 @@ def test_work_on_a_run_is_told_only_what_was_said(tmp_path: Path) -> None:
     """The rest is the run's own, which is not known here."""
     overrides = {"storage": {"root": "s3://bucket/out"}, "evaluation": {"batch_size": 7}}
     job = check({**overrides, "cluster": {"use_gpu": False}})
-    asked = Asked("evaluate", job, run="tiles", options=("--split", "val"), overrides=overrides)
-    request = pool_submission(asked, PoolFlags()).request
+    command = SubmitCommand("evaluate", job, run="tiles", options=("--split", "val"), overrides=overrides)
+    request = plan_for_pool(command, PoolFlags()).request
     (tmp_path / "job.toml").write_text(request.job_toml)
     _, read = read_job_and_overrides(tmp_path / "job.toml", {}, of_evaluation)
     cluster = read.pop("cluster")
@@ -78,7 +80,7 @@ def test_a_running_ray_is_told_absolute_folders(tmp_path: Path, monkeypatch: pyt
             "cluster": {"address": "http://h:8265"},
         }
     )
-    request = ray_request(Asked("train", job))
+    request = ray_request(SubmitCommand("train", job))
     (tmp_path / "job.toml").write_text(request.job_toml)
     told = read_job(tmp_path / "job.toml", {})
     assert told.data.root == str(tmp_path / "tiles")
@@ -100,8 +102,8 @@ def test_a_running_ray_is_told_absolute_folders(tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_what_makes_a_job_another_one(change: dict[str, Any], same: bool) -> None:
-    one = pool_submission(Asked("train", check(WHERE)), PoolFlags()).request
-    other = pool_submission(Asked("train", check({**WHERE, **change})), PoolFlags()).request
+    one = plan_for_pool(SubmitCommand("train", check(WHERE)), PoolFlags()).request
+    other = plan_for_pool(SubmitCommand("train", check({**WHERE, **change})), PoolFlags()).request
     assert one.name == other.name
     assert (one.identity == other.identity) == same
     assert one.submission != other.submission

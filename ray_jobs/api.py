@@ -1,0 +1,327 @@
+"""Every command as a function: it takes the job's config tree, prints nothing, and returns what the command shows.
+
+    from ray_jobs import api
+    from ray_jobs.job.toml import read_job
+
+    job = read_job(Path("job.toml"), {"training": {"epochs": 3}})
+    outcome = api.train(job)
+    evaluation = api.evaluate(outcome.run)
+
+Importing this module is cheap: each function imports what it runs. Errors are those of the tree in `ray_jobs.errors`.
+Functions with `say` pass it the lines that a person should see while they work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from cluster.config import ClusterConfig
+    from cluster.health.preflight import NodeCheck
+    from cluster.jobs import JobView
+    from cluster.kube.jobs.manifest import JobManifest
+    from cluster.kube.queues.apply import Applied, TeamObjects
+    from cluster.kube.queues.team import Team
+    from cluster.kube.queues.view import QueueView, Summary
+    from data_pipeline.config import DataConfig
+    from ray_jobs.bundles.benchmark import BenchmarkOptions, BenchmarkOutcome
+    from ray_jobs.bundles.export import ExportOutcome
+    from ray_jobs.bundles.promote import Promotion
+    from ray_jobs.bundles.pull import Pulled
+    from ray_jobs.data.split import Grouping, SplitOutcome
+    from ray_jobs.evaluation.evaluate import EvaluationOutcome
+    from ray_jobs.job.config import JobConfig
+    from ray_jobs.prediction.on_cluster import Parts
+    from ray_jobs.prediction.predict import PredictOptions
+    from ray_jobs.prediction.tally import Tally
+    from ray_jobs.run.outcome import TrainOutcome
+    from ray_jobs.search.config import SearchConfig
+    from ray_jobs.search.dry_run import SearchPlan
+    from ray_jobs.search.space import Space
+    from ray_jobs.search.tune import SearchOutcome
+    from ray_jobs.submission.command import PoolFlags, SubmitCommand
+    from ray_jobs.submission.submit import PoolJob, RayJob
+    from ray_jobs.submission.watch import JobPlace, LiveView
+    from ray_jobs.training.cross_validation import FoldsOutcome
+    from resnet_dist.runtime.predictor import Prediction
+
+Changes = Mapping[str, Any]
+"""Fields that differ from a run's own job, nested by section: {"data": {"root": "/data/parts"}}."""
+Say = Callable[[str], None]
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
+    """Train the job's run from where it stands; a finished run is returned as it is.
+
+    `submission` names the caller, so that a retry of it is known as one; by default each call is one of its own.
+    """
+    from ray_jobs.training.driver import run_train
+
+    return run_train(job, submission)
+
+
+def cross_validate(job: JobConfig, *, submission: str | None = None) -> FoldsOutcome:
+    """Train a run for each of `data.folds`."""
+    from ray_jobs.training.cross_validation import run_folds
+
+    return run_folds(job, submission)
+
+
+def tune(
+    job: JobConfig,
+    search: SearchConfig,
+    space: Space,
+    *,
+    warm_start: str | None = None,
+    submission: str | None = None,
+) -> SearchOutcome:
+    """Search for a better configuration than the job's own, or continue a search of the same name and space.
+
+    `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search.
+    """
+    from ray_jobs.search.tune import run_tune
+
+    return run_tune(job, search, space, warm_start, submission)
+
+
+def plan_search(job: JobConfig, search: SearchConfig, space: Space) -> SearchPlan:
+    """What a search would try, how long it would take and what it would store."""
+    from ray_jobs.search.dry_run import plan_search
+
+    return plan_search(job, search, space)
+
+
+def report(target: str, *, storage_root: str = "outputs") -> str:
+    """Render a search's results as one HTML file; returns its URI. `target`: a path, a URI or the search's name."""
+    from ray_jobs.search.report_page import run_report
+
+    return run_report(target, storage_root)
+
+
+def evaluate(
+    run: str, *, split: str | None = None, checkpoint: str = "best", changes: Changes | None = None
+) -> EvaluationOutcome:
+    """Judge a run's model on a split, by default test where there is one, else val.
+
+    `run`: a path, a URI, or a name under the storage root of `changes`. `checkpoint`: best, last or a step.
+    """
+    from ray_jobs.evaluation.evaluate import run_evaluate
+
+    return run_evaluate(run, split, checkpoint, changes or {})
+
+
+def export(
+    run: str,
+    *,
+    checkpoint: str = "best",
+    changes: Changes | None = None,
+    output: Path | None = None,
+    say: Say = _nothing,
+) -> ExportOutcome:
+    """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed parity are in `refused`."""
+    from ray_jobs.bundles.export import run_export
+
+    return run_export(run, checkpoint, changes or {}, output, say)
+
+
+def benchmark(
+    bundle: str,
+    options: BenchmarkOptions | None = None,
+    *,
+    run: str | None = None,
+    storage_root: str = "outputs",
+    say: Say = _nothing,
+) -> BenchmarkOutcome:
+    """Measure how fast a bundle's formats are on this machine. `run`: the run that the bundle was made of."""
+    from ray_jobs.bundles.benchmark import BenchmarkOptions, run_benchmark
+
+    return run_benchmark(bundle, options or BenchmarkOptions(), run, storage_root, say)
+
+
+def promote(
+    run: str, *, name: str | None = None, storage_root: str = "outputs", accept_inconclusive: bool = False
+) -> Promotion:
+    """Make a run's bundle the production bundle of `name`, by default the run's own."""
+    from ray_jobs.bundles.promote import run_promote
+
+    return run_promote(run, name, storage_root, accept_inconclusive=accept_inconclusive)
+
+
+def rollback(name: str, *, storage_root: str = "outputs") -> Promotion:
+    """Put the bundle back that was in production before; again: the later one."""
+    from ray_jobs.bundles.promote import run_rollback
+
+    return run_rollback(name, storage_root)
+
+
+def pull(name: str, to: Path, *, storage_root: str = "outputs", verify_key: Path | None = None) -> Pulled:
+    """Fetch a bundle into the folder `to`. `name`: NAME, NAME@DIGEST, or the path or URI of a bundle or a run."""
+    from ray_jobs.bundles.pull import run_pull
+
+    return run_pull(name, to, storage_root, verify_key)
+
+
+def predict(
+    bundle: str, images: Iterable[str], options: PredictOptions | None = None, *, storage_root: str | None = None
+) -> Iterator[tuple[str, Prediction]]:
+    """Each image's path with the bundle's answer, in order. Needs no torch.
+
+    `images`: files, folders, patterns. An image that cannot be read is an answer with an error.
+    """
+    import sys
+
+    from ray_jobs.bundles.lookup import local_bundle
+    from ray_jobs.prediction.image_paths import check_paths, image_paths
+    from ray_jobs.prediction.predict import PredictOptions, answers
+    from resnet_dist.runtime.predictor import Predictor
+
+    options, paths = options or PredictOptions(), list(images)
+    check_paths(paths)
+    place = local_bundle(bundle, storage_root)
+    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
+    return answers(predictor, image_paths(paths, sys.stdin.buffer), options.batch_size)
+
+
+def predict_in_parts(
+    bundle: str,
+    images: Iterable[str],
+    parts: Parts,
+    cluster: ClusterConfig,
+    options: PredictOptions | None = None,
+    *,
+    storage_root: str | None = None,
+) -> Tally:
+    """Write the answers as parts, by processes of Ray; a call after a killed one keeps the complete parts."""
+    from ray_jobs.bundles.lookup import local_bundle
+    from ray_jobs.prediction.on_cluster import run_predict_on_cluster
+    from ray_jobs.prediction.predict import PredictOptions
+
+    place = local_bundle(bundle, storage_root)
+    return run_predict_on_cluster(place, images, options or PredictOptions(), parts, cluster)
+
+
+def sample(name: Literal["digits", "fashion-mnist"], folder: Path) -> None:
+    """Write a small public data set as a folder of images for each class."""
+    from data_pipeline.example_data import write_digits, write_fashion_mnist
+
+    (write_digits if name == "digits" else write_fashion_mnist)(folder)
+
+
+def split(
+    data: DataConfig, output: Path, *, seed: int = 0, grouping: Grouping | None = None, overwrite: bool = False
+) -> SplitOutcome:
+    """Split the images of `data` by its fractions and folds, groups whole, into the CSV `output` for `data.labels`."""
+    from ray_jobs.data.split import Grouping, run_split
+
+    return run_split(data, seed, grouping or Grouping(), output, overwrite=overwrite)
+
+
+def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:
+    """Check whether this machine can run the job, or each node of the Ray at `cluster.address`.
+
+    Checks of this machine name no node. `timeout_s`: how long to wait for an answer of a node.
+    """
+    if job.cluster.address is None:
+        from cluster.health.preflight import NodeCheck
+        from ray_jobs.doctor.machine import diagnose
+
+        return [NodeCheck("", check) for check in diagnose(job)]
+    from ray_jobs.doctor.cluster import diagnose_cluster
+
+    return diagnose_cluster(job, timeout_s)
+
+
+def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _nothing) -> PoolJob:
+    """Start a command as a job on Kubernetes, or find it there."""
+    from ray_jobs.submission.submit import submit_to_pool
+
+    return submit_to_pool(command, flags, say)
+
+
+def submit_to_ray(command: SubmitCommand, *, working_tree: Path | None = None) -> RayJob:
+    """Start a command as a job on the Ray at `cluster.address`, with the code of a checkout where one is given."""
+    from ray_jobs.submission.submit import submit_to_ray
+
+    return submit_to_ray(command, working_tree)
+
+
+def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _nothing) -> JobManifest:
+    """The Kubernetes objects of a command, none created; with `server`, checked by the API server."""
+    from ray_jobs.submission.submit import objects_of
+
+    return objects_of(command, flags, say, server=server)
+
+
+def run_on_ray(command: SubmitCommand, *, print_line: Say = _nothing, say: Say = _nothing) -> int:
+    """Run a command on the Ray at `cluster.address` to its end; returns its exit code. `print_line` gets its output."""
+    from ray_jobs.submission.submit import run_on_ray
+
+    return run_on_ray(command, print_line, say)
+
+
+def jobs_list(place: JobPlace) -> list[JobView]:
+    """All jobs of a place, the newest first."""
+    return place.target().list()
+
+
+def jobs_status(name: str, place: JobPlace) -> LiveView:
+    """A job, and how far its run is where that can be read from here."""
+    from ray_jobs.submission.watch import RunReader
+
+    return RunReader().live(place.target().view(name))
+
+
+def jobs_logs(name: str, place: JobPlace, *, follow: bool = False) -> Iterator[str]:
+    """The lines that a job prints, with `follow` until it has ended; the stored ones where its pods are gone."""
+    from ray_jobs.submission.watch import log_lines
+
+    return log_lines(place.target(), name, follow=follow)
+
+
+def jobs_stop(name: str, place: JobPlace) -> JobView:
+    """End a job; what it has stored stays."""
+    return place.target().stop(name)
+
+
+def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _nothing) -> int:
+    """Wait until a job has ended; returns its exit code, or 1 when its pods were kept from starting `hindered_s`."""
+    from ray_jobs.submission.watch import wait_for
+
+    return wait_for(place.target(), name, hindered_s=hindered_s, say=say)
+
+
+def queue_objects(team: Team) -> TeamObjects:
+    """The Kubernetes objects of a team's namespace, queue and rights, none created."""
+    from cluster.kube.queues.apply import render_team
+
+    return render_team(team)
+
+
+def queue_create(team: Team, *, context: str | None = None, dry_run: bool = False) -> list[Applied]:
+    """Make a team's namespace, queue and rights, or change them; with `dry_run` the server only says what would be."""
+    from cluster.kube.client.api import KubeApi
+    from cluster.kube.queues.apply import apply_team
+
+    return apply_team(KubeApi.connect(context), team, dry_run=dry_run)
+
+
+def queue_list(*, context: str | None = None) -> list[Summary]:
+    """All queues."""
+    from cluster.kube.client.api import KubeApi
+    from cluster.kube.queues.view import list_queues
+
+    return list_queues(KubeApi.connect(context))
+
+
+def queue_show(team: str, *, context: str | None = None) -> QueueView:
+    """A team's queue: its shares, those it shares with, its jobs."""
+    from cluster.kube.client.api import KubeApi
+    from cluster.kube.queues.view import view_queue
+
+    return view_queue(KubeApi.connect(context), team)

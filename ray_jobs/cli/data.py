@@ -1,0 +1,96 @@
+"""The commands that make and prepare data sets: `resnet-dist data sample|split`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Whole
+from ray_jobs.job.toml import check
+
+data = App(name="data", help="Make and prepare data sets.")
+
+
+@data.command
+def sample(
+    name: Annotated[Literal["digits", "fashion-mnist"], Parameter(group=COMMAND)],
+    folder: Annotated[Path, Parameter(group=COMMAND)],
+    /,
+) -> None:
+    """Write a small public data set as a folder of images for each class.
+
+    Parameters
+    ----------
+    name
+        digits: 1,797 handwritten digits, bundled with scikit-learn. fashion-mnist: 70,000 garments, from the Debian
+        package dataset-fashion-mnist.
+    folder
+        Where to; the same sample there is completed.
+    """
+    from ray_jobs import api
+    from ray_jobs.terminal.console import show_line
+
+    api.sample(name, folder)
+    show_line(f"{name} in {folder}")
+
+
+@data.command
+def split(
+    folder: Annotated[Path, Parameter(group=COMMAND)],
+    /,
+    *,
+    output: Annotated[Path, Parameter(group=COMMAND)],
+    labels: File = None,
+    group_regex: Text = None,
+    group_column: Text = None,
+    group_gap: Whole = None,
+    val_fraction: Number = 0.15,
+    test_fraction: Number = 0.15,
+    folds: Whole = None,
+    seed: Annotated[int, Parameter(group=COMMAND)] = 0,
+    overwrite: Switch = False,
+) -> None:
+    """Split a folder's images into train, val and test, with groups whole, and write that down for data.labels.
+
+    Splits that the data have stay, and with --folds their folds. At most one --group flag; images without a group
+    are alone.
+
+    Parameters
+    ----------
+    folder
+        An ImageFolder, or the folder that the paths in --labels are relative to.
+    output
+        The CSV to write: path, label, split, group, fold.
+    labels
+        A CSV or Parquet file of paths and labels, instead of class folders; relative to the working directory.
+    group_regex
+        A regular expression: its first group, or its whole match, in an image's path names the image's group.
+    group_column
+        The column of --labels that names groups; by default group, where there is one.
+    group_gap
+        Images of one class whose file names' numbers lie within this of the next one are a group.
+    val_fraction
+        Share of each class that goes to val where the data have no val split.
+    test_fraction
+        Share of each class that goes to test where the data have no splits.
+    folds
+        Deal train and val to so many folds of a cross-validation, too.
+    seed
+        What the split is a function of, besides the images' paths; data.folds repeats it with the same one.
+    overwrite
+        Replace the output where it is there.
+    """
+    given = {"root": str(folder), "labels": "" if labels is None else str(labels.expanduser().absolute())}
+    shares = {"val_fraction": val_fraction, "test_fraction": test_fraction, "folds": folds}
+    job = check({"seed": seed, "data": given | shares})
+    from ray_jobs import api
+    from ray_jobs.data.split import Grouping
+    from ray_jobs.terminal.console import show_line
+
+    grouping = Grouping(group_regex, group_column, group_gap)
+    done = api.split(job.data, output, seed=job.seed, grouping=grouping, overwrite=overwrite)
+    counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
+    grouped = f"; {done.groups} groups, {done.alone} images alone" if done.groups else ""
+    show_line(f"{done.output}: {counts}{grouped}{f'; {done.folds} folds' if done.folds else ''}")
+    show_line(f"to train with it: --data.labels {shlex.quote(done.labels)}")

@@ -1,0 +1,129 @@
+"""`resnet-dist submit`: a command as a job on Kubernetes or on a running Ray."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ray_jobs.cli.flags import JobFlags
+from ray_jobs.cli.program import COMMAND, DryRun, File, Text, strategy_of
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.toml import read_job, read_job_and_overrides
+from ray_jobs.job.verb_fields import of_evaluation, of_export
+from ray_jobs.submission.environment import is_ray_jobs_address
+
+
+def submit(
+    verb: Annotated[Literal["train", "tune", "evaluate", "export"], Parameter(group=COMMAND)],
+    run: Text = None,
+    /,
+    *,
+    config: File = None,
+    search: File = None,
+    warm_start: Text = None,
+    split: Text = None,
+    checkpoint: Text = None,
+    formats: Text = None,
+    team: Text = None,
+    namespace: Text = None,
+    queue: Text = None,
+    priority: Text = None,
+    image: Text = None,
+    kube_context: Text = None,
+    working_tree: File = None,
+    dry_run: DryRun = "none",
+    job: Annotated[JobFlags, Parameter("*")] | None = None,
+) -> None:
+    """Run a command as a job on Kubernetes, in a team's queue, or with --cluster.address http://HOST:8265 on any Ray.
+
+    The same name and job again is the same job: one that goes on is left alone, one that failed resumes.
+
+    Parameters
+    ----------
+    verb
+        What to run.
+    run
+        For evaluate and export: the run, as a name under storage.root, a URI, or a path that the cluster has, too.
+    config
+        The job's TOML file.
+    search
+        For tune: the search's TOML file.
+    warm_start
+        For tune: an earlier search.
+    split
+        For evaluate: train, val or test.
+    checkpoint
+        For evaluate and export: best, last, or the number of a step.
+    formats
+        For export: names with commas between them.
+    team
+        Stands for the namespace and the queue of that name.
+    namespace
+        By default the team's, else that of the kubeconfig's context.
+    queue
+        A Kueue LocalQueue of the namespace; without one, and without a team, the job does not wait in line.
+    priority
+        A Kueue WorkloadPriorityClass: production, research or idle.
+    image
+        NAME:VERSION or NAME@sha256:DIGEST; by default the one that the manifests name.
+    kube_context
+        Of the kubeconfig; by default its current one.
+    working_tree
+        With --cluster.address http://...: a checkout whose code the job is to run.
+    dry_run
+        client prints the objects as YAML and stops; server lets the API server check them first.
+    """
+    words = {"--split": split, "--checkpoint": checkpoint, "--formats": formats}
+    _check_options(verb, run, {**words, "--search": search, "--warm-start": warm_start})
+    from ray_jobs import api
+    from ray_jobs.cli.show_jobs import say
+    from ray_jobs.cli.show_submit import print_objects, show_pool_job, show_ray_job
+    from ray_jobs.submission.command import PoolFlags, SubmitCommand
+
+    if verb in {"evaluate", "export"}:
+        wanted = of_evaluation if verb == "evaluate" else of_export
+        options = tuple(word for flag, value in words.items() if value is not None for word in (flag, value))
+        resolved, changes = read_job_and_overrides(config, job or {}, wanted)
+        command = SubmitCommand(verb, resolved, run=str(run), options=options, overrides=changes)
+    else:
+        resolved = read_job(config, job or {})
+        found = None
+        if verb == "tune":
+            from ray_jobs.search.toml import read_search
+
+            found = read_search(search, {})
+        command = SubmitCommand(verb, resolved, search=found, warm_start=warm_start)
+    strategy = strategy_of(dry_run)
+    flags = PoolFlags(team, namespace, queue, priority, image, kube_context)
+    if is_ray_jobs_address(resolved.cluster.address):
+        flags.check_none_given(str(resolved.cluster.address))
+        if strategy != "none":
+            raise ConfigError(
+                f"--dry-run={strategy} shows Kubernetes objects, and the job goes to a running Ray, which has none; "
+                "remove it"
+            )
+        show_ray_job(api.submit_to_ray(command, working_tree=working_tree))
+    elif working_tree is not None:
+        raise ConfigError(
+            "--working-tree is for a running Ray (--cluster.address http://HOST:8265); pods have an image"
+        )
+    elif strategy != "none":
+        print_objects(api.job_objects(command, flags, server=strategy == "server", say=say))
+    else:
+        show_pool_job(api.submit_to_pool(command, flags, say=say))
+
+
+def _check_options(verb: str, run: str | None, options: dict[str, object]) -> None:
+    takes = {
+        "train": set[str](),
+        "tune": {"--search", "--warm-start"},
+        "evaluate": {"--split", "--checkpoint"},
+        "export": {"--formats", "--checkpoint"},
+    }
+    on_run = verb in {"evaluate", "export"}
+    if on_run and run is None:
+        raise ConfigError(f"submit {verb} needs a RUN: a name under storage.root, a URI or a path")
+    if not on_run and run is not None:
+        raise ConfigError(f"submit {verb} {run}: {verb} works on no run; its name is --name")
+    for flag, value in options.items():
+        if value is not None and flag not in takes[verb]:
+            raise ConfigError(f"{flag} does not apply to {verb}; remove it")

@@ -1,0 +1,68 @@
+"""What `resnet-dist submit` is given: a command with its job, and where in a shared pool it goes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.jobs import Verb
+from cluster.kube.jobs.names import check_image, check_label
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.space import Space
+
+
+@dataclass(frozen=True)
+class SubmitCommand:
+    """A command of `resnet-dist` that runs on a cluster."""
+
+    verb: Verb
+    job: JobConfig
+    """The whole job; for evaluate and export, the overrides with defaults for the rest."""
+    search: tuple[SearchConfig, Space] | None = None
+    """For tune."""
+    warm_start: str | None = None
+    """For tune."""
+    run: str = ""
+    """For evaluate and export."""
+    options: tuple[str, ...] = ()
+    """For evaluate and export: words of the command line besides the run."""
+    overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """For evaluate and export: what differs from the run's own job."""
+
+
+@dataclass(frozen=True)
+class PoolFlags:
+    """Where in a shared pool a job goes, as the command line names it."""
+
+    team: str | None = None
+    namespace: str | None = None
+    queue: str | None = None
+    priority: str | None = None
+    image: str | None = None
+    context: str | None = None
+
+    def check_none_given(self, address: str) -> None:
+        """Raise ConfigError where a flag is about Kubernetes and the job goes to a running Ray."""
+        given = [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)}: for jobs on Kubernetes, and cluster.address={address} is a running Ray; remove "
+                "either"
+            )
+
+    def checked(self) -> "PoolFlags":
+        """With the team's namespace and queue filled in. Raises SubmissionError for a name that Kubernetes refuses."""
+        for flag, value in (
+            ("--team", self.team),
+            ("--namespace", self.namespace),
+            ("--queue", self.queue),
+            ("--priority", self.priority),
+        ):
+            if value is not None:
+                check_label(value, flag)
+        if self.image is not None:
+            check_image(self.image)
+        if self.priority is not None and self.queue is None and self.team is None:
+            raise ConfigError(f"--priority {self.priority} orders jobs of a queue; name it with --team or --queue")
+        return replace(self, namespace=self.namespace or self.team, queue=self.queue or self.team)
