@@ -17,7 +17,7 @@ from tests.kube_server.faults import Fault, Faults, Trouble
 from tests.kube_server.handler import Handler
 from tests.kube_server.logs import Logs
 from tests.kube_server.refusals import group_of
-from tests.kube_server.store import ALL_KINDS, FIRST_VERSION, Store
+from tests.kube_server.store import ALL_KINDS, Store
 
 
 class _Http(ThreadingHTTPServer):
@@ -51,13 +51,6 @@ class KubeServer:
         """(verb, resource, namespace) that nobody may; "*" and, for the namespace, "" stand for all."""
         self.requests: list[tuple[str, str]] = []
         """(verb, path with query) of each request since the start, refused ones too."""
-        self.bookmark_s = 0.1
-        self.second_s = 1.0
-        """How long a second of a watch's timeoutSeconds lasts."""
-        self.is_expiry_an_event = False
-        """Whether a watch from a version that is forgotten is answered with an ERROR event instead of status 410."""
-        self.streams = 0
-        """How many watches and logs are being sent now."""
         self.stopping = threading.Event()
         self._certificate = certificate
         self._namespaces = tuple(namespaces)
@@ -116,16 +109,6 @@ class KubeServer:
         for condition in (self.store.changed, self.logs.changed):
             with condition:
                 condition.notify_all()
-
-    def lose(self, *, are_versions_raised: bool = True) -> None:
-        """Forget all objects, as a server that was restored from an empty copy; call it while it is stopped.
-
-        Versions go on above the old ones, which have expired, as the manual of etcd wants it; without that they start
-        anew, and a watch from an old version gets nothing at all until they have caught up.
-        """
-        version = self.store.version + 10_000 if are_versions_raised else FIRST_VERSION
-        self.store = Store(self.store.kinds, version, version)
-        self._fill()
 
     def restart_after(self, seconds: float) -> threading.Thread:
         """Stop now, and start again in a thread after some seconds; join it."""
@@ -206,11 +189,6 @@ class KubeServer:
         """A handler has none any more."""
         with self._lock:
             self._connections.discard(connection)
-
-    def streaming(self, count: int) -> None:
-        """So many streams more."""
-        with self._lock:
-            self.streams += count
 
     def _fill(self) -> None:
         for name in self._namespaces:

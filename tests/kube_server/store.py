@@ -185,13 +185,6 @@ class Store:
             self._collect()
             return copy.deepcopy(live)
 
-    def forget(self) -> None:
-        """Compact: nothing is known any more of how things came to be as they are."""
-        with self.changed:
-            self.oldest = self.version
-            self.changes.clear()
-            self.changed.notify_all()
-
     def after(self, version: int) -> Iterable[Change]:
         """What changed since a version; raises Refused (410) where that is not known."""
         with self.changed:

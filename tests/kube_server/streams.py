@@ -8,7 +8,6 @@ from cluster.kube.client.kinds import POD, Object
 from tests.kube_server import refusals
 from tests.kube_server.asked import Asked
 from tests.kube_server.faults import Fault
-from tests.kube_server.refusals import Refused
 from tests.kube_server.selectors import selector
 from tests.kube_server.store import seen
 
@@ -21,49 +20,29 @@ class Disturbed(Exception):  # noqa: N818 - ordered
 
 
 def send_watch(handler: "Handler", asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
-    """Answer a watch."""
+    """Answer a watch, as kubectl keeps one while it waits."""
     store, kind = handler.kube.store, asked.kind
     matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
-    wants_bookmarks = query.get("allowWatchBookmarks") == "true"
-    ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800) * handler.kube.second_s
-    lines: list[Object] = []
+    ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
+    there: list[Object] = []
     with store.changed:
         version = int(query.get("resourceVersion") or 0)
         if not version:
-            lines = [{"type": "ADDED", "object": body} for body in store.objects(kind, asked.namespace, matches)]
-            version = store.version
-        try:
-            store.after(version)
-        except Refused as refused:
-            if not handler.kube.is_expiry_an_event:
-                raise
-            with Stream(handler, fault) as stream:
-                stream.line({"type": "ERROR", "object": refused.status})
-            return
+            there, version = store.objects(kind, asked.namespace, matches), store.version
+        store.after(version)  # refused before the answer begins
     with Stream(handler, fault) as stream:
-        for line in lines:
-            stream.line(line)
-        bookmarked = time.monotonic()
-        while not handler.kube.stopping.is_set() and store is handler.kube.store:
+        for body in there:
+            stream.line({"type": "ADDED", "object": body})
+        while not handler.kube.stopping.is_set() and store is handler.kube.store and time.monotonic() < ends:
             with store.changed:
-                if version < store.oldest:
-                    return  # too slow: a real one ends such a watch as well
                 if store.version == version:
-                    store.changed.wait(min(0.05, handler.kube.bookmark_s, max(ends - time.monotonic(), 0.001)))
-                changes = list(store.after(version)) if version >= store.oldest else []
+                    store.changed.wait(0.05)
+                changes = list(store.after(version))
             for change in changes:
                 version = change.version
                 event = seen(change, kind, asked.namespace, matches)
                 if event is not None:
                     stream.line({"type": event[0], "object": event[1]})
-            is_over = time.monotonic() >= ends
-            # The last one comes shortly before the end, so that the next watch goes on from there.
-            if wants_bookmarks and (is_over or time.monotonic() > bookmarked + handler.kube.bookmark_s):
-                bookmarked = time.monotonic()
-                mark = {"kind": kind.name, "apiVersion": kind.api_version}
-                stream.line({"type": "BOOKMARK", "object": mark | {"metadata": {"resourceVersion": str(version)}}})
-            if is_over:
-                return
 
 
 def send_log(handler: "Handler", asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
@@ -103,18 +82,12 @@ class Stream:
         self._handler, self._fault, self._content, self._sent = handler, fault, content, 0
 
     def __enter__(self) -> "Stream":
-        self._handler.kube.streaming(1)
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {self._content}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        try:
-            self._handler.wfile.write(head.encode())
-            self._trouble()
-        except BaseException:
-            self._handler.kube.streaming(-1)
-            raise
+        self._handler.wfile.write(head.encode())
+        self._trouble()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._handler.kube.streaming(-1)
         if kind is None:
             if self._handler.kube.stopping.is_set():
                 raise Disturbed

@@ -1,4 +1,4 @@
-"""Objects of a Kubernetes cluster: read, written and watched as plain dicts, through outages of its API server."""
+"""Objects of a Kubernetes cluster: read and written as plain dicts, through outages of its API server."""
 
 import secrets
 from collections.abc import Generator, Mapping
@@ -18,7 +18,6 @@ from cluster.kube.client.outage import RefusedError
 from cluster.kube.client.patience import Patience
 from cluster.kube.client.pod_logs import PodLog
 from cluster.kube.client.refusal import Attempt, error_of
-from cluster.kube.client.watching import Listed, Watch
 
 MANAGER = "resnet-dist"
 """How the server's records of who has set which field call us."""
@@ -76,9 +75,9 @@ class KubeApi:
     ) -> list[Object]:
         """All objects of a kind that have these labels; `everywhere`: in all namespaces."""
         space = "" if everywhere else self._space(kind, namespace)
-        selection = _selection(kind, space, labels, None)
+        selection = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
         with self._refusals(Attempt("list", kind, space)):
-            return self._listed(kind, selection)[0]
+            return _pages(self._connection, kind, Request("GET", _path(kind, space), selection))
 
     def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
         """A new object, in the namespace that its metadata names; once, also where the answer was lost and the request
@@ -153,25 +152,6 @@ class KubeApi:
             if there is not None and there["metadata"]["uid"] == uid:
                 raise
 
-    def watch(
-        self,
-        kind: Kind,
-        *,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        namespace: str | None = None,
-    ) -> Generator[Object | None]:
-        """The objects there are, then one for each change, for ever: through outages, restarts and streams that break
-        or fall silent. None: nothing has changed for some seconds, so that the caller can look elsewhere too.
-
-        A deletion is the object with `metadata.deletionTimestamp` set, which an object that waits for its finalizers
-        has as well. An object that has lost a label counts as deleted, too.
-        """
-        space = self._space(kind, namespace)
-        selection = _selection(kind, space, labels, name)
-        with self._refusals(Attempt("watch", kind, space, name or "")):
-            yield from Watch(self._connection, selection, lambda: self._listed(kind, selection)).events()
-
     def pod_log(
         self,
         pod: str,
@@ -241,40 +221,32 @@ class KubeApi:
         except NoSuchObjectError:
             return None
 
-    def _listed(self, kind: Kind, selection: Request) -> Listed:
-        """All pages of a list, of one moment."""
-        found: list[Object] = []
-        query = {**selection.query, "limit": str(_PAGE)}
-        while True:
-            try:
-                answer = self._connection.ask(replace(selection, query=query))
-            except RefusedError as error:
-                if not error.status.is_expired or "continue" not in query:
-                    raise
-                # It took too long from page to page: all at once now.
-                found, query = [], {key: value for key, value in query.items() if key not in ("limit", "continue")}
-                continue
-            # The items of typed lists do not say what they are.
-            what = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**what, **body} for body in entries(answer, "items")]
-            metadata = part(answer, "metadata")
-            if not metadata.get("continue"):
-                return found, str(metadata.get("resourceVersion") or "")
-            query["continue"] = str(metadata["continue"])
+
+def _pages(connection: Connection, kind: Kind, selection: Request) -> list[Object]:
+    """All pages of a list, of one moment."""
+    found: list[Object] = []
+    query = {**selection.query, "limit": str(_PAGE)}
+    while True:
+        try:
+            answer = connection.ask(replace(selection, query=query))
+        except RefusedError as error:
+            if not error.status.is_expired or "continue" not in query:
+                raise
+            # It took too long from page to page: all at once now.
+            found, query = [], {key: value for key, value in query.items() if key not in ("limit", "continue")}
+            continue
+        # The items of typed lists do not say what they are.
+        what = {"apiVersion": kind.api_version, "kind": kind.name}
+        found += [{**what, **body} for body in entries(answer, "items")]
+        metadata = part(answer, "metadata")
+        if not metadata.get("continue"):
+            return found
+        query["continue"] = str(metadata["continue"])
 
 
 def _path(kind: Kind, space: str, name: str = "") -> str:
     within = f"/namespaces/{quote(space, safe='')}" if space else ""
     return f"{kind.path}{within}/{kind.plural}" + (f"/{quote(name, safe='')}" if name else "")
-
-
-def _selection(kind: Kind, space: str, labels: Mapping[str, str] | None, name: str | None) -> Request:
-    query: dict[str, str] = {}
-    if labels:
-        query["labelSelector"] = ",".join(f"{key}={value}" for key, value in labels.items())
-    if name:
-        query["fieldSelector"] = f"metadata.name={name}"
-    return Request("GET", _path(kind, space), query)
 
 
 def _write_query(dry_run: bool) -> dict[str, str]:

@@ -34,10 +34,6 @@ class Outage:
         self._began = time.monotonic()
         self._is_mentioned = False
 
-    def answered(self) -> None:
-        """The server is there; what goes wrong is worth growing pauses all the same."""
-        self._began = time.monotonic()
-
     def pause(self) -> None:
         """Pause before a try that is expected to go well."""
         time.sleep(next(self._pauses))

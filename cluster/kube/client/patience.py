@@ -20,12 +20,6 @@ class Patience:
     connect_s: float = 10
     read_s: float = 60
     """For an answer, and for each part of one."""
-    watch_s: float = 5
-    """How long a watch is asked for: what is silent for longer, by `grace_s`, is half closed."""
-    grace_s: float = 10
-    relist_s: float = 300
-    """How often a watch compares all it knows with all there is: a server that was restored from an older copy may send
-    nothing for long, and no error."""
     silent_log_s: float = 60
     """A log that is silent for so long is asked for again from where it was."""
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
@@ -46,7 +46,7 @@ class Attempt:
     """What was asked for."""
 
     verb: str
-    """As RBAC has it: get, list, watch, create, update, patch, delete."""
+    """As RBAC has it: get, list, create, update, patch, delete."""
     kind: Kind
     namespace: str = ""
     name: str = ""
@@ -73,18 +73,14 @@ def status_of(code: int, text: str, retry_after: str = "") -> Status:
     wait_s = float(retry_after) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", retry_after) else None
     if not isinstance(body, dict) or cast("dict[str, Any]", body).get("kind") != "Status":
         return Status(code, "", one_line(text)[:200], {}, wait_s)
-    return replace(status_in(cast("dict[str, Any]", body), code), retry_after_s=wait_s)
-
-
-def status_in(body: dict[str, Any], code: int = 500) -> Status:
-    """A Status object's."""
-    given = body.get("code")
-    details = body.get("details")
+    given = cast("dict[str, Any]", body)
+    own_code, details = given.get("code"), given.get("details")
     return Status(
-        given if isinstance(given, int) else code,
-        str(body.get("reason") or ""),
-        one_line(str(body.get("message") or body.get("reason") or "no reason given")),
+        own_code if isinstance(own_code, int) else code,
+        str(given.get("reason") or ""),
+        one_line(str(given.get("message") or given.get("reason") or "no reason given")),
         cast("dict[str, Any]", details) if isinstance(details, dict) else {},
+        wait_s,
     )
 
 

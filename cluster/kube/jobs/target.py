@@ -7,21 +7,21 @@ from contextlib import suppress
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.fields import entries, part
-from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_JOB, WORKLOAD, Object
+from cluster.kube.client.fields import part
+from cluster.kube.client.kinds import CONFIG_MAP, POD, RAY_JOB, Object
 from cluster.kube.jobs.manifest import JobManifest
-from cluster.kube.jobs.states import JOB_LABEL, NAME_LABEL, QUEUE_LABEL, JobObjects, view_of
+from cluster.kube.jobs.states import NAME_LABEL, JobObjects, view_of
 from cluster.kube.jobs.toml_difference import differences
-from cluster.kube.queues.view import queue_of, waiting_in_order
+from cluster.kube.jobs.views import OURS, owner_uids, views_of
 
-_OURS = {NAME_LABEL: "resnet-dist"}
 _SUBMITTER = "ray-job-submitter"
 _SUBMITTED_LABEL = "batch.kubernetes.io/job-name"
 """Kubernetes' own, on pods of the Job that KubeRay submits with; it has the RayJob's name."""
-_CLUSTER_LABEL = "ray.io/cluster"
 _GONE_S = 900.0
 """How long a deleted job may take: its pods' grace period, and a busy API server."""
-_LOOK_S = 1.0
+_POLL_S = 1.0
+_SAME_S = 5.0
+"""How often a view is given again whose RayJob has not changed."""
 
 
 class KubeTarget:
@@ -65,7 +65,7 @@ class KubeTarget:
 
     def list(self) -> list[JobView]:
         """All jobs of the namespace, the newest first."""
-        views = [self._view(each) for each in self._api.list(RAY_JOB, _OURS)]
+        views = views_of(self._api, self._api.list(RAY_JOB, OURS))
         return sorted(views, key=lambda view: view.submitted, reverse=True)
 
     def view(self, name: str) -> JobView:
@@ -73,17 +73,18 @@ class KubeTarget:
         return self._view(self._get(name))
 
     def follow(self, name: str) -> Iterator[JobView]:
-        """A job's views until it has ended."""
-        self._get(name)
-        known: Object | None = None
-        for changed in self._api.watch(RAY_JOB, name=name):
-            known = changed or known  # pods and the queue change without the job
-            if known is None:
-                continue
-            view = self._view(known)
-            yield view
-            if view.ended:
-                return
+        """A job's views until it has ended: the first at once, then one for each change of the RayJob, and one every
+        few seconds, because its pods and its queue change without it."""
+        job = self._get(name)
+        view = self._view(job)
+        yield view
+        shown = time.monotonic()
+        while not view.ended:
+            time.sleep(_POLL_S)
+            before, job = job, self._now(job)
+            if job != before or time.monotonic() - shown > _SAME_S:
+                view, shown = self._view(job), time.monotonic()
+                yield view
 
     def logs(self, name: str, *, follow: bool) -> Iterator[str]:
         """What the driver prints, as the pod that submits to Ray repeats it; none where that pod is gone."""
@@ -102,13 +103,13 @@ class KubeTarget:
             except NoSuchObjectError:
                 ended = True  # deleted meanwhile
             if not ended:
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
 
     def stop(self, name: str) -> JobView:
         """Delete the job; its pods are given their grace period."""
         job = self._get(name)
         self._api.delete(RAY_JOB, name, uid=str(job["metadata"]["uid"]))
-        return view_of(JobObjects({**job, "metadata": {**job["metadata"], "deletionTimestamp": "now"}}))
+        return view_of(JobObjects(_deleted(job)))
 
     def _rendered(self, request: JobRequest) -> JobManifest:
         if self._render is None:
@@ -119,12 +120,20 @@ class KubeTarget:
         try:
             job = self._api.get(RAY_JOB, name)
         except NoSuchObjectError as error:
-            names = sorted(str(each["metadata"]["name"]) for each in self._api.list(RAY_JOB, _OURS))
+            names = sorted(str(each["metadata"]["name"]) for each in self._api.list(RAY_JOB, OURS))
             known = f"; jobs there: {', '.join(names)}" if names else ""
             raise NoSuchObjectError(f"no job {name!r} in namespace {self._api.namespace}{known}") from error
         if not _is_ours(job):
             raise SubmissionError(f"RayJob {name} in namespace {self._api.namespace} is not one of resnet-dist's")
         return job
+
+    def _now(self, job: Object) -> Object:
+        """A job as it is now: deleted, where it is gone or another one has its name."""
+        try:
+            found = self._api.get(RAY_JOB, str(job["metadata"]["name"]))
+        except NoSuchObjectError:
+            return _deleted(job)
+        return found if found["metadata"]["uid"] == job["metadata"]["uid"] else _deleted(job)
 
     def _existing(self, request: JobRequest) -> Object | None:
         """The job of that name, where its identity is the request's. Raises SubmissionError where it is another's."""
@@ -167,12 +176,12 @@ class KubeTarget:
                 with suppress(ObjectChangedError):  # by another submission of the same job
                     self._api.create(CONFIG_MAP, manifest.owned_by(ray_job))
                 return
-            if uid in _owners(stored) or not (_owners(stored) and _is_ours(stored)):
+            if uid in owner_uids(stored) or not (owner_uids(stored) and _is_ours(stored)):
                 return
             # An earlier job's, deleted by someone else: it would be collected later, under this job's pods.
             self._api.delete(CONFIG_MAP, name, uid=str(stored["metadata"]["uid"]))
             if self._owner(name) is not None:
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
         raise SubmissionError(
             f"an earlier job's ConfigMap {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe "
             f"configmap {name}` for what holds it, then submit again"
@@ -200,7 +209,7 @@ class KubeTarget:
             left = [self._uid(name), self._owner(name)]
             if uid not in left:
                 return
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         raise SubmissionError(
             f"the earlier job {name} is still being deleted after {_GONE_S:g} s; see `kubectl describe rayjob {name}` "
             "for what holds it, then submit again"
@@ -215,10 +224,10 @@ class KubeTarget:
     def _owner(self, name: str) -> str | None:
         """Whose the ConfigMap of that name is: a deleted job's is collected a moment after it."""
         try:
-            owners = _owners(self._api.get(CONFIG_MAP, name))
+            uids = owner_uids(self._api.get(CONFIG_MAP, name))
         except NoSuchObjectError:
             return None
-        return owners[0] if owners else None
+        return uids[0] if uids else None
 
     def _submitter(self, name: str, seen: set[str]) -> Object | None:
         """The newest pod that repeats the driver's output and that was not read before."""
@@ -232,34 +241,14 @@ class KubeTarget:
         return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
 
     def _view(self, job: Object) -> JobView:
-        first = view_of(JobObjects(job))
-        if first.state == "done" or first.state == "stopped":
-            return first
-        name = first.name
-        cluster = str(job.get("status", {}).get("rayClusterName") or "")
-        pods = tuple(
-            pod
-            for pod in self._api.list(POD, {JOB_LABEL: name})
-            if pod["metadata"].get("labels", {}).get(_CLUSTER_LABEL, cluster) == cluster
-        )
-        about = {name, cluster, *(str(pod["metadata"]["name"]) for pod in pods)}
-        events = tuple(event for event in self._api.list(EVENT) if event.get("involvedObject", {}).get("name") in about)
-        workload, position = self._workload(job) if first.queue else (None, None)
-        return view_of(JobObjects(job, pods, events, workload, position))
-
-    def _workload(self, job: Object) -> tuple[Object | None, int | None]:
-        """Kueue's object for a job, and how many the queue admits before it."""
-        uid, queue = str(job["metadata"]["uid"]), str(job["metadata"]["labels"][QUEUE_LABEL])
-        workloads = self._api.list(WORKLOAD)
-        mine = next((each for each in workloads if uid in _owners(each)), None)
-        in_turn = waiting_in_order(each for each in workloads if queue_of(each) == queue)
-        return mine, in_turn.index(mine) if mine is not None and mine in in_turn else None
+        (view,) = views_of(self._api, [job])
+        return view
 
 
 def _is_ours(job: Object) -> bool:
     return job["metadata"].get("labels", {}).get(NAME_LABEL) == "resnet-dist"
 
 
-def _owners(body: Object) -> list[str]:
-    """Uids of the objects that an object ends with."""
-    return [str(each.get("uid")) for each in entries(body["metadata"], "ownerReferences")]
+def _deleted(job: Object) -> Object:
+    """A job as Kubernetes has it once somebody has deleted it."""
+    return {**job, "metadata": {"deletionTimestamp": "now", **job["metadata"]}}

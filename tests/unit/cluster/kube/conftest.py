@@ -12,8 +12,8 @@ from cluster.kube.client.patience import Patience
 from tests.kube_server.server import KubeServer
 
 QUICK = Patience(
-    outage_s=10, unknown_s=5, first_pause_s=0.002, longest_pause_s=0.02, connect_s=5, read_s=5, watch_s=0.05,
-    grace_s=0.2, relist_s=100, silent_log_s=0.15,
+    outage_s=10, unknown_s=5, first_pause_s=0.002, longest_pause_s=0.02, connect_s=5, read_s=5,
+    silent_log_s=0.15,
 )  # fmt: skip
 
 
@@ -27,10 +27,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[KubeServer]:
-    """An API server, in which a second of a watch is soon over."""
-    server = KubeServer()
-    server.second_s = 0.05
-    with server:
+    """An API server."""
+    with KubeServer() as server:
         yield server
 
 

@@ -218,7 +218,7 @@ def test_wait_gives_up_on_an_image_that_cannot_be_pulled(server: KubeServer, run
     run("submit", "train", *JOB)
     operators.start("tiles")
     operators.image_pull_failure("tiles")
-    code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")  # looks again when a watch has ended
+    code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")  # looks again after some seconds
     assert code == 1
     assert "cannot be pulled" in out
     assert "given up after 0.1 s; the job is left as it is" in out
