@@ -7,8 +7,9 @@ def complains(error: object, key: str, *values: object, remedy: str | tuple[str,
     """True if one of the error's problems names `key`, every one of `values` and every remedy; fails otherwise.
 
     `error` is an exception, what `pytest.raises` caught, or a command's output. A problem is a line with the indented
-    lines below it. Keys and values count as whole words: neither `epochs` nor `4` is in `training.epochs=48`. A
-    remedy is a verb in the imperative: it begins a clause, as in "...; use 32 or 64".
+    lines below it. Keys and values count as whole words: neither `epochs` nor `4` is in `training.epochs=48`. A value
+    may be spelled as in Python or as in TOML. A remedy is a verb in the imperative: it begins a clause, as in
+    "...; use 32 or 64".
 
     Returns True, so that it serves as `pytest.raises(ConfigError, check=lambda error: complains(error, ...))`, too.
     """
@@ -34,7 +35,12 @@ def _stands_in(word: str, text: str) -> bool:
 
 
 def _is_told(value: object, text: str) -> bool:
-    return _stands_in(str(value), text) or _stands_in(repr(value), text)
+    spellings = {
+        str(value),
+        repr(value),
+        str(value).lower() if value is None or isinstance(value, bool) else str(value),
+    }
+    return any(_stands_in(each, text) for each in spellings)
 
 
 def _is_advised(verb: str, text: str) -> bool:

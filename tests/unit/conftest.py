@@ -1,4 +1,4 @@
-"""What unit tests share: a search.json of any size and kind, and a disk that is soon full."""
+"""What unit tests share: nothing may be left behind; a search.json of any size and kind; a disk that is soon full."""
 
 import os
 import random
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.leaks import nothing_left_behind
 
 SPACE: list[dict[str, Any]] = [
     {"field": "optimizer.learning_rate", "kind": "log_uniform", "low": 1e-4, "high": 0.3},
@@ -107,6 +109,13 @@ def _make_search(trials: int = 12, objectives: int = 1, space: list[dict[str, An
             "samples": 905,
         } if trials > 3 else None,
     }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def police() -> Iterator[None]:
+    """Every unit test leaves threads, the environment and torch's settings as it found them."""
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from tests.complaints import complains
 
 ERROR = ConfigError(
     "training.microbatch_size=48 does not divide training.global_batch_size=256; use 32 or 64\n"
+    "training.compile=true needs a compiler\n"
     "model.arch='resnet19' is no ResNet:\n"
     "  repair it, or remove it"
 )
@@ -15,6 +16,7 @@ ERROR = ConfigError(
 def test_key_value_and_remedy_are_found() -> None:
     assert complains(ERROR, "training.microbatch_size", 48, 256, remedy="use")
     assert complains(str(ERROR), "model.arch", "resnet19", remedy=("repair", "remove"))
+    assert complains(ERROR, "training.compile", True)
     with pytest.raises(ConfigError) as caught:
         raise ERROR
     assert complains(caught, "training.global_batch_size", 256)
@@ -27,6 +29,7 @@ def test_key_value_and_remedy_are_found() -> None:
         ("microbatch_size", (), ()),  # the end of another key
         ("training", (), ()),  # the beginning of another key
         ("training.microbatch_size", (49,), ()),
+        ("training.compile", (False,), ()),
         ("training.microbatch_size", (4,), ()),  # a digit of the value
         ("training.microbatch_size", (48, 49), ()),  # one of two values
         ("training.microbatch_size", (48,), "repair"),  # another problem's remedy

@@ -54,6 +54,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Com
     return run("--tiny", "--compiler", "inductor", "--out", file, PATH=""), file
 
 
+@pytest.mark.slow
 def test_every_section_is_in_the_table_and_in_the_file(
     everything: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -74,6 +75,7 @@ def test_every_section_is_in_the_table_and_in_the_file(
             assert (row["value"] is None) == bool(row["note"] and not row["repeats"] and row["met"] is None), row
 
 
+@pytest.mark.slow
 def test_figures_agree_with_each_other(everything: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     results = json.loads(everything[1].read_text())
     full = rows(results, "full")
@@ -89,6 +91,7 @@ def test_figures_agree_with_each_other(everything: tuple[subprocess.CompletedPro
     assert all(row["met"] for row in parity.values() if row["value"] is not None)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_compiled_rows_say_so(everything: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     results = json.loads(everything[1].read_text())
     compiled = [

@@ -157,7 +157,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-USUAL = {"depth 5", "everything, depth 2", "overlapped"}
+USUAL = {"depth 5", "everything, depth 5", "overlapped"}
 
 
 @pytest.mark.parametrize(
