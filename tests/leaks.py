@@ -1,7 +1,6 @@
 """What a test must leave as it found it: threads, the environment, signal handlers, and settings of torch."""
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -19,7 +18,11 @@ LASTING_THREADS = {
 }
 """Beginnings of the names of threads that may stay, and why: those of pools that a library starts once."""
 
-PYTESTS_OWN = "PYTEST_CURRENT_TEST"
+OTHERS_VARIABLES = {
+    "PYTEST_CURRENT_TEST": "pytest's own",
+    "CRC32C_SW_MODE": "set by tensorboardX when it is imported",
+}
+"""Variables that may change, and why."""
 
 
 class State:
@@ -37,7 +40,6 @@ class State:
             "torch's gradients": torch.is_grad_enabled(),
             "torch's default dtype": torch.get_default_dtype(),
             "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-            "Python's global random numbers": random.getstate(),
         }
 
 
@@ -53,7 +55,7 @@ def leaks_since(before: State, lasting: Iterable[str] = LASTING_THREADS) -> list
     found = [f"the thread {thread.name!r} is alive" for thread in started if thread.is_alive()]
     for name in sorted(before.environment.keys() | now.environment.keys()):
         was, became = before.environment.get(name), now.environment.get(name)
-        if was != became and name != PYTESTS_OWN:
+        if was != became and name not in OTHERS_VARIABLES:
             found.append(f"{name} was {was!r} in the environment and is {became!r}")
     changed = [name for name, was in before.settings.items() if now.settings[name] != was]
     return found + [f"{name} changed" for name in changed]

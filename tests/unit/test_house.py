@@ -19,7 +19,6 @@ LONG_FILES: dict[str, str] = {
     "ray_jobs/cli/app.py": "not yet split",
     "ray_jobs/search/space.py": "not yet split",
     "ray_jobs/search/tune.py": "not yet split",
-    "resnet_dist/checkpoint/directory.py": "not yet split",
     "resnet_dist/config.py": "not yet split",
     "resnet_dist/runtime/preprocess.py": "not yet split",
 }

@@ -1,7 +1,6 @@
 """The police itself: each kind of leak is found, and what was put back is none."""
 
 import os
-import random
 import signal
 import threading
 from collections.abc import Callable
@@ -51,12 +50,6 @@ def another_folder() -> Callable[[], None]:
     return lambda: os.chdir(before)
 
 
-def pythons_numbers() -> Callable[[], None]:
-    before = random.getstate()
-    random.random()
-    return lambda: random.setstate(before)
-
-
 @pytest.mark.parametrize(
     ("leak", "name"),
     [
@@ -67,7 +60,6 @@ def pythons_numbers() -> Callable[[], None]:
         (process_group, "torch's process group"),
         (signal_handler, "the handler of SIGTERM"),
         (another_folder, "the working directory"),
-        (pythons_numbers, "Python's global random numbers"),
     ],
 )
 def test_a_changed_setting_is_found_until_it_is_put_back(leak: Callable[[], Callable[[], None]], name: str) -> None:
