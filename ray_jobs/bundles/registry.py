@@ -71,25 +71,25 @@ class StoredBundle:
     @classmethod
     def open(cls, store: Store) -> Self:
         """The bundle in a folder of storage. Raises BundleError where there is none, or bundle.json was changed."""
-        if not store.exists(MANIFEST):
+        text = store.read_or_none(MANIFEST, MOST_BYTES)
+        if text is None:
             raise BundleError(f"{store.uri} is no bundle: there is no {MANIFEST}; export a run, or check the address")
-        text = store.read(MANIFEST, MOST_BYTES)
         manifest = read_manifest(text, f"{store.uri}/{MANIFEST}")
         return cls(store, manifest, text)
 
     def read(self, path: str) -> bytes:
         """A file's bytes. Raises BundleError where they are not those that were exported."""
         known = self.manifest.files[path]
-        if not self.store.exists(path):
-            raise BundleError(f"{self.store.uri} is incomplete: there is no {path}; promote or export the run again")
         # One byte more than it may have shows that it has more.
-        data = self.store.read(path, known.bytes + 1)
+        data = self.store.read_or_none(path, known.bytes + 1)
+        if data is None:
+            raise BundleError(f"{self.store.uri} is incomplete: there is no {path}; promote or export the run again")
         require_unchanged(data, known, f"{self.store.uri}/{path}", "promote or export the run again")
         return data
 
     def signature(self) -> bytes | None:
         """The signature, where it is signed."""
-        return self.store.read(SIGNATURE, MOST_BYTES) if self.store.exists(SIGNATURE) else None
+        return self.store.read_or_none(SIGNATURE, MOST_BYTES)
 
     def verify(self) -> None:
         """Read and check every file. Raises BundleError."""
@@ -125,10 +125,11 @@ class BundleShelf:
 
     def production(self) -> Production | None:
         """What is in production; None where nothing is. Raises BundleError for what cannot be read."""
-        if not self.store.exists(PRODUCTION):
+        data = self.store.read_or_none(PRODUCTION, MOST_BYTES)
+        if data is None:
             return None
         try:
-            return _ADAPTER.validate_json(self.store.read(PRODUCTION, MOST_BYTES), strict=True)
+            return _ADAPTER.validate_json(data, strict=True)
         except ValidationError as error:
             raise BundleError(
                 f"{self.store.uri}/{PRODUCTION} cannot be used ({error.errors()[0]['msg']}); delete it and "

@@ -13,6 +13,7 @@ from ray_jobs.job.toml import print_config, read_job_text
 from resnet_dist.checkpoint.progress import Progress, latest_progress
 from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
+from resnet_dist.plain_json import json_object
 from resnet_dist.run_records import Record, Status, read_metrics
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -71,7 +72,7 @@ class RunDirectory:
 
     def read_config(self) -> JobConfig:
         """The complete config that the run was first started with. Raises RunError when it cannot be read."""
-        return read_job_text(self._text("config.toml"), f"{self.uri}/config.toml")
+        return read_job_text(self._bytes("config.toml").decode(), f"{self.uri}/config.toml")
 
     def write_config(self, job: JobConfig) -> None:
         """Store the complete config."""
@@ -113,7 +114,7 @@ class RunDirectory:
 
     def read_split_csv(self) -> str:
         """The run's split.csv."""
-        return self._text("split.csv")
+        return self._bytes("split.csv").decode()
 
     def write_split_csv(self, text: str) -> None:
         """Store the split of every sample."""
@@ -161,18 +162,10 @@ class RunDirectory:
         self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
     def _json(self, path: str) -> dict[str, Any]:
-        try:
-            value = json.loads(self._text(path))
-        except ValueError as error:
-            raise RunError(
-                f"{self.uri}/{path} is not JSON ({error}); restore it or start under another name"
-            ) from error
-        if not isinstance(value, dict):
-            raise RunError(f"{self.uri}/{path} holds no object; restore it or start under another name")
-        return value  # pyright: ignore[reportUnknownVariableType]
+        return json_object(self._bytes(path), f"{self.uri}/{path}", "restore it or start under another name")
 
-    def _text(self, path: str) -> str:
+    def _bytes(self, path: str) -> bytes:
         data = self.store.read_or_none(path)
         if data is None:
             raise RunError(f"{self.uri} has no {path}; the run was not started completely, start it again")
-        return data.decode()
+        return data

@@ -11,7 +11,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import difference
 from ray_jobs.search.space import Params, Plain
 from resnet_dist.errors import RunError
-from resnet_dist.plain_json import plain_number, plain_numbers
+from resnet_dist.plain_json import json_object, plain_number, plain_numbers
 
 SEARCHES = "searches"
 TRIALS = "trials"
@@ -125,8 +125,9 @@ class SearchDirectory:
 
         Raises ConfigError with the difference when the name belongs to another search.
         """
-        if self.store.exists(_IDENTITY):
-            stored = self._json(_IDENTITY)
+        data = self.store.read_or_none(_IDENTITY)
+        if data is not None:
+            stored = self._object(_IDENTITY, data)
             known, began = stored.get("identity"), stored.get("began")
             if not isinstance(known, dict) or not isinstance(began, int | float):
                 raise RunError(f"{self.uri}/{_IDENTITY} is damaged; restore it, or choose another --name")
@@ -146,10 +147,11 @@ class SearchDirectory:
         found: list[TrialRecord] = []
         for digest in self.store.list(TRIALS):
             path = f"{TRIALS}/{digest}/trial.json"
-            if not self.store.exists(path):
+            data = self.store.read_or_none(path)
+            if data is None:
                 continue
             try:
-                found.append(TrialRecord.from_json(self._json(path)))
+                found.append(TrialRecord.from_json(self._object(path, data)))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RunError(
                     f"{self.uri}/{path} is damaged ({error}); delete {TRIALS}/{digest} to train it anew"
@@ -168,14 +170,8 @@ class SearchDirectory:
         """Create or replace a JSON file."""
         self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
-    def _json(self, path: str) -> dict[str, Any]:
-        try:
-            value = json.loads(self.store.read(path))
-        except ValueError as error:
-            raise RunError(f"{self.uri}/{path} is not JSON ({error}); restore or delete it") from error
-        if not isinstance(value, dict):
-            raise RunError(f"{self.uri}/{path} holds no object; restore or delete it")
-        return cast("dict[str, Any]", value)
+    def _object(self, path: str, data: bytes) -> dict[str, Any]:
+        return json_object(data, f"{self.uri}/{path}", "restore or delete it")
 
 
 def repeated(record: TrialRecord) -> TrialRecord:

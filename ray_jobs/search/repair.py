@@ -50,7 +50,7 @@ def repair_results(
     fits = {
         SEARCH: stored is not None
         and all(stored.get(each) == expected[each] for each in expected.keys() - _OF_ITS_START),
-        TABLE: directory.store.exists(TABLE) and directory.store.read(TABLE) == table_bytes(facts, records),
+        TABLE: directory.store.read_or_none(TABLE) == table_bytes(facts, records),
         BEST: not best or _is_best(directory.store, facts, best[0]),
     }
     wrong = [name for name, is_right in fits.items() if not is_right]

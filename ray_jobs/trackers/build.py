@@ -80,7 +80,7 @@ def _id(run: RunDirectory) -> str:
 
     Stored with the run's name, so that a copy under another name is another run.
     """
-    found, _, name = (run.store.read(_ID).decode() if run.store.exists(_ID) else "").partition(" ")
+    found, _, name = (run.store.read_or_none(_ID) or b"").decode().partition(" ")
     if found and name == run.name:
         return found
     # One without a name was stored before names were.

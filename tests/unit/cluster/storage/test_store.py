@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
@@ -43,8 +44,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+class CountingHandler(fs.FSSpecHandler):
+    """Files in memory behind pyarrow's interface; each call is what a request to an object store would be."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryFileSystem())
+        self.calls: list[str] = []
+
+    def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
+        self.calls.append("get_file_info")
+        return super().get_file_info(paths)
+
+    def open_input_file(self, path: str) -> Any:
+        self.calls.append("open_input_file")
+        return super().open_input_file(path)
+
+
 def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
+
+
+def test_a_record_that_may_be_absent_is_one_request(tmp_path: Path) -> None:
+    handler = CountingHandler()
+    store = Store(fs.PyFileSystem(handler), "counted", "memory://counted")
+    store.write("runs/a/status.json", b"{}")
+    handler.calls.clear()
+    assert store.read_or_none("runs/a/status.json") == b"{}"
+    assert store.read_or_none("runs/b/status.json") is None
+    assert handler.calls == ["open_input_file"] * 2
+    local = Store.open(str(tmp_path))
+    local.write("file", b"five!")
+    assert local.read_or_none("file", 4) == b"five"
+    assert local.read_or_none("file/below") is None  # no folder, so nothing in it
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder could not be read"):
+        local.read_or_none("folder")
 
 
 def test_files_and_folders(tmp_path: Path) -> None:
