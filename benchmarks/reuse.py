@@ -24,7 +24,7 @@ from benchmarks.local_training import THREADS, train_here
 from data_pipeline.listing.samples import Samples, key_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
-from ray_jobs.training.feature_key import views_digest
+from ray_jobs.training.feature_sharing import views_digest
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
 from resnet_dist.runtime.preprocess import image_header

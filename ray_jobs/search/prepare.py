@@ -17,9 +17,8 @@ from ray_jobs.search.slots import plan_slots
 from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.toml import search_identity
 from ray_jobs.search.trial_worker import WeightsKey, key_of
-from ray_jobs.training.compiler_check import check_compiler
 from ray_jobs.training.initial_weights import InitialWeights
-from ray_jobs.training.resolve import resolved_job
+from ray_jobs.training.resolve import check_compiler, resolved_job
 
 
 @dataclass(frozen=True)

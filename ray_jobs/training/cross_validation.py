@@ -1,21 +1,21 @@
-"""Cross-validation: a run for each fold, and what they come to together."""
+"""Cross-validation: a run for each fold, and the metrics over all of them."""
 
 import json
 import statistics
 from dataclasses import dataclass
 from math import isfinite, nan, sqrt
+from typing import Any
+
+from scipy.special import stdtrit  # pyright: ignore[reportUnknownVariableType]
 
 from cluster.session.session import ray_session
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.run.directory import RUNS
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.training.driver import check_start, run_train
 from resnet_dist.plain_json import plain_number, plain_numbers
-
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-          2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)  # fmt: skip
-"""Student's t at 97.5 % for 1 to 19 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class FoldsOutcome:
-    """What all folds have come to."""
+    """The results of all folds."""
 
     uri: str
     """Where folds.json is."""
@@ -45,12 +45,12 @@ class FoldsOutcome:
 def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
     """Train `data.folds` runs, <name>-fold0 and so on, and write runs/<name>/folds.json.
 
-    Each is a run like any other: the same command goes on where it was ended, and leaves finished folds alone.
-    What cannot work is refused before the first. Raises what `run_train` raises, ConfigError without `data.folds`.
+    Each is a run like any other: the same command resumes it, and leaves finished folds alone. A fold that cannot work
+    is refused before the first one trains. Raises what `run_train` raises, and ConfigError without `data.folds`.
     """
     name, folds = run_name(job), job.data.folds
     if folds is None:
-        raise ConfigError("data.folds is not set; say into how many parts to split, such as --data.folds 5")
+        raise ConfigError("data.folds is not set; give the number of folds, such as --data.folds 5")
     jobs = [
         job.model_copy(
             update={"name": f"{name}-fold{fold}", "data": job.data.model_copy(update={"fold": fold})},
@@ -66,8 +66,13 @@ def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
         for key in outcomes[0].metrics
         if all(key in outcome.metrics for outcome in outcomes)
     }
-    store = Store.open(job.storage.root).child(f"runs/{name}")
-    value = {
+    store = Store.open(job.storage.root).child(f"{RUNS}/{name}")
+    store.write("folds.json", (json.dumps(_folds_json(outcomes, metrics), indent=2, allow_nan=False) + "\n").encode())
+    return FoldsOutcome(store.uri, tuple(outcomes), metrics)
+
+
+def _folds_json(outcomes: list[TrainOutcome], metrics: dict[str, Aggregate]) -> dict[str, Any]:
+    return {
         "schema": 1,
         "runs": [outcome.run for outcome in outcomes],
         "metrics": {
@@ -78,8 +83,6 @@ def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
             for key, each in metrics.items()
         },
     }
-    store.write("folds.json", (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-    return FoldsOutcome(store.uri, tuple(outcomes), metrics)
 
 
 def aggregate(values: list[float]) -> Aggregate:
@@ -87,5 +90,5 @@ def aggregate(values: list[float]) -> Aggregate:
     if not all(isfinite(value) for value in values):
         return Aggregate(nan, nan, nan, tuple(values))
     mean = statistics.fmean(values)
-    half = _T_975[len(values) - 2] * statistics.stdev(values) / sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / sqrt(len(values))
     return Aggregate(mean, mean - half, mean + half, tuple(values))

@@ -23,11 +23,10 @@ from ray_jobs.run.lifecycle import is_done, outcome_of, standing, write_end, wri
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import progress_console
 from ray_jobs.training.attempt import causes_of, run_attempt
-from ray_jobs.training.compiler_check import check_compiler
 from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.progress import ProgressView
 from ray_jobs.training.rank import WorkerTask
-from ray_jobs.training.resolve import resolved_job
+from ray_jobs.training.resolve import check_compiler, resolved_job
 from ray_jobs.training.restart_policy import Failure, Limits, Past, Raise, Retry, Shrink, StartOver, Wait, decide
 from ray_jobs.training.worker_group import found_no_room
 from resnet_dist.errors import RunError

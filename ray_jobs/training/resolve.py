@@ -1,4 +1,4 @@
-"""A job with everything filled in that depends on the machine or on the run's first start."""
+"""A job with everything filled in that depends on the machine or on the run's first start, and what that needs."""
 
 from cluster.storage.store import absolute_root
 from ray_jobs.data.prepare import PreparedData
@@ -6,6 +6,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import difference, identity
 from ray_jobs.run.directory import RunDirectory
+from resnet_dist.model.compiling import require_compiler
 
 
 def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bool) -> JobConfig:
@@ -51,6 +52,15 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
                 f"{run.uri} is a run of another identity; choose another --name or go back:\n" + "\n".join(changes)
             )
     return resolved
+
+
+def check_compiler(job: JobConfig, use_gpu: bool) -> None:
+    """Raise RunError where `training.compile` needs this machine's C++ compiler and there is none.
+
+    A cluster's workers and GPUs look for theirs themselves.
+    """
+    if job.training.compile and job.cluster.address is None and not use_gpu:
+        require_compiler()
 
 
 def _absolute_but_home(folder: str) -> str:

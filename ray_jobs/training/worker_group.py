@@ -1,15 +1,19 @@
-"""A Ray Train worker group that runs a function of ours: its shape, and the processes it goes without."""
+"""A Ray Train worker group that runs a function of ours: its shape, and what Ray sets up on its workers.
+
+Ray's controller loads this module and would start seconds later if it loaded torch: so only workers import torch.
+"""
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import ray.train
 from ray.train import ControllerError
+from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.session.resources import WorkerPlan
-from ray_jobs.training.worker_backend import WorkersOwnGroup
 
 _NEEDLESS = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
 """Ray's callbacks that each start a process for what a run does not use: Ray Data, and what `remove_orphans` does."""
@@ -33,7 +37,7 @@ def fit_worker_group(
     trainer = _Trainer(
         function,
         train_loop_config=config,
-        backend_config=WorkersOwnGroup(),
+        backend_config=_DeviceOnly(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=plan.num_workers,
             use_gpu=plan.use_gpu,
@@ -69,3 +73,33 @@ class _Trainer(DataParallelTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
         return [each for each in callbacks if type(each).__name__ not in _NEEDLESS]
+
+
+class _NoBackend(Backend):
+    """Sets nothing up, but lets the workers of a node see each other's GPUs, as NCCL needs."""
+
+    share_cuda_visible_devices = True
+
+
+class _OnOwnDevice(nullcontext[None]):
+    def __enter__(self) -> None:
+        import ray.train.torch  # noqa: PLC0415
+        import torch  # noqa: PLC0415
+
+        device = ray.train.torch.get_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+
+
+class _DeviceOnly(BackendConfig):
+    """As Ray's TorchConfig, but Ray sets only the device: the workers make the process group, with `process_group`."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What Ray runs on its workers before the training function."""
+        return _NoBackend
+
+    @property
+    def train_func_context(self) -> type[nullcontext[None]]:
+        """What the training function runs within."""
+        return _OnOwnDevice

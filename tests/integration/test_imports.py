@@ -69,7 +69,6 @@ def test_who_starts_and_watches_workers_knows_no_torch():
     modules = (
         "training.attempt",
         "training.worker_group",
-        "training.worker_backend",
         "search.slots",
         "search.supervisors",
     )

@@ -11,7 +11,7 @@ from data_pipeline.config import AugmentationConfig
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
-from ray_jobs.training.feature_key import views_digest
+from ray_jobs.training.feature_sharing import views_digest
 
 CPU = torch.device("cpu")
 
