@@ -21,7 +21,8 @@ SIZES = pod_sizes(ClusterConfig(), JobNeeds(microbatch_size=8, height=64, width=
 
 
 def request(name: str) -> JobRequest:
-    return JobRequest(name, "train", (), "", None, identity=name, submission="first", run=f"s3://runs/{name}")
+    run = f"s3://runs/{name}"
+    return JobRequest(name, "train", (), "", None, identity=name, submission="first", run=run, module="a.program")
 
 
 def rendered(request: JobRequest) -> JobManifest:
