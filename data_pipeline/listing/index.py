@@ -14,8 +14,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.listing.classes import class_names, mapped, quoted
 from data_pipeline.listing.image_folder import ListedImage, Listing, list_image_folder
 from data_pipeline.listing.label_table import list_label_table
-from data_pipeline.listing.samples import Decode, Samples, key_of, sample_id_of
-from data_pipeline.listing.scan import Header, Probe, Progress, scan
+from data_pipeline.listing.samples import Samples, key_of, sample_id_of
+from data_pipeline.listing.scan import Probe, Progress, Readers, scan
 from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
 
 _LISTED = 20
@@ -85,13 +85,7 @@ def _labelled(data: DataConfig, group_column: str | None, may_lack_classes: bool
 
 
 def index_folder(
-    data: DataConfig,
-    decode: Decode,
-    header: Header,
-    probe: Probe | None = None,
-    progress: Progress | None = None,
-    *,
-    may_lack_classes: bool = False,
+    data: DataConfig, readers: Readers, progress: Progress | None = None, *, may_lack_classes: bool = False
 ) -> Dataset:
     """Index the ImageFolder `data.root`: train/, val/, [test/] with class folders in them, or only class folders.
 
@@ -103,9 +97,8 @@ def index_folder(
     """
     listing, classes = list_images(data, may_lack_classes=may_lack_classes)
     root = os.fsencode(listing.root)
-    probe_name = f"{probe.__module__}.{getattr(probe, '__qualname__', type(probe).__qualname__)}" if probe else ""
-    cache = ScanCache.of(data, root, probe_name)
-    scanned = scan(root, listing.images, decode, header, probe, cache, os.cpu_count() or 1, progress)
+    cache = ScanCache.of(data, root, _name_of(readers.probe))
+    scanned = scan(root, listing.images, readers, cache, os.cpu_count() or 1, progress)
 
     rows: list[_Row] = []
     unreadable = [(image.sample_id, image.reason) for image in listing.broken]
@@ -138,6 +131,10 @@ def index_folder(
         given=_given(rows) if listing.table else "",
         folds=given_folds([row.image for row in rows]),
     )
+
+
+def _name_of(probe: Probe | None) -> str:
+    return f"{probe.__module__}.{getattr(probe, '__qualname__', type(probe).__qualname__)}" if probe else ""
 
 
 def given_folds(images: Sequence[ListedImage]) -> tuple[int | None, ...]:

@@ -1,10 +1,12 @@
-"""Reads every file of a folder once, whole, and remembers between starts what it found."""
+"""Reads every file of a folder once, whole, decodes it once, and remembers between starts what it found."""
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
+from data_pipeline.listing.completeness import is_complete
 from data_pipeline.listing.image_folder import ListedImage
 from data_pipeline.listing.samples import Decode, sample_id_of
 from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
@@ -12,8 +14,9 @@ from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
 Header = Callable[[bytes], tuple[int, int, bool]]
 """Bytes of an image file -> (upright width, upright height, plain as in `Samples.plain`). Raises ValueError."""
 
-Probe = Callable[[list[bytes]], list[str | None]]
-"""Bytes of plain image files -> for each the reason why training's decoder cannot read it, None where it can."""
+Probe = Callable[[list[bytes]], list[tuple[int, int] | str]]
+"""Bytes of plain image files -> for each the upright width and height that training's decoder gives it, or the reason
+why that decoder cannot read it."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of files read and of all files to be read."""
@@ -24,29 +27,53 @@ _CHUNK_BYTES = 256 * 2**20
 _SAVE_EVERY_S = 60.0
 
 
+@dataclass(frozen=True)
+class Readers:
+    """What reads image files, for a scan."""
+
+    decode: Decode
+    """The reference, which judges the trained model."""
+    header: Header
+    probe: Probe | None = None
+    """Training's own decoder; None where that is the reference."""
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What was learnt of a file before the probe."""
+
+    row: int
+    result: ReadableFile | str
+    data: bytes = b""
+    """The file, where the probe is to read it; else empty."""
+    decoded: bool = True
+    """Whether the reference has decoded it."""
+
+
 def scan(
     root: bytes,
     images: Sequence[ListedImage],
-    decode: Decode,
-    header: Header,
-    probe: Probe | None = None,
+    readers: Readers,
     cache: ScanCache | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[ReadableFile | str]:
     """For each image what was learnt of it, or the reason why it cannot be read.
 
+    A file is readable where both the reference and training's decoder read it. Of a plain file that is complete (see
+    `is_complete`) one decoding tells that: the probe's, if its size is that of the header. Every other file is decoded
+    by the reference, and by the probe too where it is plain.
+
     `decode` and `header` run in `threads` threads, `probe` in the calling one. Images that `cache` knows with the
     same size and modification time are not read again; unreadable ones always are.
     """
-    known = cache.load() if cache else {}
+    remembered = cache.load() if cache else {}
     names = [(sample_id_of(image.relative_path), image.size, image.mtime_ns) for image in images]
-    results = [known.get(name, "not read yet") for name in names]
+    results = [remembered.get(name, "not read yet") for name in names]
     unread = [row for row, result in enumerate(results) if isinstance(result, str)]
 
-    def examine(row: int) -> tuple[int, ReadableFile | str, bytes]:
-        result, data = _examined(root + b"/" + images[row].relative_path, images[row].size, decode, header)
-        return row, result, data if probe and not isinstance(result, str) and result.plain else b""
+    def examine(row: int) -> _Examined:
+        return _examined(row, root + b"/" + images[row].relative_path, images[row].size, readers)
 
     def save() -> None:
         if cache and unread:
@@ -56,11 +83,8 @@ def scan(
     try:
         with ThreadPoolExecutor(threads) as pool:
             for chunk in _one_ahead(pool, examine, _chunks(unread, images)):
-                suspects = [(row, data) for row, _, data in chunk if data]
-                verdicts = probe([data for _, data in suspects]) if probe and suspects else []
-                refused = {row: why for (row, _), why in zip(suspects, verdicts, strict=True) if why is not None}
-                for row, result, _ in chunk:
-                    results[row] = refused.get(row, result)
+                for row, result in _probed(chunk, readers):
+                    results[row] = result
                 done += len(chunk)
                 if progress:
                     progress(done, len(unread))
@@ -72,26 +96,58 @@ def scan(
     return results
 
 
-def _examined(path: bytes, size: int, decode: Decode, header: Header) -> tuple[ReadableFile | str, bytes]:
-    too_large = f"more than {MAX_FILE_BYTES // 2**20} MiB"
+def _examined(row: int, path: bytes, size: int, readers: Readers) -> _Examined:
+    """A file read, and decoded by the reference unless the probe's decoding is enough."""
+    too_large = _Examined(row, f"more than {MAX_FILE_BYTES // 2**20} MiB")
     if size > MAX_FILE_BYTES:
-        return too_large, b""
+        return too_large
     try:
         with open(path, "rb") as file:  # noqa: PTH123  pathlib knows no paths of bytes
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        return error.strerror or str(error), b""
+        return _Examined(row, error.strerror or str(error))
     if len(data) > MAX_FILE_BYTES:
-        return too_large, b""
+        return too_large
     try:
-        height, width, _ = decode(data).shape
-        header_width, header_height, plain = header(data)
+        width, height, plain = readers.header(data)
+        file = ReadableFile(hashlib.blake2b(data, digest_size=16).hexdigest(), width, height, plain)
+        decoded = readers.probe is None or not plain or not is_complete(data)
+        file = _decoded(file, data, readers.decode) if decoded else file
     except ValueError as error:
-        return str(error), b""
-    content = hashlib.blake2b(data, digest_size=16).hexdigest()
-    # Where header and pixels disagree on what is upright, only `decode` can be trusted with the file.
-    plain = plain and (header_width, header_height) == (width, height)
-    return ReadableFile(content, width, height, plain), data
+        return _Examined(row, str(error))
+    return _Examined(row, file, data if readers.probe and file.plain else b"", decoded)
+
+
+def _decoded(file: ReadableFile, data: bytes, decode: Decode) -> ReadableFile:
+    """The file as the reference sees it. Where header and pixels disagree on what is upright, only the reference can
+    be trusted with the file: then it is not plain. Raises ValueError where it cannot be read."""
+    height, width, _ = decode(data).shape
+    return replace(file, width=width, height=height, plain=file.plain and (width, height) == (file.width, file.height))
+
+
+def _probed(chunk: Sequence[_Examined], readers: Readers) -> Iterator[tuple[int, ReadableFile | str]]:
+    """Each row of a chunk with its final result."""
+    suspects = [examined for examined in chunk if examined.data]
+    verdicts = readers.probe([each.data for each in suspects]) if readers.probe and suspects else []
+    verdict_of = {each.row: verdict for each, verdict in zip(suspects, verdicts, strict=True)}
+    for each in chunk:
+        if isinstance(each.result, str) or each.row not in verdict_of:
+            yield each.row, each.result
+        else:
+            yield each.row, _judged(each.result, each, verdict_of[each.row], readers.decode)
+
+
+def _judged(
+    file: ReadableFile, examined: _Examined, verdict: tuple[int, int] | str, decode: Decode
+) -> ReadableFile | str:
+    """What the probe's verdict makes of a file. Where it is not as the header says, the reference is asked too."""
+    if verdict == (file.width, file.height):
+        return file
+    try:
+        file = file if examined.decoded else _decoded(file, examined.data, decode)
+    except ValueError as error:
+        return str(error)
+    return verdict if isinstance(verdict, str) else replace(file, plain=False)
 
 
 def _chunks(rows: Sequence[int], images: Sequence[ListedImage]) -> Iterator[list[int]]:
@@ -106,9 +162,6 @@ def _chunks(rows: Sequence[int], images: Sequence[ListedImage]) -> Iterator[list
         size += images[row].size
     if chunk:
         yield chunk
-
-
-_Examined = tuple[int, ReadableFile | str, bytes]
 
 
 def _one_ahead(

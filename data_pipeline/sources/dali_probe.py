@@ -1,7 +1,8 @@
-"""Finds the files that DALI cannot decode, before one of them costs a run.
+"""Decodes files as DALI does in training, before one that it cannot decode costs a run.
 
 One bad sample makes DALI abandon the whole batch and leaves the pipeline unusable, so a batch that fails is halved
-and tried again on a new pipeline until the bad ones stand alone.
+and tried again on a new pipeline until the bad ones stand alone. Several damaged samples in one batch can crash DALI
+2.4, and with it the process; so a file that is plainly not complete has a batch of its own.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -18,14 +19,16 @@ import numpy as np
 from nvidia.dali import Pipeline, fn, types
 from PIL import Image
 
+from data_pipeline.listing.completeness import is_complete
+
 _BATCH = 32
 _BATCH_PIXELS = 2**26
 """Decoded, 192 MiB."""
 
 
-def probe(images: list[bytes]) -> list[str | None]:
-    """For each encoded image None, or why DALI's CPU decoder cannot read it."""
-    found: list[str | None] = []
+def probe(images: list[bytes]) -> list[tuple[int, int] | str]:
+    """For each encoded image its upright width and height, or why DALI's CPU decoder cannot read it."""
+    found: list[tuple[int, int] | str] = []
     pipeline: Any = None
     pending = list(_batches(images))[::-1]
     while pending:
@@ -33,8 +36,8 @@ def probe(images: list[bytes]) -> list[str | None]:
         pipeline = pipeline or _pipeline()
         try:
             pipeline.feed_input("encoded", [np.frombuffer(image, dtype=np.uint8) for image in batch])
-            pipeline.run()
-            found += [None] * len(batch)
+            (decoded,) = pipeline.run()
+            found += [(width, height) for height, width, _ in decoded.shape()]
         except RuntimeError as error:
             pipeline = None
             if len(batch) == 1:
@@ -47,17 +50,17 @@ def probe(images: list[bytes]) -> list[str | None]:
 
 def reason_of(error: RuntimeError) -> str:
     """What went wrong, without where in the graph."""
-    _, _, said = str(error).rpartition("encountered:")
-    said = said.replace("Current pipeline object is no longer valid.", "")
-    return " ".join(said.split()).strip(" :")[:200] or "no reason given"
+    _, _, reason = str(error).rpartition("encountered:")
+    reason = reason.replace("Current pipeline object is no longer valid.", "")
+    return " ".join(reason.split()).strip(" :")[:200] or "no reason given"
 
 
 def _batches(images: list[bytes]) -> Iterator[list[bytes]]:
-    """The images in batches that fit in memory once they are decoded."""
+    """The images in batches that fit in memory once they are decoded; incomplete ones alone."""
     batch: list[bytes] = []
     pixels = 0
     for image in images:
-        more = _pixels(image)
+        more = _BATCH_PIXELS if is_complete(image) is False else _pixels(image)
         if batch and (len(batch) == _BATCH or pixels + more > _BATCH_PIXELS):
             yield batch
             batch, pixels = [], 0

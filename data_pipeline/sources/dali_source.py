@@ -178,8 +178,8 @@ class DaliRenderer:
     def _undecodable(self, scheduled: Sequence[tuple[Request, Encoded]], error: RuntimeError) -> DataError:
         """Names the files that are to blame: DALI does not say, not even which of the runs under way failed."""
         rows = [row for request, _ in scheduled for row in request.rows.tolist()]
-        reasons = probe([image.tobytes() for _, encoded in scheduled for image in encoded])
-        blamed = [row for row, reason in zip(rows, reasons, strict=True) if reason is not None] or rows
+        verdicts = probe([image.tobytes() for _, encoded in scheduled for image in encoded])
+        blamed = [row for row, verdict in zip(rows, verdicts, strict=True) if isinstance(verdict, str)] or rows
         names = ", ".join(repr(self._samples.sample_ids[row]) for row in blamed)
         return DataError(
             f"DALI could not decode {names if len(blamed) == 1 else 'one of ' + names}, which was readable when the "

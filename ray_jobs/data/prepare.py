@@ -12,6 +12,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset, index_folder
 from data_pipeline.listing.samples import Samples
+from data_pipeline.listing.scan import Probe, Readers
 from data_pipeline.splits.assign import SplitRow, assign_splits, split_rows
 from ray_jobs.data.node_images import local_data
 from ray_jobs.job.config import JobConfig
@@ -62,10 +63,10 @@ def index_data(job: JobConfig, *, may_lack_classes: bool = False) -> Dataset:
 
     `may_lack_classes`: images to be judged, which need not have all classes that the job's settings name.
     """
-    header = partial(image_header, max_pixels=job.data.max_pixels)
+    readers = Readers(decoder(job), partial(image_header, max_pixels=job.data.max_pixels), _probe(job))
     with local_data(job.data) as data, ScanView() as view:
         try:
-            return index_folder(data, decoder(job), header, _probe(job), view.show, may_lack_classes=may_lack_classes)
+            return index_folder(data, readers, view.show, may_lack_classes=may_lack_classes)
         except DataError as error:
             if data.root == job.data.root:
                 raise
@@ -77,8 +78,8 @@ def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
     return partial(decode_rgb, bit_depth=job.data.bit_depth, max_pixels=job.data.max_pixels)
 
 
-def _probe(job: JobConfig) -> Callable[[list[bytes]], list[str | None]] | None:
-    """A file that training's own decoder cannot read must be found before training, where that is not Pillow."""
+def _probe(job: JobConfig) -> Probe | None:
+    """Training's own decoder where that is not Pillow: a file that it cannot read must be found before training."""
     if job.data.source != "dali":
         return None
     from data_pipeline.sources.dali_probe import probe  # noqa: PLC0415 - DALI loads in a second, and only if it is used

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.listing.index import Dataset, index_folder
+from data_pipeline.listing.scan import Readers
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
 DECODE = partial(decode_rgb, bit_depth=None, max_pixels=10**6)
@@ -31,7 +32,7 @@ def index(request: pytest.FixtureRequest, image_files: Any, tmp_path: Path) -> C
 
     def index_it(*, may_lack_classes: bool = False, **settings: Any) -> Dataset:
         data = DataConfig(root=str(root), labels=labels, cache_dir=str(tmp_path / "cache"), **settings)
-        return index_folder(data, DECODE, HEADER, may_lack_classes=may_lack_classes)
+        return index_folder(data, Readers(DECODE, HEADER), may_lack_classes=may_lack_classes)
 
     return index_it
 

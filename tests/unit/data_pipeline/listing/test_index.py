@@ -9,6 +9,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.listing.index import index_folder
 from data_pipeline.listing.samples import key_of, relative_path_of
+from data_pipeline.listing.scan import Readers
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
 DECODE = partial(decode_rgb, bit_depth=None, max_pixels=10**6)
@@ -39,7 +40,7 @@ def place(root, path, data):
 def index(tmp_path):
     def index_it(root, probe=None, **settings):
         data = DataConfig(root=str(root), cache_dir=str(tmp_path / "cache"), **settings)
-        return index_folder(data, DECODE, HEADER, probe)
+        return index_folder(data, Readers(DECODE, HEADER, probe))
 
     return index_it
 
@@ -292,6 +293,6 @@ def test_starting_again_decodes_nothing(make, index, tmp_path):
         raise AssertionError("read again")
 
     data = DataConfig(root=str(root), cache_dir=str(tmp_path / "cache"))
-    again = index_folder(data, never, never)
+    again = index_folder(data, Readers(never, never))
     assert again.fingerprint == first.fingerprint
     assert again.samples.sizes.tolist() == first.samples.sizes.tolist()

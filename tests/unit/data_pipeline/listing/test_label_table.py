@@ -19,6 +19,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.listing import table_file
 from data_pipeline.listing.index import Dataset, index_folder
 from data_pipeline.listing.label_table import label_rows
+from data_pipeline.listing.scan import Readers
 from data_pipeline.listing.table_file import read_records
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
@@ -49,7 +50,7 @@ def index(root: Path, tmp_path: Path) -> Callable[..., Dataset]:
         else:
             (root / name).write_bytes(table.encode() if isinstance(table, str) else table)
         data = DataConfig(root=str(root), labels=name, cache_dir=str(tmp_path / "cache"), **settings)
-        return index_folder(data, DECODE, HEADER)
+        return index_folder(data, Readers(DECODE, HEADER))
 
     return index_it
 
@@ -195,7 +196,7 @@ def test_damaged_parquet_is_refused(root: Path, keep: int) -> None:
     pq.write_table(pa.table({"path": ["one.png", "two.png"], "label": ["a", "b"]}), root / "whole.parquet")
     (root / "labels.parquet").write_bytes((root / "whole.parquet").read_bytes()[:keep])
     with pytest.raises(DataError, match=r"labels.parquet is no whole Parquet file .*write it again"):
-        index_folder(DataConfig(root=str(root), labels="labels.parquet"), DECODE, HEADER)
+        index_folder(DataConfig(root=str(root), labels="labels.parquet"), Readers(DECODE, HEADER))
 
 
 def test_a_table_that_is_not_there_is_refused(root: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_table_that_is_not_there_is_refused(root: Path) -> None:
         ("x" * 300, "cannot be read .File name too long"),
     ):
         with pytest.raises(DataError, match=f"data.labels=.*{name} {message}"):
-            index_folder(DataConfig(root=str(root), labels=name), DECODE, HEADER)
+            index_folder(DataConfig(root=str(root), labels=name), Readers(DECODE, HEADER))
 
 
 def test_a_table_may_lie_anywhere_and_is_no_part_of_the_fingerprint(
@@ -214,7 +215,7 @@ def test_a_table_may_lie_anywhere_and_is_no_part_of_the_fingerprint(
     expected = index(lines(*GOOD)).fingerprint
     (tmp_path / "elsewhere.csv").write_text(lines(*GOOD))
     data = DataConfig(root=str(root), labels=str(tmp_path / "elsewhere.csv"), cache_dir=str(tmp_path / "cache"))
-    assert index_folder(data, DECODE, HEADER).fingerprint == expected
+    assert index_folder(data, Readers(DECODE, HEADER)).fingerprint == expected
 
 
 def test_a_table_next_to_the_command_but_not_below_the_root_is_pointed_out(
@@ -223,7 +224,7 @@ def test_a_table_next_to_the_command_but_not_below_the_root_is_pointed_out(
     monkeypatch.chdir(tmp_path)
     Path("split.csv").write_text(lines(*GOOD))
     with pytest.raises(DataError, match=rf"relative to data.root; .*data.labels={tmp_path / 'split.csv'}$"):
-        index_folder(DataConfig(root=str(root), labels="split.csv"), DECODE, HEADER)
+        index_folder(DataConfig(root=str(root), labels="split.csv"), Readers(DECODE, HEADER))
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
@@ -361,7 +362,7 @@ def test_a_root_may_itself_be_a_link(index: Callable[..., Dataset], root: Path, 
     expected = index(lines(*GOOD)).fingerprint
     (tmp_path / "link").symlink_to(root)
     data = DataConfig(root=str(tmp_path / "link"), labels="labels.csv", cache_dir=str(tmp_path / "cache"))
-    assert index_folder(data, DECODE, HEADER).fingerprint == expected
+    assert index_folder(data, Readers(DECODE, HEADER)).fingerprint == expected
 
 
 def test_missing_files_are_unreadable_ones(index: Callable[..., Dataset], root: Path) -> None:

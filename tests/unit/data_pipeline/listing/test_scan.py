@@ -11,7 +11,7 @@ import pytest
 from data_pipeline.config import DataConfig
 from data_pipeline.listing import scan as scan_module
 from data_pipeline.listing.image_folder import ListedImage
-from data_pipeline.listing.scan import scan
+from data_pipeline.listing.scan import Readers, scan
 from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
@@ -47,8 +47,8 @@ def listed(folder, *names):
     return images
 
 
-def scanned(folder, images, decode=None, **options):
-    return scan(os.fsencode(folder), images, decode or CountingDecode(), HEADER, **options)
+def scanned(folder, images, decode=None, probe=None, **options):
+    return scan(os.fsencode(folder), images, Readers(decode or CountingDecode(), HEADER, probe), **options)
 
 
 def photos(image_files, count):
@@ -94,7 +94,7 @@ def test_a_file_without_permission_is_unreadable(image_files, tmp_path):
 
 def test_where_header_and_pixels_disagree_the_file_is_not_plain(image_files, tmp_path):
     images = write(tmp_path, photos(image_files, 1))
-    (result,) = scan(os.fsencode(tmp_path), images, CountingDecode(), lambda _: (7, 9, True))
+    (result,) = scan(os.fsencode(tmp_path), images, Readers(CountingDecode(), lambda _: (7, 9, True)))
     assert (result.width, result.height, result.plain) == (9, 7, False)
 
 
@@ -118,7 +118,7 @@ def test_the_probe_sees_plain_readable_files_and_has_the_last_word(image_files, 
 
     def probe(batch):
         seen.extend(batch)
-        return ["the decoder says no" if data == bad else None for data in batch]
+        return ["the decoder says no" if data == bad else (9, 7) for data in batch]
 
     results = scanned(tmp_path, images, probe=probe)
     assert seen == list(photos(image_files, 70).values())
@@ -129,14 +129,56 @@ def test_the_probe_sees_plain_readable_files_and_has_the_last_word(image_files, 
 
 def test_a_probe_that_answers_for_too_few_is_an_error(image_files, tmp_path):
     with pytest.raises(ValueError, match="shorter"):
-        scanned(tmp_path, write(tmp_path, photos(image_files, 3)), probe=lambda batch: [None] * (len(batch) - 1))
+        scanned(tmp_path, write(tmp_path, photos(image_files, 3)), probe=lambda batch: [(9, 7)] * (len(batch) - 1))
+
+
+def test_each_file_is_decoded_once_where_one_decoding_tells_enough(image_files, tmp_path):
+    photo, damaged = image_files.photo(9, 7), image_files.damaged()
+    whole = image_files.encode(photo, "JPEG")
+    files = {
+        "once.jpg": whole,
+        "once.png": image_files.encode(photo, "PNG"),
+        "twice.bmp": image_files.encode(photo, "BMP"),
+        "twice, for a marker that only decoders understand.jpg": whole[:-2] + b"\xff\xff\xd9",
+        "by the reference.png": image_files.encode(photo, "PNG", mode="P"),
+        "refused.png": damaged["half a PNG"],
+    }
+    images, seen = write(tmp_path, files), []
+
+    def probe(batch):
+        seen.extend(batch)
+        return [(9, 7)] * len(batch)
+
+    *results, refused = scanned(tmp_path, images, decode := CountingDecode(), probe=probe)
+    assert seen == list(files.values())[:4]
+    assert decode.calls == 4
+    assert [result.plain for result in results] == [True, True, True, True, False]
+    assert isinstance(refused, str)
+    assert results == scanned(tmp_path, images)[:-1], "as if the reference had decoded them all"
+
+
+def test_what_the_probe_refuses_gets_the_references_reason_where_it_has_one(image_files, tmp_path):
+    def decode(_):
+        raise ValueError("the reference says no")
+
+    images = write(tmp_path, {"a.jpg": image_files.encode(image_files.photo(9, 7), "JPEG")})
+    assert scanned(tmp_path, images, decode, probe=lambda _: ["the probe says no"]) == ["the reference says no"]
+    assert scanned(tmp_path, images, probe=lambda _: ["the probe says no"]) == ["the probe says no"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_where_header_and_probe_disagree_the_reference_decides_and_the_file_is_not_plain(image_files, tmp_path, kind):
+    images = write(tmp_path, {"a": image_files.encode(image_files.photo(9, 7), kind)})
+    (result,) = scanned(tmp_path, images, decode := CountingDecode(), probe=lambda _: [(7, 9)])
+    assert (result.width, result.height, result.plain) == (9, 7, False)
+    assert decode.calls == 1
 
 
 def test_a_second_scan_reads_only_what_has_changed(image_files, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     cache = ScanCache(tmp_path / "cache" / "scan.json")
-    files = photos(image_files, 5) | {"text.png": b"text"}
+    files = photos(image_files, 5) | {"half.png": image_files.damaged()["half a PNG"]}
     first = scanned(folder, write(folder, files), decode := CountingDecode(), cache=cache)
     assert decode.calls == 6
 
@@ -146,7 +188,7 @@ def test_a_second_scan_reads_only_what_has_changed(image_files, tmp_path):
 
     (folder / "002.png").write_bytes(image_files.encode(image_files.photo(30, 20), "PNG"))
     os.utime(folder / "003.png", ns=(0, 12345))
-    (folder / "text.png").write_bytes(files["000.png"])
+    (folder / "half.png").write_bytes(files["000.png"])
     changed = scanned(folder, listed(folder, *files), decode := CountingDecode(), cache=cache)
     assert decode.calls == 3
     assert (changed[2].width, changed[2].height) == (30, 20)
@@ -247,7 +289,6 @@ def test_decoded_shapes_are_what_counts(tmp_path):
     (result,) = scan(
         os.fsencode(tmp_path),
         listed(tmp_path, "a.png"),
-        lambda _: np.zeros((3, 5, 3), dtype=np.uint8),
-        lambda _: (5, 3, True),
+        Readers(lambda _: np.zeros((3, 5, 3), dtype=np.uint8), lambda _: (5, 3, True)),
     )
     assert (result.width, result.height, result.plain) == (5, 3, True)
