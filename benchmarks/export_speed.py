@@ -20,7 +20,7 @@ import safetensors.torch
 
 from resnet_dist.config import ARCHS
 from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, Speed, benchmark
-from resnet_dist.export.benchmarking.candidate import Subject, reference_subjects
+from resnet_dist.export.benchmarking.candidate import Candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats.build import BuiltFormat, Calibration, build, missing, write_graph
@@ -64,29 +64,29 @@ def contract(size: int) -> Preprocess:
     )
 
 
-def build_all(model: ResNetClassifier, size: int, folder: Path) -> tuple[list[Subject], list[Subject]]:
+def build_all(model: ResNetClassifier, size: int, folder: Path) -> tuple[list[Candidate], list[Candidate]]:
     """The formats that this machine can build, and the references."""
     preprocess, config = contract(size), ExportConfig()
     shape = (CALIBRATION_BATCHES, CALIBRATION_BATCH, size, size, 3)
     noise = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     calibration = Calibration(noise, noise, np.zeros(shape[0] * shape[1], dtype=np.int64))
     write_graph(model, preprocess, folder, config.opset)
-    subjects: list[Subject] = []
+    candidates: list[Candidate] = []
     for name in TARGETS:
         if (reason := missing(name, preprocess)) is not None:
             print(f"{name} is left out: {reason}", flush=True)
             continue
         print(f"building {name}", flush=True)
-        subjects.append(subject_of(build(name, model, preprocess, folder, config, calibration), folder, size))
+        candidates.append(candidate_of(build(name, model, preprocess, folder, config, calibration), folder, size))
     (folder / "model.json").write_text(json.dumps(describe(model)))
     safetensors.torch.save_file(model.state_dict(), folder / "weights.safetensors")
-    return subjects, reference_subjects(folder, (size, size))
+    return candidates, reference_candidates(folder, (size, size))
 
 
-def subject_of(built: BuiltFormat, folder: Path, size: int) -> Subject:
+def candidate_of(built: BuiltFormat, folder: Path, size: int) -> Candidate:
     """A built format as it is measured."""
     files = tuple(str(folder / file) for file in built.files)
-    return Subject(built.name, built.runtime, built.precision, files, (size, size), built.hints)
+    return Candidate(built.name, built.runtime, built.precision, files, (size, size), built.hints)
 
 
 def table(found: Benchmark) -> str:
@@ -102,14 +102,14 @@ def table(found: Benchmark) -> str:
 
 def line(speed: Speed) -> str:
     """One format's."""
-    timing, target = speed.single, TARGETS.get(speed.subject.name)
+    timing, target = speed.single, TARGETS.get(speed.candidate.name)
     times = " | ".join(f"{each:.2f}" for each in (timing.p50_ms, timing.p90_ms, timing.p99_ms))
     ratio = "" if timing.ratio is None else f"{timing.ratio:.2f}"
     wanted = "" if target is None else f"{target:g}"
     missed = " (missed)" if target is not None and timing.ratio is not None and timing.ratio < target else ""
     memory = f"{timing.peak_mb:.0f}"
-    name = f"PyTorch, {speed.subject.hints['memory_format']}" if speed.is_reference else speed.subject.name
-    return f"| {name} | {speed.subject.precision} | {times} | {ratio}{missed} | {wanted} | {memory} |"
+    name = f"PyTorch, {speed.candidate.hints['memory_format']}" if speed.is_reference else speed.candidate.name
+    return f"| {name} | {speed.candidate.precision} | {times} | {ratio}{missed} | {wanted} | {memory} |"
 
 
 def main() -> None:
@@ -124,12 +124,12 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rd-export-speed-") as scratch:
-        subjects, references = build_all(network(args.arch, args.weights), args.image_size, Path(scratch))
+        candidates, references = build_all(network(args.arch, args.weights), args.image_size, Path(scratch))
         plan = Plan((args.threads,), (1,), args.seconds)
         if (warning := busy()) is not None:
             print(warning, flush=True)
         began = time.perf_counter()
-        found = benchmark(subjects, references, plan, lambda text: print(text, flush=True))
+        found = benchmark(candidates, references, plan, lambda text: print(text, flush=True))
         seconds = time.perf_counter() - began
     text = table(found)
     head = f"{args.arch} at {args.image_size} px, one image, {args.threads} threads, {seconds:.0f} s of turns"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ray_jobs.bundles.benchmark import BenchmarkOptions, BenchmarkOutcome
     from ray_jobs.bundles.export import ExportOutcome
     from ray_jobs.bundles.promote import Promotion
-    from ray_jobs.bundles.pull import Pulled
+    from ray_jobs.bundles.pull import PullOutcome
     from ray_jobs.data.split import Grouping, SplitOutcome
     from ray_jobs.evaluation.evaluate import EvaluationOutcome
     from ray_jobs.job.config import JobConfig
@@ -160,7 +160,7 @@ def rollback(name: str, *, storage_root: str = "outputs") -> Promotion:
     return run_rollback(name, storage_root)
 
 
-def pull(name: str, to: Path, *, storage_root: str = "outputs", verify_key: Path | None = None) -> Pulled:
+def pull(name: str, to: Path, *, storage_root: str = "outputs", verify_key: Path | None = None) -> PullOutcome:
     """Fetch a bundle into the folder `to`. `name`: NAME, NAME@DIGEST, or the path or URI of a bundle or a run."""
     from ray_jobs.bundles.pull import run_pull
 

@@ -28,7 +28,7 @@ No command shows these: the code that calls the module catches them.
       TrackerError                 -   ray_jobs.trackers.tracker
       MicrobatchTooLargeError      -   resnet_dist.training.out_of_memory
       NoRoomError                  -   resnet_dist.features.store
-      MeasuringError               -   resnet_dist.export.benchmarking.process
+      BenchmarkError               -   resnet_dist.export.benchmarking.worker
       RefusedError                 -   cluster.kube.client.outage
       BrokenError                  -   cluster.kube.client.outage
       _BrokenError                 -   cluster.jobs_api.log

@@ -29,7 +29,7 @@ from resnet_dist.export.bundle_writer import BundleContent, write_bundle
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.export.formats.build import Calibration, build, write_graph
 from resnet_dist.export.formats.load import engine_of
-from resnet_dist.export.parity import Answered, check_parity
+from resnet_dist.export.parity import ReferenceAnswers, check_parity
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
@@ -250,7 +250,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.fc.bias -= logits.mean(0)
         logits = (logits - logits.mean(0)).numpy()
     point = OperatingPoint(temperature=float(np.abs(logits).max()) / 3, reject_below=0.45)
-    answered = Answered(pixels, logits.argmax(1), logits)
+    answered = ReferenceAnswers(pixels, logits.argmax(1), logits)
     write_graph(model, preprocess, folder, ExportConfig().opset)
     calibration = Calibration([pixels], [pixels], answered.labels)
     built = [build(name, model, preprocess, folder, ExportConfig(), calibration) for name in ("onnx", "openvino")]

@@ -14,7 +14,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.packages import installed_version
 from resnet_dist.errors import RunError
 from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, benchmark
-from resnet_dist.export.benchmarking.candidate import Subject, format_subject, reference_subjects
+from resnet_dist.export.benchmarking.candidate import Candidate, format_candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.benchmarking.speed_gate import SpeedGate
 from resnet_dist.runtime.bundle import BUNDLE, Bundle
@@ -64,9 +64,9 @@ class BenchmarkOutcome:
             "no_reference": self.no_reference,
             "speeds": [
                 {
-                    "format": each.subject.name,
-                    "runtime": each.subject.runtime,
-                    "precision": each.subject.precision,
+                    "format": each.candidate.name,
+                    "runtime": each.candidate.runtime,
+                    "precision": each.candidate.precision,
                     "threads": each.threads,
                     "is_reference": each.is_reference,
                     "single": asdict(each.single),
@@ -91,11 +91,11 @@ def run_benchmark(
 
     TorchScript and torch.export can hold code: they are measured only where `options.formats` names them. `say` is told
     what is being done. Raises BundleError, ConfigError, RuntimeMissingError for a format that was asked for and cannot
-    be loaded here, RunError for a `run` that cannot be used, MeasuringError.
+    be loaded here, RunError for a `run` that cannot be used, BenchmarkError.
     """
     bundle = Bundle.open(local_bundle(place, storage_root))
-    subjects, skipped = _subjects(bundle, options.formats)
-    _check_gates(options, subjects)
+    candidates, skipped = _candidates(bundle, options.formats)
+    _check_gates(options, candidates)
     plan = _plan(options)
     with tempfile.TemporaryDirectory(prefix="rd-benchmark-") as scratch:
         references, no_reference = _references(bundle, run, storage_root, Path(scratch))
@@ -105,13 +105,13 @@ def run_benchmark(
                 f"--fail-under {asked[0].format}={asked[0].least:g} is a ratio to PyTorch, and there is no reference: "
                 f"{no_reference}; ask for images per second instead, such as {asked[0].format}=20ips"
             )
-        count = len(subjects) + len(references)
+        count = len(candidates) + len(references)
         minutes = 2.5 * plan.seconds * count * len(plan.threads) / 60
         warning = busy() or ""
         if warning:
             say(warning)
         say(f"{bundle.folder}: {count} in turns, about {max(round(minutes), 1)} minutes")
-        found = benchmark(subjects, references, plan, say)
+        found = benchmark(candidates, references, plan, say)
     for name in options.formats:
         if name in found.skipped:
             raise RuntimeMissingError(f"{name}: {found.skipped[name]}")
@@ -148,7 +148,7 @@ def _plan(options: BenchmarkOptions) -> Plan:
     return Plan(tuple(sorted(threads)), tuple(sorted(options.batch_sizes)), options.seconds)
 
 
-def _subjects(bundle: Bundle, wanted: tuple[str, ...]) -> tuple[list[Subject], dict[str, str]]:
+def _candidates(bundle: Bundle, wanted: tuple[str, ...]) -> tuple[list[Candidate], dict[str, str]]:
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"--formats {','.join(wanted)} names one twice; remove it")
     for name in wanted:
@@ -161,11 +161,11 @@ def _subjects(bundle: Bundle, wanted: tuple[str, ...]) -> tuple[list[Subject], d
         if each.runtime == "torch" and not wanted
     }
     names = [name for name in wanted or bundle.formats if name not in skipped]
-    return [format_subject(bundle, name) for name in names], skipped
+    return [format_candidate(bundle, name) for name in names], skipped
 
 
-def _check_gates(options: BenchmarkOptions, subjects: list[Subject]) -> None:
-    measured = [each.name for each in subjects]
+def _check_gates(options: BenchmarkOptions, candidates: list[Candidate]) -> None:
+    measured = [each.name for each in candidates]
     for gate in options.gates:
         if gate.format not in measured:
             raise ConfigError(
@@ -174,7 +174,7 @@ def _check_gates(options: BenchmarkOptions, subjects: list[Subject]) -> None:
             )
 
 
-def _references(bundle: Bundle, run: str | None, root: str, scratch: Path) -> tuple[list[Subject], str]:
+def _references(bundle: Bundle, run: str | None, root: str, scratch: Path) -> tuple[list[Candidate], str]:
     """The network as it was trained, or why there is none."""
     folder = bundle.folder.absolute().parent
     if run is None and not (bundle.folder.name == BUNDLE and (folder / "config.toml").is_file()):
@@ -189,7 +189,7 @@ def _references(bundle: Bundle, run: str | None, root: str, scratch: Path) -> tu
         if run is not None:
             raise
         return [], str(error)
-    return reference_subjects(scratch, bundle.preprocess.input_size), ""
+    return reference_candidates(scratch, bundle.preprocess.input_size), ""
 
 
 def _machine() -> dict[str, Any]:

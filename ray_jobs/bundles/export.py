@@ -34,7 +34,7 @@ from resnet_dist.export.formats.build import (
     write_graph,
 )
 from resnet_dist.export.formats.load import engine_of
-from resnet_dist.export.parity import Answered, Parity, check_parity
+from resnet_dist.export.parity import Parity, ReferenceAnswers, check_parity
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
@@ -60,7 +60,7 @@ class ExportOutcome:
     """Formats that this machine should be able to build and did not, and why."""
     skipped: dict[Format, str]
     """Formats that this machine cannot build, and why."""
-    judged: dict[str, dict[str, Any]]
+    evaluation: dict[str, dict[str, Any]]
     """What the operating point comes to, by split."""
     operating_point: dict[str, Any]
     notes: tuple[str, ...]
@@ -100,12 +100,12 @@ def run_export(
     with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
         images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
-        val, noise = images.answered("val", data.val, model), images.noise(job, model)
+        val, noise = images.reference("val", data.val, model), images.noise(job, model)
         point = _operating_point(job, val, data.classes)
-        judged = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
+        evaluation = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
         if data.test is not None:
-            test = images.answered("test", data.test, model)
-            judged["test"] = judge_answers(point, test.logits, test.labels, data.classes)
+            test = images.reference("test", data.test, model)
+            evaluation["test"] = judge_answers(point, test.logits, test.labels, data.classes)
         ranges = images.ranges(job, data) if needs_calibration(formats) else ()
         calibration = Calibration(ranges, batches(val.images), val.labels)
 
@@ -130,14 +130,14 @@ def run_export(
             built.append(made)
             parities[name] = parity
         provenance = provenance_of(directory, job, found, data.fingerprint)
-        content = BundleContent(directory.name, data.classes, preprocess, point, provenance, judged)
+        content = BundleContent(directory.name, data.classes, preprocess, point, provenance, evaluation)
         try:
             write_bundle(folder, content, built, parities, failed, key)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         publish(folder, target)
     operating = point.to_json(data.classes)
-    return ExportOutcome(target.uri, found.name, parities, failed, skipped, judged, operating, data.notes)
+    return ExportOutcome(target.uri, found.name, parities, failed, skipped, evaluation, operating, data.notes)
 
 
 def publish(folder: Path, target: Store) -> None:
@@ -196,7 +196,7 @@ def _model(found: Checkpoint) -> ResNetClassifier:
     return model.eval()
 
 
-def _operating_point(job: JobConfig, val: Answered, classes: tuple[str, ...]) -> OperatingPoint:
+def _operating_point(job: JobConfig, val: ReferenceAnswers, classes: tuple[str, ...]) -> OperatingPoint:
     export = job.export
     temperature = fit_temperature(val.logits, val.labels)
     probabilities = OperatingPoint(temperature).probabilities(val.logits)

@@ -21,7 +21,7 @@ from ray_jobs.data.node_images import local_folder
 from ray_jobs.data.prepare import index_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.export.parity import Answered
+from resnet_dist.export.parity import ReferenceAnswers
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.preprocess import Preprocess, UnreadableImageError
@@ -69,22 +69,22 @@ class ExportImages:
         self.preprocess = preprocess
         self._scratch = scratch
 
-    def answered(self, name: str, samples: Samples, model: ResNetClassifier) -> Answered:
+    def reference(self, name: str, samples: Samples, model: ResNetClassifier) -> ReferenceAnswers:
         """A split's images with the model's answers. Raises DataError where a file has changed since it was indexed."""
         images = np.memmap(
             self._scratch / f"{name}.images", np.uint8, "w+", shape=(len(samples), *self.preprocess.input_size, 3)
         )
         for row, image in enumerate(self._read(samples)):
             images[row] = image
-        return Answered(images, samples.labels, self.answers(images, model))
+        return ReferenceAnswers(images, samples.labels, self.answers(images, model))
 
-    def noise(self, job: JobConfig, model: ResNetClassifier) -> Answered:
+    def noise(self, job: JobConfig, model: ResNetClassifier) -> ReferenceAnswers:
         """Images whose every value is drawn by the job's seed."""
         count, shape = job.export.noise_images, (*self.preprocess.input_size, 3)
         keys, size = np.arange(count, dtype=np.uint64), int(np.prod(shape))
         words = draw(job.seed, Purpose.CALIBRATION, 1, keys, -(-size // 8))
         images = words.view(np.uint8)[:, :size].reshape(count, *shape)
-        return Answered(images, np.zeros(count, dtype=np.int64), self.answers(images, model))
+        return ReferenceAnswers(images, np.zeros(count, dtype=np.int64), self.answers(images, model))
 
     def ranges(self, job: JobConfig, data: RunData) -> Sequence[NDArray[np.uint8]]:
         """Batches that value ranges are taken from: training images drawn by the job's seed, or another folder's.

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from cluster.storage.store import Store
-from ray_jobs.bundles.registry import BundleShelf, Production, StoredBundle, find_bundle
+from ray_jobs.bundles.registry import BundleRegistry, PromotedVersion, StoredBundle, find_bundle
 from ray_jobs.errors import ConfigError, GateError
 from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE
 
@@ -36,14 +36,14 @@ def run_promote(
     was not accepted, or where none was published.
     """
     source = find_bundle(run, storage_root)
-    shelf = BundleShelf(storage_root, name or source.manifest.name)
+    registry = BundleRegistry(storage_root, name or source.manifest.name)
     _check_verdicts(source, accept_inconclusive)
-    _copy(source, target := shelf.place(source.digest))
-    before = shelf.production()
+    _copy(source, target := registry.folder_of(source.digest))
+    before = registry.production()
     if before is not None and before.digest == source.digest:
-        return _promotion(shelf, StoredBundle.open(target), before.previous, changed=False)
-    _point(shelf, source, None if before is None else before.digest)
-    return _promotion(shelf, StoredBundle.open(target), None if before is None else before.digest, changed=True)
+        return _promotion(registry, StoredBundle.open(target), before.previous, changed=False)
+    _point(registry, source, None if before is None else before.digest)
+    return _promotion(registry, StoredBundle.open(target), None if before is None else before.digest, changed=True)
 
 
 def run_rollback(name: str, storage_root: str = "outputs") -> Promotion:
@@ -51,15 +51,15 @@ def run_rollback(name: str, storage_root: str = "outputs") -> Promotion:
 
     Raises ConfigError where nothing was, BundleError where it is damaged.
     """
-    shelf = BundleShelf(storage_root, name)
-    now = shelf.production()
+    registry = BundleRegistry(storage_root, name)
+    now = registry.production()
     if now is None or now.previous is None:
         what = "nothing is in production" if now is None else f"nothing was before {now.digest[:12]}"
-        raise ConfigError(f"{shelf.store.uri}: {what}; promote the run that is wanted")
-    earlier = shelf.bundle(now.previous)
+        raise ConfigError(f"{registry.store.uri}: {what}; promote the run that is wanted")
+    earlier = registry.bundle(now.previous)
     earlier.verify()
-    _point(shelf, earlier, now.digest)
-    return _promotion(shelf, earlier, now.digest, changed=True)
+    _point(registry, earlier, now.digest)
+    return _promotion(registry, earlier, now.digest, changed=True)
 
 
 def _check_verdicts(source: StoredBundle, accept_inconclusive: bool) -> None:
@@ -91,13 +91,13 @@ def _copy(source: StoredBundle, target: Store) -> None:
             target.write(path, data)
 
 
-def _point(shelf: BundleShelf, bundle: StoredBundle, previous: str | None) -> None:
+def _point(registry: BundleRegistry, bundle: StoredBundle, previous: str | None) -> None:
     run = str(bundle.manifest.provenance.get("run", bundle.manifest.name))
-    shelf.set_production(Production(1, bundle.digest, previous, run))
+    registry.set_production(PromotedVersion(1, bundle.digest, previous, run))
 
 
-def _promotion(shelf: BundleShelf, bundle: StoredBundle, previous: str | None, *, changed: bool) -> Promotion:
+def _promotion(registry: BundleRegistry, bundle: StoredBundle, previous: str | None, *, changed: bool) -> Promotion:
     formats = tuple(bundle.manifest.formats)
     return Promotion(
-        shelf.name, bundle.store.uri, bundle.digest, previous, changed, formats, dict(bundle.manifest.refused)
+        registry.name, bundle.store.uri, bundle.digest, previous, changed, formats, dict(bundle.manifest.refused)
     )

@@ -15,7 +15,7 @@ from resnet_dist.runtime.errors import BundleError
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PullOutcome:
     """A bundle in a folder of this machine."""
 
     folder: Path
@@ -28,7 +28,7 @@ class Pulled:
     formats: tuple[str, ...]
 
 
-def run_pull(name: str, to: Path, storage_root: str = "outputs", verify_key: Path | None = None) -> Pulled:
+def run_pull(name: str, to: Path, storage_root: str = "outputs", verify_key: Path | None = None) -> PullOutcome:
     """Fetch NAME, NAME@DIGEST, or the bundle of a path or URI into the folder `to`.
 
     Every file is verified, with `verify_key` (a PEM file) the signature too, before the folder appears under its name.
@@ -40,13 +40,13 @@ def run_pull(name: str, to: Path, storage_root: str = "outputs", verify_key: Pat
     source = find_bundle(name, storage_root) if names_a_place(name) else find_promoted(name, storage_root)
     is_signed, formats = verify_key is not None, tuple(source.manifest.formats)
     if _holds(target, source, verify_key):
-        return Pulled(target, source.store.uri, source.digest, False, is_signed, formats)
+        return PullOutcome(target, source.store.uri, source.digest, False, is_signed, formats)
     _refuse_others_files(target, source)
     with fresh_folder(target) as folder:
         _fetch(source, Store.open(str(folder)))
         Bundle.open(folder, verify_key).verify()
         put_in_place(folder, target)
-    return Pulled(target, source.store.uri, source.digest, True, is_signed, formats)
+    return PullOutcome(target, source.store.uri, source.digest, True, is_signed, formats)
 
 
 def _fetch(source: StoredBundle, into: Store) -> None:

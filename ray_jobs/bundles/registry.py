@@ -37,7 +37,7 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
-class Production:
+class PromotedVersion:
     """production.json: what machines pull by the name alone."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -51,7 +51,7 @@ class Production:
     """That the bundle was made of."""
 
 
-_ADAPTER = TypeAdapter(Production)
+_ADAPTER = TypeAdapter(PromotedVersion)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class StoredBundle:
             self.read(path)
 
 
-class BundleShelf:
+class BundleRegistry:
     """All bundles of one name."""
 
     def __init__(self, storage_root: str, name: str) -> None:
@@ -110,20 +110,20 @@ class BundleShelf:
         self.name = name
         self.store = Store.open(storage_root).child(f"{BUNDLES}/{name}")
 
-    def place(self, digest: str) -> Store:
+    def folder_of(self, digest: str) -> Store:
         """Where the bundle of a digest lies, or would."""
         return self.store.child(digest[:SHORT])
 
     def bundle(self, digest: str) -> StoredBundle:
         """The bundle of a digest, of which at least 12 letters are given. Raises BundleError."""
-        found = StoredBundle.open(self.place(digest))
+        found = StoredBundle.open(self.folder_of(digest))
         if not found.digest.startswith(digest):
             raise BundleError(
                 f"{found.store.uri} holds the bundle {found.digest}, not {digest}; promote the run of that again"
             )
         return found
 
-    def production(self) -> Production | None:
+    def production(self) -> PromotedVersion | None:
         """What is in production; None where nothing is. Raises BundleError for what cannot be read."""
         data = self.store.read_or_none(PRODUCTION, MOST_BYTES)
         if data is None:
@@ -136,9 +136,9 @@ class BundleShelf:
                 "promote a run again"
             ) from error
 
-    def set_production(self, production: Production) -> None:
+    def set_production(self, version: PromotedVersion) -> None:
         """Replace the pointer, at once."""
-        value: dict[str, Any] = asdict(production)
+        value: dict[str, Any] = asdict(version)
         self.store.write(PRODUCTION, (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -161,12 +161,12 @@ def find_bundle(argument: str, storage_root: str) -> StoredBundle:
 def find_promoted(argument: str, storage_root: str) -> StoredBundle:
     """NAME, which is in production, or NAME@DIGEST. Raises BundleError, StorageError or ConfigError."""
     name, _, digest = argument.partition("@")
-    shelf = BundleShelf(storage_root, name)
+    registry = BundleRegistry(storage_root, name)
     if digest:
         if not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", digest):
             raise ConfigError(f"{argument}: a digest is {SHORT} to 64 of 0-9 and a-f, as `promote` prints it")
-        return shelf.bundle(digest)
-    production = shelf.production()
+        return registry.bundle(digest)
+    production = registry.production()
     if production is None:
         root = Store.open(storage_root)
         names = root.list(BUNDLES)
@@ -174,5 +174,5 @@ def find_promoted(argument: str, storage_root: str) -> StoredBundle:
         hint = (
             f"; for a run's own bundle give its path: {root.uri}/{RUNS}/{name}" if root.exists(f"{RUNS}/{name}") else ""
         )
-        raise StorageError(f"{shelf.store.uri} has no {PRODUCTION}: {listed}; promote a run first{hint}")
-    return shelf.bundle(production.digest)
+        raise StorageError(f"{registry.store.uri} has no {PRODUCTION}: {listed}; promote a run first{hint}")
+    return registry.bundle(production.digest)

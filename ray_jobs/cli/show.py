@@ -97,11 +97,11 @@ def show_export(outcome: "ExportOutcome") -> None:
         show_line(f"{name} is left out: {reason}")
     point = outcome.operating_point
     show_line(f"temperature {point['temperature']:.3f}, reject below {point['reject_below']}")
-    for split, judged in outcome.judged.items():
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in judged["metrics"].items())
-        show_line(f"{split}: {judged['samples']} images, {100 * judged['rejected']:.1f} % rejected, {metrics}")
+    for split, result in outcome.evaluation.items():
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
+        show_line(f"{split}: {result['samples']} images, {100 * result['rejected']:.1f} % rejected, {metrics}")
         for name in point["thresholds"]:
-            of = judged["classes"][name]
+            of = result["classes"][name]
             show_line(
                 f"  {name} above {point['thresholds'][name]:.4f}: recall {of['recall']:.4f}, precision "
                 f"{of['precision']:.4f}"

@@ -18,7 +18,7 @@ def show_benchmark(outcome: BenchmarkOutcome) -> None:
             if each.threads == threads:
                 rows = [each.single] if each.best.batch == 1 else [each.single, each.best]
                 for timing in rows:
-                    table.add_row(each.subject.name, each.subject.precision, *_cells(timing))
+                    table.add_row(each.candidate.name, each.candidate.precision, *_cells(timing))
         console().print(table)
     if outcome.no_reference:
         show_line(f"no reference: {outcome.no_reference}")

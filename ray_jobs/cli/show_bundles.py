@@ -1,7 +1,7 @@
 """What `promote` and `pull` print."""
 
 from ray_jobs.bundles.promote import Promotion
-from ray_jobs.bundles.pull import Pulled
+from ray_jobs.bundles.pull import PullOutcome
 from ray_jobs.bundles.registry import SHORT
 from ray_jobs.terminal.console import show_line
 
@@ -18,7 +18,7 @@ def show_promotion(promotion: Promotion) -> None:
         show_line(f"back to {promotion.previous[:SHORT]}: resnet-dist promote {promotion.name} --rollback")
 
 
-def show_pull(pulled: Pulled) -> None:
+def show_pull(pulled: PullOutcome) -> None:
     """What the folder holds."""
     what = "holds" if pulled.changed else "held already"
     checked = "every file and the signature checked" if pulled.is_signed else "every file checked"

@@ -9,9 +9,9 @@ import torch
 
 from ray_jobs.job.config import JobConfig
 from resnet_dist.config import Arch
-from resnet_dist.export.benchmarking.candidate import Subject
-from resnet_dist.export.benchmarking.process import MeasuredProcess
-from resnet_dist.export.benchmarking.timing import timed
+from resnet_dist.export.benchmarking.candidate import Candidate
+from resnet_dist.export.benchmarking.timing import time_calls
+from resnet_dist.export.benchmarking.worker import BenchmarkWorker
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.export.formats.build import graph_folder, missing, write_graph
 from resnet_dist.model.resnet import ResNetClassifier, build_model
@@ -58,7 +58,7 @@ def _exported_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classe
     with tempfile.TemporaryDirectory(prefix="rd-latency-") as scratch:
         write_graph(model, _any_preprocess(size), Path(scratch), ExportConfig().opset)
         files = (str(graph_folder(Path(scratch)) / "model.onnx"),)
-        with MeasuredProcess(Subject("onnx", "onnxruntime", "fp32", files, size), threads) as process:
+        with BenchmarkWorker(Candidate("onnx", "onnxruntime", "fp32", files, size), threads) as process:
             process.ready()
             turns = [process.run(1, _TURN_S) for _ in range(_TURNS)]
     return 1000.0 * median(1.0 / turn.images_per_second for turn in turns)
@@ -76,7 +76,7 @@ def _eager_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: 
             torch.cuda.synchronize()
 
     with torch.inference_mode():
-        return 1000.0 * median(median(timed(run, _TURN_S)) for _ in range(_TURNS))
+        return 1000.0 * median(median(time_calls(run, _TURN_S)) for _ in range(_TURNS))
 
 
 def _any_preprocess(size: tuple[int, int]) -> Preprocess:

@@ -1,7 +1,7 @@
-"""How far a tracker that cannot take anything back has been told of a run, so that a resumed run tells nothing twice.
+"""The furthest step that a tracker has received, so that a resumed run logs nothing twice.
 
-A tracker's own process or server outlives a killed worker and keeps what it was given, beyond the checkpoint that
-training goes on from. Those steps come again with the same values.
+A tracker's own process or server outlives a killed worker. It keeps steps beyond the checkpoint that training resumes
+from; training repeats those steps with the same values.
 """
 
 import json
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-class Marks:
-    """The furthest step told: of training, and of validation, which shares a step with the training before it."""
+class HighWaterMark:
+    """The furthest step logged, for training and for validation apart: a validation has the step of an epoch's end."""
 
     def __init__(self, path: Path | None) -> None:
-        """Kept in a file, unless the tracker's server can be asked."""
+        """`path`: the file that keeps the mark; None where the tracker's server knows it."""
         self._path = path
         self._furthest: dict[str, int] = {}
         if path is None:
@@ -22,19 +22,19 @@ class Marks:
             stored = json.loads(path.read_text())
             self._furthest = {str(kind): int(step) for kind, step in stored.items()}
         except (OSError, ValueError, TypeError, AttributeError):
-            pass  # no start before this one, or its last write was cut: at worst a step is told twice
+            pass  # the first start, or a truncated write: at worst a step is logged twice
 
     def reach(self, step: int, metrics: Iterable[str]) -> None:
-        """At least this far for records with such keys."""
+        """Raise the mark of records with such keys to at least `step`."""
         kind = _kind(metrics)
         self._furthest[kind] = max(step, self._furthest.get(kind, -1))
 
     def is_new(self, step: int, metrics: Iterable[str]) -> bool:
-        """Whether a record with these keys is beyond the furthest of its kind."""
+        """Whether a record with these keys lies beyond the mark of its kind."""
         return step > self._furthest.get(_kind(metrics), -1)
 
-    def told(self, step: int, metrics: Iterable[str]) -> None:
-        """Remember a record that was told."""
+    def record(self, step: int, metrics: Iterable[str]) -> None:
+        """Remember a record that the tracker has received."""
         self.reach(step, metrics)
         if self._path is not None:
             self._path.write_text(json.dumps(self._furthest))

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ray_jobs.job.tracker import refuse_relative
-from ray_jobs.trackers.high_water_mark import Marks
+from ray_jobs.trackers.high_water_mark import HighWaterMark
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module
 
 _PARAMS_PER_CALL = 100
@@ -32,7 +32,7 @@ class MlflowTracker:
         self._entities: Any = None
         self._client: Any = None
         self._run_id = ""
-        self._marks = Marks(None)
+        self._high_water_mark = HighWaterMark(None)
         self.link = ""
 
     def start(self) -> str | None:
@@ -59,12 +59,12 @@ class MlflowTracker:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record what was not recorded before."""
-        if not self._marks.is_new(step, metrics):
+        if not self._high_water_mark.is_new(step, metrics):
             return
         now = int(time() * 1000)
         numbers = [self._entities.Metric(name, value, now, step) for name, value in metrics.items()]
         self._client.log_batch(self._run_id, metrics=numbers, synchronous=True)
-        self._marks.told(step, metrics)
+        self._high_water_mark.record(step, metrics)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Plain]]) -> None:
         """A JSON artifact in the form that MLflow shows as a table."""
@@ -92,7 +92,7 @@ class MlflowTracker:
         for name in ("train/loss", "val/loss"):
             if name in found.data.metrics:
                 history = self._client.get_metric_history(self._run_id, name)
-                self._marks.reach(max(metric.step for metric in history), [name])
+                self._high_water_mark.reach(max(metric.step for metric in history), [name])
 
     def _log_params(self, config: Mapping[str, Plain]) -> None:
         params = [self._entities.Param(key, str(value)) for key, value in config.items()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ray_jobs.trackers.high_water_mark import Marks
+from ray_jobs.trackers.high_water_mark import HighWaterMark
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module, upload_folder
 
 _TIMEOUT_S = 30.0
@@ -19,7 +19,7 @@ class WandbTracker:
 
     def __init__(self, run: TrackedRun, capture: Sequence[str], finish_s: float) -> None:
         self._tracked = run
-        self._marks = Marks(run.folder / _MARKS)
+        self._high_water_mark = HighWaterMark(run.folder / _MARKS)
         self._capture = capture
         self._finish_s = finish_s
         self._wandb: Any = None
@@ -72,8 +72,8 @@ class WandbTracker:
         self._run.define_metric("*", step_metric="step")
         if self._run.resumed and not (run.folder / _MARKS).exists():
             # Another machine than before: the server knows the furthest step, though not of which kind it was.
-            self._marks.reach(int(self._run.summary.get("step", -1)), ["train/loss"])
-            self._marks.reach(int(self._run.summary.get("step", -1)), ["val/loss"])
+            self._high_water_mark.reach(int(self._run.summary.get("step", -1)), ["train/loss"])
+            self._high_water_mark.reach(int(self._run.summary.get("step", -1)), ["val/loss"])
         if mode != "offline":
             self.link = self._run.url or ""
             return None
@@ -88,9 +88,9 @@ class WandbTracker:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record what was not recorded before."""
-        if self._marks.is_new(step, metrics):
+        if self._high_water_mark.is_new(step, metrics):
             self._run.log({"step": step, **metrics})
-            self._marks.told(step, metrics)
+            self._high_water_mark.record(step, metrics)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Plain]]) -> None:
         """A wandb.Table; once, as it would be a new version with each start."""

@@ -32,7 +32,7 @@ class BundleContent:
     operating_point: OperatingPoint
     provenance: dict[str, Any]
     """Plain values, with "arch" and "packages"."""
-    judged: dict[str, dict[str, Any]]
+    evaluation: dict[str, dict[str, Any]]
     """What the trained model with the operating point comes to, by split."""
 
 
@@ -102,11 +102,11 @@ def write_description(folder: Path, content: BundleContent, parities: dict[str, 
     report = {
         "schema": 1,
         "formats": {name: parity.to_json() for name, parity in parities.items()},
-        "judged": content.judged,
+        "judged": content.evaluation,
     }
     (folder / PARITY).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     operating = content.operating_point.to_json(content.classes)
-    card = model_card(content.name, content.classes, content.provenance, operating, content.judged, parities)
+    card = model_card(content.name, content.classes, content.provenance, operating, content.evaluation, parities)
     (folder / CARD).write_text(card)
     (folder / SBOM).write_bytes(components())
 

@@ -14,10 +14,10 @@ def model_card(
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     operating: dict[str, Any],
-    judged: dict[str, dict[str, Any]],
+    evaluation: dict[str, dict[str, Any]],
     parities: dict[str, Parity],
 ) -> str:
-    """The card of a bundle. `judged` has what the operating point comes to by split, as `judge_answers` gives it."""
+    """The card of a bundle. `evaluation`: what `judge_answers` gives for each split."""
     head = {
         "library_name": "resnet-dist",
         "pipeline_tag": "image-classification",
@@ -38,13 +38,13 @@ def model_card(
         "| split | images | top-1 | macro-F1 | rejected |",
         "|---|---|---|---|---|",
     ]
-    for split, result in judged.items():
+    for split, result in evaluation.items():
         metrics = result["metrics"]
         lines.append(
             f"| {split} | {result['samples']} | {_percent(metrics.get('top1'))} | {_percent(metrics.get('macro_f1'))} "
             f"| {_percent(result['rejected'])} |"
         )
-    split, result = next(reversed(judged.items()))
+    split, result = next(reversed(evaluation.items()))
     lines += ["", f"By class, on {split}:", "", "| class | recall | precision | images |", "|---|---|---|---|"]
     lines += [
         f"| {_plain(each)} | {_percent(of['recall'])} | {_percent(of['precision'])} | {of['support']} |"

@@ -25,7 +25,7 @@ Verdict = Literal["passed", "inconclusive", "refused"]
 
 
 @dataclass(frozen=True)
-class Answered:
+class ReferenceAnswers:
     """Images with what the trained model answers."""
 
     images: NDArray[np.uint8]
@@ -80,8 +80,8 @@ def answers(engine: Engine, images: NDArray[np.uint8], batch_size: int) -> NDArr
 def check_parity(
     engine: Engine,
     precision: Precision,
-    val: Answered,
-    noise: Answered,
+    val: ReferenceAnswers,
+    noise: ReferenceAnswers,
     point: OperatingPoint,
     int8_max_loss: float,
     size_bytes: int,

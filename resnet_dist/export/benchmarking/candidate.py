@@ -1,4 +1,4 @@
-"""What is measured: a format of a bundle, or the network in PyTorch. Torch-free."""
+"""What the benchmark measures: a format of a bundle, or the network in PyTorch. Torch-free."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +11,8 @@ REFERENCES = {"eager": "contiguous", "eager_nhwc": "channels_last"}
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Something that answers images, as far as another process must know it to load it."""
+class Candidate:
+    """Something that classifies images: all that another process needs to load it."""
 
     name: str
     runtime: Runtime | Literal["eager"]
@@ -22,24 +22,24 @@ class Subject:
     size: tuple[int, int]
     """Height and width of images, in pixels."""
     hints: dict[str, str] = field(default_factory=dict[str, str])
-    """What the runtime is told; of eager: memory_format."""
+    """Options of the runtime; of eager: memory_format."""
     any_size: bool = False
 
 
-def format_subject(bundle: Bundle, name: str) -> Subject:
-    """A format of a bundle. Raises BundleError where a file of it was changed."""
+def format_candidate(bundle: Bundle, name: str) -> Candidate:
+    """A format of a bundle. Raises BundleError where one of its files was changed."""
     _, chosen = bundle.format(name)
     for path in chosen.files:
         bundle.read(path)
     files = tuple(str((bundle.folder / path).absolute()) for path in chosen.files)
     size = bundle.preprocess.input_size
-    return Subject(name, chosen.runtime, chosen.precision, files, size, dict(chosen.hints), chosen.any_size)
+    return Candidate(name, chosen.runtime, chosen.precision, files, size, dict(chosen.hints), chosen.any_size)
 
 
-def reference_subjects(folder: Path, size: tuple[int, int]) -> list[Subject]:
+def reference_candidates(folder: Path, size: tuple[int, int]) -> list[Candidate]:
     """The network of model.json and weights.safetensors in a folder, in fp32, once for each memory format."""
     files = tuple(str((folder / name).absolute()) for name in ("model.json", "weights.safetensors"))
     return [
-        Subject(name, "eager", "fp32", files, size, {"memory_format": memory_format})
+        Candidate(name, "eager", "fp32", files, size, {"memory_format": memory_format})
         for name, memory_format in REFERENCES.items()
     ]

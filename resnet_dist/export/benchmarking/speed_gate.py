@@ -38,7 +38,7 @@ class SpeedGate:
     def failure(self, speeds: Sequence[Speed]) -> str | None:
         """Why a format does not live up to it, with numbers; None where it does."""
         speed = max(
-            (each for each in speeds if each.subject.name == self.format), key=lambda each: each.threads, default=None
+            (each for each in speeds if each.candidate.name == self.format), key=lambda each: each.threads, default=None
         )
         if speed is None:
             return f"{self.format} was not measured, {self.least:g}{self.unit} are asked for"

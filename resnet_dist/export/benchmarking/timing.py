@@ -46,7 +46,7 @@ class Timing:
     """Times as many images per second as the reference: the median of the rounds' ratios; None without a reference."""
 
 
-def timed(call: Callable[[], object], seconds: float) -> tuple[float, ...]:
+def time_calls(call: Callable[[], object], seconds: float) -> tuple[float, ...]:
     """Seconds of each call, for about `seconds` in all, after one that does not count: other work came before it."""
     call()
     found: list[float] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_dist.export.config import FORMATS, ExportConfig, Format
-from resnet_dist.export.formats.inference_module import DeployedNetwork
+from resnet_dist.export.formats.inference_module import InferenceModule
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import Precision, Runtime
 from resnet_dist.runtime.errors import RuntimeMissingError
@@ -108,7 +108,7 @@ def write_graph(model: ResNetClassifier, preprocess: Preprocess, folder: Path, o
     from resnet_dist.export.formats.onnx_graph import write_onnx  # noqa: PLC0415 - onnx is an extra
 
     graph_folder(folder).mkdir(parents=True, exist_ok=True)
-    write_onnx(DeployedNetwork(model, preprocess), preprocess, graph_folder(folder) / "model.onnx", opset)
+    write_onnx(InferenceModule(model, preprocess), preprocess, graph_folder(folder) / "model.onnx", opset)
 
 
 def build(
@@ -131,7 +131,7 @@ def build(
         case "torchscript" | "torch_export":
             from resnet_dist.export.formats import torch_formats  # noqa: PLC0415
 
-            network = DeployedNetwork(model, preprocess)
+            network = InferenceModule(model, preprocess)
             if name == "torchscript":
                 torch_formats.write_torchscript(network, preprocess, place / "model.pt")
                 return BuiltFormat(name, "torch", "fp32", ("torchscript/model.pt",))
@@ -174,8 +174,8 @@ def _openvino(name: Format, plain: Path, folder: Path, config: ExportConfig, cal
     files = (f"{source}/model.xml", f"{source}/model.bin")
     match name:
         case "openvino_int8":
-            judged = (calibration.val, calibration.labels)
-            openvino_ir.write_openvino_int8(plain, calibration.ranges, path, config.int8_accuracy_drop, judged)
+            validation = (calibration.val, calibration.labels)
+            openvino_ir.write_openvino_int8(plain, calibration.ranges, path, config.int8_accuracy_drop, validation)
             return BuiltFormat(name, "openvino", "int8", files, exact)
         case "openvino_fp16":
             openvino_ir.write_openvino(plain, path, half=True)

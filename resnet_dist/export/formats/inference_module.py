@@ -8,7 +8,7 @@ from resnet_dist.model.trunk import fold_batch_norm
 from resnet_dist.runtime.preprocess import Preprocess
 
 
-class DeployedNetwork(nn.Module):
+class InferenceModule(nn.Module):
     """Logits float32 [N, classes] of images uint8 [N, height, width, 3], RGB. In evaluation mode, without gradients."""
 
     def __init__(self, model: ResNetClassifier, preprocess: Preprocess) -> None:

@@ -14,14 +14,14 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet_dist.export.formats.inference_module import DeployedNetwork, example
+from resnet_dist.export.formats.inference_module import InferenceModule, example
 from resnet_dist.runtime.engines import INPUT, MOST_IMAGES, OUTPUT
 from resnet_dist.runtime.preprocess import Preprocess
 
 _RESIZED = "resized"
 
 
-def write_onnx(network: DeployedNetwork, preprocess: Preprocess, path: Path, opset: int) -> None:
+def write_onnx(network: InferenceModule, preprocess: Preprocess, path: Path, opset: int) -> None:
     """images uint8 ["batch", height, width, 3] -> logits float32 ["batch", classes]."""
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

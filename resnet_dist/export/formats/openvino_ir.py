@@ -29,11 +29,11 @@ def write_openvino_int8(
     images: Sequence[NDArray[np.uint8]],
     path: Path,
     accuracy_drop: float | None = None,
-    judged: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]] | None = None,
+    validation: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]] | None = None,
 ) -> None:
     """Quantise with value ranges (minimum and maximum) from batches of images, uint8 [N, height, width, 3].
 
-    With `accuracy_drop` layers go back to floating point until top-1 of `judged`, batches and their labels in one
+    With `accuracy_drop` layers go back to floating point until top-1 of `validation`, batches and their labels in one
     array, falls by at most that. Bias correction is off: it costs 9 dB on ResNets.
     """
     import nncf  # noqa: PLC0415 - it takes seconds to import
@@ -54,15 +54,15 @@ def write_openvino_int8(
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(images),
     }
-    if accuracy_drop is None or judged is None:
+    if accuracy_drop is None or validation is None:
         with redirect_stdout(io.StringIO()):  # a progress bar of seconds
             quantised = nncf.quantize(model, ranges, advanced_parameters=advanced, **settings)
     else:
-        batches, labels = judged
+        batches, labels = validation
         ends = np.cumsum([len(batch) for batch in batches])
         # Each batch goes with its labels: NNCF also asks for one batch alone, and does not say which.
         labelled = list(zip(batches, np.split(labels, ends[:-1]), strict=True))
-        validation = nncf.Dataset(labelled, lambda each: {INPUT: each[0]})  # pyright: ignore[reportUnknownLambdaType]
+        scored = nncf.Dataset(labelled, lambda each: {INPUT: each[0]})  # pyright: ignore[reportUnknownLambdaType]
 
         def top1(compiled: Any, data: Any) -> tuple[float, None]:
             right = [compiled(batch)[0].argmax(axis=1) == truth for batch, truth in data]
@@ -71,7 +71,7 @@ def write_openvino_int8(
         quantised = nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=ranges,
-            validation_dataset=validation,
+            validation_dataset=scored,
             validation_fn=top1,
             max_drop=accuracy_drop,
             drop_type=nncf.DropType.ABSOLUTE,

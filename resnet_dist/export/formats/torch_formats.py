@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from resnet_dist.export.formats.inference_module import DeployedNetwork, example
+from resnet_dist.export.formats.inference_module import InferenceModule, example
 from resnet_dist.runtime.engines import INPUT, MOST_IMAGES
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -14,7 +14,7 @@ _BY_THE_WRITER = {"version", "byteorder", ".data/serialization_id", ".format_ver
 """Records of a TorchScript file that whoever writes one adds by itself."""
 
 
-def write_torchscript(network: DeployedNetwork, preprocess: Preprocess, path: Path) -> None:
+def write_torchscript(network: InferenceModule, preprocess: Preprocess, path: Path) -> None:
     """Trace to a .pt file."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have torch.export
@@ -23,7 +23,7 @@ def write_torchscript(network: DeployedNetwork, preprocess: Preprocess, path: Pa
     _forget_its_origin(path)
 
 
-def write_torch_export(network: DeployedNetwork, preprocess: Preprocess, path: Path) -> None:
+def write_torch_export(network: InferenceModule, preprocess: Preprocess, path: Path) -> None:
     """torch.export's ExportedProgram as a .pt2 file, for any batch of 1..MOST_IMAGES."""
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     program = torch.export.export(network, (example(preprocess),), dynamic_shapes={INPUT: {0: batch}})

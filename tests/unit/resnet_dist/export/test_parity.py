@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resnet_dist.export.parity import Answered, Parity, check_parity, int8_verdict, paired_interval
+from resnet_dist.export.parity import Parity, ReferenceAnswers, check_parity, int8_verdict, paired_interval
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.operating_point import OperatingPoint
 
 
-def answered(count: int, seed: int = 0) -> Answered:
+def answered(count: int, seed: int = 0) -> ReferenceAnswers:
     """Images whose first values say which they are; logits far from ties, right four times of five."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, count)
@@ -19,13 +19,13 @@ def answered(count: int, seed: int = 0) -> Answered:
     logits[np.arange(count), answers] += 10
     images = np.zeros((count, 2, 2, 3), dtype=np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
-    return Answered(images, labels, logits)
+    return ReferenceAnswers(images, labels, logits)
 
 
 def checked(
     precision: Precision,
     val_logits: NDArray[np.float32],
-    val: Answered,
+    val: ReferenceAnswers,
     noise_logits: NDArray[np.float32] | None = None,
 ) -> Parity:
     noise = answered(50, 1)

@@ -13,11 +13,11 @@ from ray_jobs.bundles.benchmark import BenchmarkOptions, run_benchmark, write_js
 from ray_jobs.cli.app import main
 from ray_jobs.errors import ConfigError
 from resnet_dist.export.benchmarking.benchmark import Plan, Speed, benchmark, best_batch
-from resnet_dist.export.benchmarking.candidate import Subject, format_subject, reference_subjects
+from resnet_dist.export.benchmarking.candidate import Candidate, format_candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import jiffies
-from resnet_dist.export.benchmarking.process import MeasuredProcess, MeasuringError
 from resnet_dist.export.benchmarking.speed_gate import SpeedGate
-from resnet_dist.export.benchmarking.timing import Timing, Turn, summary, timed
+from resnet_dist.export.benchmarking.timing import Timing, Turn, summary, time_calls
+from resnet_dist.export.benchmarking.worker import BenchmarkError, BenchmarkWorker
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 from tests.real_bundle import SIZE, changed, digest_of
@@ -30,9 +30,9 @@ def turn(batch: int, *seconds: float) -> Turn:
 
 
 def speed(name: str, threads: int, ratio: float | None, images_per_second: float) -> Speed:
-    subject = Subject(name, "onnxruntime", "fp32", (), (SIZE, SIZE))
+    candidate = Candidate(name, "onnxruntime", "fp32", (), (SIZE, SIZE))
     timing = Timing(1, 9, 1.0, 2.0, 3.0, images_per_second, 10.0, ratio)
-    return Speed(subject, threads, timing, timing, {1: images_per_second}, False)
+    return Speed(candidate, threads, timing, timing, {1: images_per_second}, False)
 
 
 def test_a_summary_has_percentiles_of_all_runs_and_medians_of_rounds():
@@ -50,7 +50,7 @@ def test_a_summary_has_percentiles_of_all_runs_and_medians_of_rounds():
 
 def test_a_call_is_warmed_up_and_timed_at_least_twice():
     calls: list[int] = []
-    assert len(timed(lambda: calls.append(1), 0.0)) == 2
+    assert len(time_calls(lambda: calls.append(1), 0.0)) == 2
     assert len(calls) == 3
 
 
@@ -73,13 +73,13 @@ def test_the_best_batch_is_the_smallest_that_no_larger_one_beats_by_much(speeds:
 )
 def test_formats_and_references_take_turns(real_bundle: Path, formats: list[str], eager: int):
     bundle = Bundle.open(real_bundle)
-    subjects = [format_subject(bundle, name) for name in formats]
-    references = reference_subjects(real_bundle.with_name("bundle-network"), (SIZE, SIZE))[:eager]
+    candidates = [format_candidate(bundle, name) for name in formats]
+    references = reference_candidates(real_bundle.with_name("bundle-network"), (SIZE, SIZE))[:eager]
     said: list[str] = []
     # One thread: those of torch spin while they wait, and this machine may be busy.
-    found = benchmark(subjects, references, Plan((1,), (1, 2), 0.02), said.append)
+    found = benchmark(candidates, references, Plan((1,), (1, 2), 0.02), said.append)
     assert found.skipped == {}
-    assert [each.subject.name for each in found.speeds] == [*formats, *("eager", "eager_nhwc")[:eager]]
+    assert [each.candidate.name for each in found.speeds] == [*formats, *("eager", "eager_nhwc")[:eager]]
     for each in found.speeds:
         assert each.single.batch == 1
         assert each.best.batch in (1, 2)
@@ -87,16 +87,16 @@ def test_formats_and_references_take_turns(real_bundle: Path, formats: list[str]
         assert each.single.peak_mb > 20
         assert each.single.ratio is not None
         assert each.best.ratio is not None
-        assert each.is_reference == each.subject.name.startswith("eager")
+        assert each.is_reference == each.candidate.name.startswith("eager")
     # The faster reference is the one that everything is compared with.
     assert 1.0 in [each.single.ratio for each in found.speeds if each.is_reference]
     assert any("batches of 2" in line for line in said)
 
 
 def test_each_number_of_threads_is_measured(real_bundle: Path):
-    subjects = [format_subject(Bundle.open(real_bundle), name) for name in ("onnx", "openvino")]
-    found = benchmark(subjects, [], Plan((1, 2), (1,), 0.02))
-    assert [(each.subject.name, each.threads) for each in found.speeds] == [
+    candidates = [format_candidate(Bundle.open(real_bundle), name) for name in ("onnx", "openvino")]
+    found = benchmark(candidates, [], Plan((1, 2), (1,), 0.02))
+    assert [(each.candidate.name, each.threads) for each in found.speeds] == [
         (name, threads) for threads in (1, 2) for name in ("onnx", "openvino")
     ]
     assert all(each.best == each.single for each in found.speeds)
@@ -105,41 +105,41 @@ def test_each_number_of_threads_is_measured(real_bundle: Path):
 def test_the_memory_of_a_process_is_its_own(real_bundle: Path):
     """Not that of the process which started it, as the system's own count would have it after fork and exec."""
     held = bytearray(os.urandom(1024) * 400_000)
-    with MeasuredProcess(format_subject(Bundle.open(real_bundle), "onnx"), 1) as process:
+    with BenchmarkWorker(format_candidate(Bundle.open(real_bundle), "onnx"), 1) as process:
         process.ready()
         peak = process.run(1, 0.0).peak_bytes
     assert 20e6 < peak < len(held)
 
 
 def test_what_a_process_cannot_do_is_said_and_it_lives_on(real_bundle: Path, tmp_path: Path):
-    subject = format_subject(Bundle.open(real_bundle), "onnx")
-    with MeasuredProcess(subject, 1) as process:
+    candidate = format_candidate(Bundle.open(real_bundle), "onnx")
+    with BenchmarkWorker(candidate, 1) as process:
         process.ready()
-        with pytest.raises(MeasuringError, match=r"onnx cannot run batches of 5000: .*N in 1\.\.1024"):
+        with pytest.raises(BenchmarkError, match=r"onnx cannot run batches of 5000: .*N in 1\.\.1024"):
             process.run(5000, 0.0)
         assert process.run(3, 0.0).batch == 3
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"no graph")
-    with MeasuredProcess(Subject("onnx", "onnxruntime", "fp32", (str(broken),), (8, 8)), 1) as process:
-        with pytest.raises(MeasuringError, match="onnx cannot be loaded"):
+    with BenchmarkWorker(Candidate("onnx", "onnxruntime", "fp32", (str(broken),), (8, 8)), 1) as process:
+        with pytest.raises(BenchmarkError, match="onnx cannot be loaded"):
             process.ready()
-        with pytest.raises(MeasuringError, match="ended with 0"):
+        with pytest.raises(BenchmarkError, match="ended with 0"):
             process.run(1, 0.0)
 
 
 def test_what_cannot_be_loaded_is_skipped_with_the_reason(real_bundle: Path, tmp_path: Path):
-    good = format_subject(Bundle.open(real_bundle), "onnx")
+    good = format_candidate(Bundle.open(real_bundle), "onnx")
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    bad = Subject("onnxruntime_int8", "onnxruntime", "int8", (str(tmp_path / "model.onnx"),), (8, 8))
+    bad = Candidate("onnxruntime_int8", "onnxruntime", "int8", (str(tmp_path / "model.onnx"),), (8, 8))
     found = benchmark([bad, good], [], Plan((1,), (1,), 0.02))
-    assert [each.subject.name for each in found.speeds] == ["onnx"]
+    assert [each.candidate.name for each in found.speeds] == ["onnx"]
     assert found.speeds[0].single.ratio is None
     assert "cannot be loaded" in found.skipped["onnxruntime_int8"]
 
 
 def test_a_bundle_without_its_run_is_measured_without_a_reference(real_bundle: Path, tmp_path: Path):
     outcome = run_benchmark(str(real_bundle), SHORT)
-    assert [each.subject.name for each in outcome.result.speeds] == ["onnx", "openvino"]
+    assert [each.candidate.name for each in outcome.result.speeds] == ["onnx", "openvino"]
     assert "--run RUN" in outcome.no_reference
     assert "can hold code" in outcome.result.skipped["torchscript"]
     assert outcome.failures == ()
@@ -152,7 +152,7 @@ def test_a_bundle_without_its_run_is_measured_without_a_reference(real_bundle: P
 
 def test_formats_that_can_hold_code_are_measured_where_they_are_named(real_bundle: Path):
     outcome = run_benchmark(str(real_bundle), BenchmarkOptions(("torchscript",), (1,), (1,), 0.05))
-    assert [each.subject.name for each in outcome.result.speeds] == ["torchscript"]
+    assert [each.candidate.name for each in outcome.result.speeds] == ["torchscript"]
 
 
 def test_a_damaged_format_is_refused(real_bundle: Path, tmp_path: Path):
