@@ -1,4 +1,4 @@
-"""Configuration of where a job runs and where it stores. Nothing here belongs to a run's identity."""
+"""Where a job runs and where it stores its files. No field here belongs to a run's identity."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class StorageConfig(BaseModel):
-    """Where everything durable goes."""
+    """Where all lasting files go."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": False}
@@ -17,7 +17,7 @@ class StorageConfig(BaseModel):
 
 
 class ClusterConfig(BaseModel):
-    """Ray, workers and what each of them gets."""
+    """Ray, its workers and their resources."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": False}
@@ -29,7 +29,7 @@ class ClusterConfig(BaseModel):
     num_workers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Training processes, one rank each."""
     use_gpu: bool | None = None
-    """One GPU for each worker; unset: when there are GPUs."""
+    """One GPU for each worker; unset: if there are GPUs."""
     cpus_per_worker: Annotated[int, Field(ge=1)] | None = None
     """CPUs, and so threads, of a worker; unset: the CPUs there are, shared evenly."""
     local_cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -37,11 +37,11 @@ class ClusterConfig(BaseModel):
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts of the worker group without a new checkpoint in between before the job fails."""
     wait_for_nodes_s: Annotated[float, Field(ge=0.0)] = 600.0
-    """Seconds to wait, on a running Ray, until it has room for the workers: nodes start late, go, and are replaced."""
+    """Seconds to wait until a running Ray has room for the workers: nodes start late, go away and are replaced."""
     workers_per_node: Annotated[int, Field(ge=1, le=64)] = 1
-    """On Kubernetes: workers, and GPUs, of one pod. As many as a node has GPUs is fastest: they exchange gradients
-    without the network."""
+    """On Kubernetes: workers of one pod, and so its GPUs. The number of GPUs of a node is fastest: the workers then
+    exchange gradients without the network."""
     memory_per_worker_gib: Annotated[float, Field(gt=0.0, le=4096.0)] | None = None
-    """On Kubernetes: memory of each worker in GiB; unset: what the images, batches and network should need."""
+    """On Kubernetes: memory of each worker in GiB; unset: an estimate from images, batches and network."""
     lease_ttl_s: Annotated[float, Field(gt=0.0)] = 30.0
     """Seconds without a heartbeat after which a run held by another process may be taken over."""

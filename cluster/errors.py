@@ -1,4 +1,4 @@
-"""What goes wrong where a job runs."""
+"""Errors of storage, resources and clusters."""
 
 
 class StorageError(Exception):
@@ -10,11 +10,11 @@ class RunHeldError(StorageError):
 
 
 class ResourceError(Exception):
-    """The job asks for more than the machine or cluster has: what was asked and what is there."""
+    """The job needs more than the machine or cluster has: what it needs and what there is."""
 
 
 class SubmissionError(Exception):
-    """A cluster refuses a job, or cannot do what was asked: value, rule and remedy."""
+    """A cluster refuses a job or another request: value, rule and remedy."""
 
 
 class NoSuchObjectError(SubmissionError):
@@ -26,4 +26,4 @@ class ObjectChangedError(SubmissionError):
 
 
 class TargetUnreachableError(Exception):
-    """A cluster does not answer, for longer than its restart takes; another try may find it."""
+    """A cluster has not answered for longer than a restart takes; a later try may succeed."""

@@ -9,12 +9,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from cluster.health.preflight import Check, NodeCheck, some
+from cluster.health.preflight import Check, NodeCheck, Status, some
 from cluster.health.survey import IMAGE_VARIABLE, Survey
 
 
 def compare_packages(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
-    """Whether Python and all installed distributions are the same everywhere; by the nodes' names, the head first."""
+    """Whether all nodes have the same Python and distributions. `surveys`: by the nodes' names, the head first."""
     versions = {name: {"python": survey.python, **survey.packages} for name, survey in surveys.items()}
     model = _commonest({name: _digest(own) for name, own in versions.items()})
     found: list[NodeCheck] = []
@@ -39,7 +39,7 @@ def compare_packages(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
 
 
 def compare_sources(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
-    """Whether this project's own code is the same everywhere."""
+    """Whether all nodes have the same code of this project."""
     sources = {name: survey.sources for name, survey in surveys.items()}
     model = _commonest({name: _digest(own) for name, own in sources.items() if own} or dict.fromkeys(sources, ""))
     found: list[NodeCheck] = []
@@ -57,7 +57,7 @@ def compare_sources(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
 
 
 def compare_images(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
-    """Whether all nodes name the same image; which they do where RESNET_DIST_IMAGE is set."""
+    """Whether all nodes name the same image. A node names its image if RESNET_DIST_IMAGE is set."""
     images = {name: survey.image for name, survey in surveys.items()}
     model = _commonest(images)
     found: list[NodeCheck] = []
@@ -71,8 +71,8 @@ def compare_images(surveys: Mapping[str, Survey]) -> list[NodeCheck]:
     return found
 
 
-def compare_with_driver(here: Survey, node: Survey, status: str) -> list[Check]:
-    """Whether this machine has the code and required packages of a node. `status`: how bad it is where it has not."""
+def compare_with_driver(here: Survey, node: Survey, status: Status) -> list[Check]:
+    """Whether this machine has the code and required packages of a node. `status`: that of a difference."""
     required = {"python", *_required()}
     own, others = ({"python": each.python, **each.packages} for each in (here, node))
     different = [name for name in sorted(required) if own.get(name) != others.get(name)]
@@ -81,11 +81,10 @@ def compare_with_driver(here: Survey, node: Survey, status: str) -> list[Check]:
         path for path in sorted({*here.sources, *node.sources}) if here.sources.get(path) != node.sources.get(path)
     ]
     remedy = "start jobs from the nodes' own image (resnet-dist submit does), or install here what they have"
-    kind = "error" if status == "error" else "warning"
     checks: list[Check] = []
     for name, unlike in (("same packages", named), ("same code", files)):
         if unlike:
-            checks.append(Check(name, kind, f"unlike the nodes: {some(unlike)}", remedy))
+            checks.append(Check(name, status, f"unlike the nodes: {some(unlike)}", remedy))
         else:
             checks.append(Check(name, "ok", "as on the nodes"))
     return checks
@@ -101,8 +100,8 @@ def _required() -> Iterable[str]:
 
 
 def _is_wrong(package: str, one: str | None, other: str | None) -> bool:
-    """Whether a difference may change results or break a job: another version, or none of what is required. A build
-    for other hardware (+cpu, +cu130), or a tool more or less, is no more than odd."""
+    """Whether a difference may change results or break a job: another version, or a required package that is absent. A
+    build for other hardware (+cpu, +cu130) or an additional tool does neither."""
     if one is None or other is None:
         return package in {*_required(), "resnet-dist"}
     try:
@@ -112,7 +111,7 @@ def _is_wrong(package: str, one: str | None, other: str | None) -> bool:
 
 
 def _commonest(values: Mapping[str, str]) -> str:
-    """The first of the names whose value most share."""
+    """The first name with the most common value."""
     count = Counter(values.values())
     return max(values, key=lambda name: count[values[name]])
 

@@ -1,4 +1,4 @@
-"""Whether several machines see one storage: each leaves a mark, and each looks for the marks of all others."""
+"""Whether several machines see one storage: each machine writes a mark and looks for the marks of all others."""
 
 import os
 import time
@@ -15,7 +15,7 @@ _POLL_S = 0.25
 
 
 class Mark:
-    """A small file at a storage root. `token`: random, so that no mark of another command is taken for ours."""
+    """A small file at a storage root. `token`: random, so that no mark of another command is mistaken for this one."""
 
     def __init__(self, root: str, token: str, owner: str) -> None:
         self._store = Store.open(root)
@@ -24,16 +24,16 @@ class Mark:
         self._made: list[Path] = []
 
     def write(self) -> None:
-        """Leave it. Raises StorageError."""
+        """Write the mark. Raises StorageError."""
         self._made = _absent(self._store.local_path)
         self._store.write(self._name, self._token.encode())
 
     def remove(self) -> None:
-        """Take it away. Raises StorageError."""
+        """Remove the mark. Raises StorageError."""
         self._store.delete(self._name)
 
     def remove_folders(self) -> None:
-        """Take away the folders that were made for it, once all marks are gone; those that others use now stay."""
+        """Remove the folders that `write` made, once all marks are gone; folders that are in use now stay."""
         for folder in self._made:
             try:
                 folder.rmdir()
@@ -47,7 +47,7 @@ def name_of(token: str, owner: str) -> str:
 
 
 def unseen(root: str, token: str, owners: Iterable[str]) -> dict[str, str]:
-    """Which of the owners' marks cannot be read here within some seconds, and why."""
+    """The owners whose marks cannot be read here within some seconds, and why."""
     store, missing = Store.open(root), dict.fromkeys(owners, "")
     until = time.monotonic() + _SEEN_WITHIN_S
     while missing:
@@ -67,10 +67,10 @@ def unseen(root: str, token: str, owners: Iterable[str]) -> dict[str, str]:
 
 
 def outsiders(unseen_by: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Who is outside of the largest set of machines that see each other, and whom it does not see or who not it.
+    """Machines outside the largest set of machines that see each other; for each, the machines it cannot share with.
 
-    `unseen_by`: for each machine, the machines whose marks it does not see. Where no set is larger than the others, all
-    are outside.
+    `unseen_by`: for each machine, the machines whose marks it does not see. If no set is larger than the others, all
+    machines are outside.
     """
     blind = {name: set(others) for name, others in unseen_by.items()}
     apart = {
@@ -78,7 +78,7 @@ def outsiders(unseen_by: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
         for name in blind
     }
     groups: list[list[str]] = []
-    # Those who miss least are asked first, so that one who misses many forms no group of its own with a few of them.
+    # Machines that miss few come first, so that one that misses many does not form a group with a few of them.
     for name in sorted(blind, key=lambda each: len(apart[each])):
         home = next((group for group in groups if not set(group) & set(apart[name])), None)
         if home is None:

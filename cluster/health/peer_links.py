@@ -32,7 +32,7 @@ _NETWORK_REMEDY = "let nodes reach each other on all TCP ports: firewall, securi
 
 @dataclass(frozen=True)
 class Address:
-    """Where a node's listener is."""
+    """The address of a node's listener."""
 
     host: str
     port: int
@@ -40,17 +40,17 @@ class Address:
 
 @dataclass(frozen=True)
 class Link:
-    """One node's way to another."""
+    """One node's connection to another."""
 
     interface: str
-    """The own interface that leads there, with its address: eth0 (10.0.0.2)."""
+    """This node's interface that leads there, with its address: eth0 (10.0.0.2)."""
     seconds: float | None
-    """A message there and back, the quickest of some; None where the other was not reached."""
+    """The quickest of a few round trips; None if the other node was not reached."""
     error: str = ""
 
 
 class Listener:
-    """Answers whoever knows the token, on one address, until it is closed. A context manager."""
+    """Answers clients that know the token, on one address, until it is closed. A context manager."""
 
     def __init__(self, host: str, token: bytes) -> None:
         self._token = token
@@ -61,7 +61,7 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; whoever is being answered is answered to the end."""
+        """Stop listening; connections that are open are served to their end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -93,14 +93,14 @@ class Listener:
 
 
 def reach(peers: Mapping[str, Address], token: bytes, timeout_s: float) -> dict[str, Link]:
-    """The links to all peers, asked at once; no longer than about `timeout_s`."""
+    """The links to all peers, tried at the same time; takes no longer than about `timeout_s`."""
     with ThreadPoolExecutor(max_workers=min(max(len(peers), 1), 64)) as pool:
         asked = {name: pool.submit(_knock, peer, token, timeout_s) for name, peer in peers.items()}
         return {name: each.result() for name, each in asked.items()}
 
 
 def rate(peer: Address, token: bytes, most_bytes: int, most_s: float) -> float:
-    """Bytes a second to a peer, of `most_bytes` or of what passes in about `most_s`. Raises OSError."""
+    """Bytes a second to a peer: sends `most_bytes`, or as many as pass in about `most_s`. Raises OSError."""
     chunk = bytes(min(_CHUNK, most_bytes))
     with _connected(peer, token, _SILENCE_S) as connection:
         _ask(connection, chunk)  # past TCP's slow start, in part
@@ -130,7 +130,7 @@ def check_links(
             check = Check("network", "error", f"does not reach {some(broken)}", _NETWORK_REMEDY)
         elif is_slow[name]:
             found += f", where the others have {usual / 1e6:.0f} MB/s"
-            remedy = "every step waits for this node: look at its network card, cable and neighbours, or leave it out"
+            remedy = "every step waits for this node: check its network card, cable and neighbours, or remove it"
             check = Check("network", "warning", found, remedy)
         else:
             check = Check("network", "ok", found)
@@ -139,7 +139,7 @@ def check_links(
 
 
 def interface_to(host: str) -> str:
-    """The own interface from which packets to `host` leave, with its address."""
+    """This node's interface from which packets to `host` leave, with its address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -26,12 +26,16 @@ _LITTLE_SHARED_MEMORY_GIB = 1.0
 _MOST_NAMED = 4
 
 
+Status = Literal["ok", "warning", "error"]
+"""An error stops jobs, a warning may."""
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. An error stops jobs, a warning may."""
+    """One property of a machine, as found."""
 
     name: str
-    status: Literal["ok", "warning", "error"]
+    status: Status
     found: str
     remedy: str = ""
     """What to do; empty where nothing is to be done."""
@@ -60,7 +64,7 @@ def check_python() -> Check:
 
 
 def check_packages(extras: tuple[str, ...] = ("train",)) -> list[Check]:
-    """Installed versions against those that this distribution requires, with its `extras`; one check if all fit."""
+    """Installed versions against the versions that this distribution and its `extras` require; one check if all fit."""
     wanted = [Requirement(text) for text in requires(_DISTRIBUTION) or ()]
     wanted = [
         each for each in wanted if each.marker is None or any(each.marker.evaluate({"extra": e}) for e in ("", *extras))
@@ -92,7 +96,7 @@ def check_disk(
     name: str = "disk",
     remedy: str = "free space, keep fewer checkpoints, or choose another --storage.root",
 ) -> Check:
-    """Free space where `root` is, or will be; a URI has no limit that could be seen."""
+    """Free space where `root` is or will be; the limit of a URI is unknown."""
     if "://" in root:
         return Check(name, "ok", f"{root}: object storage")
     folder = _existing(root)
@@ -104,7 +108,7 @@ def check_disk(
 
 
 def check_shared_memory() -> Check:
-    """Where Ray keeps its objects, and NCCL what goes between the GPUs of a node; Docker gives 64 MiB of it."""
+    """Shared memory holds Ray's objects and NCCL's traffic between the GPUs of a node; Docker gives 64 MiB of it."""
     folder, name = Path("/dev/shm"), "shared memory"  # noqa: S108 - only looked at
     remedy = "mount a memory-backed emptyDir at /dev/shm, or give docker run --shm-size 8g: NCCL and Ray need it"
     if not folder.is_dir():
@@ -117,16 +121,16 @@ def check_shared_memory() -> Check:
 
 
 def check_gpus_in_ray(in_ray: int, driver_gpus: int) -> list[Check]:
-    """Whether Ray gives away all GPUs of a node that the driver shows; nothing where it does."""
+    """Whether Ray offers all GPUs of a node that the driver shows; no check if it does."""
     if in_ray == driver_gpus:
         return []
-    found = f"Ray gives away {in_ray}, the driver shows {driver_gpus}"
+    found = f"Ray offers {in_ray}, the driver shows {driver_gpus}"
     remedy = "ask for nvidia.com/gpu in the pod's limits, or start Ray there with another --num-gpus"
     return [Check("GPUs in Ray", "warning" if in_ray < driver_gpus else "error", found, remedy)]
 
 
 def check_driver(gpus: int, file: Path = Path("/proc/driver/nvidia/version")) -> Check:
-    """The NVIDIA driver's version, and the CUDA that torch was built for."""
+    """The NVIDIA driver's version, and the CUDA version of this torch."""
     import torch
 
     cuda = f"torch for CUDA {torch.version.cuda}" if torch.version.cuda else "torch without CUDA"
@@ -135,7 +139,7 @@ def check_driver(gpus: int, file: Path = Path("/proc/driver/nvidia/version")) ->
     except OSError:
         found = None
     if found is None and gpus:
-        return Check("GPU driver", "warning", f"not named in {file}; {cuda}", "look with nvidia-smi")
+        return Check("GPU driver", "warning", f"not named in {file}; {cuda}", "run nvidia-smi")
     return Check("GPU driver", "ok", f"{found[1]}; {cuda}" if found else f"none; {cuda}")
 
 
@@ -163,12 +167,12 @@ def check_ray() -> Check:
 
 
 def check_gpus(driver_gpus: int, wanted: bool | None) -> Check:
-    """The GPUs that the driver shows against those that torch can use. `wanted`: as `cluster.use_gpu`."""
+    """GPUs that the driver shows against GPUs that torch can use. `wanted`: as `cluster.use_gpu`."""
     import torch
 
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if usable == 0 and driver_gpus:
-        found = f"the driver shows {driver_gpus}, torch {torch.__version__} can use none"
+        found = f"the driver shows {driver_gpus}, but torch {torch.__version__} can use none"
         return Check("GPUs", "error", found, "install a driver that fits torch's CUDA, or set cluster.use_gpu=false")
     if usable == 0 and wanted:
         return Check("GPUs", "error", "none", "cluster.use_gpu=true needs one; use cluster.use_gpu=false")
@@ -214,5 +218,5 @@ def _write_to_uri(root: str) -> None:
     store, name = Store.open(root), f".doctor-{secrets.token_hex(4)}"
     store.write(name, b"doctor")
     if store.read(name) != b"doctor":
-        raise StorageError(f"{root} gives back other bytes than were written")
+        raise StorageError(f"{root} returns other bytes than were written")
     store.delete(name)

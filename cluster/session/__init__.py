@@ -1,1 +1,1 @@
-"""A Ray to run on: connecting or starting one, what its nodes have, placing workers there. Open `session.py` first."""
+"""Connecting to a Ray or starting one, its nodes' resources, and placing workers there. Open `session.py` first."""

@@ -1,4 +1,4 @@
-"""Environment variables of this process, and of those it starts, for a while."""
+"""Environment variables of this process and of the processes it starts, for a while."""
 
 import os
 from collections.abc import Generator, Mapping
@@ -21,6 +21,6 @@ def environment(variables: Mapping[str, str | None]) -> Generator[None]:
 
 @contextmanager
 def environment_defaults(variables: Mapping[str, str]) -> Generator[None]:
-    """Within, variables that nobody has set have these values."""
+    """Within, variables that are not set have these values."""
     with environment({name: value for name, value in variables.items() if name not in os.environ}):
         yield

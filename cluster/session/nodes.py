@@ -1,4 +1,4 @@
-"""The living nodes of a Ray, and questions to all of them at once, each with an answer or with what became of it."""
+"""The living nodes of a Ray, and their answers to a question that all get at once."""
 
 # ray carries few types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -24,7 +24,7 @@ class Node:
     id: str
     """Ray's, in hex."""
     name: str
-    """What a person calls it: its name or host name, with address or id where another node has the same."""
+    """For people: its name or host name, with its address or id if another node has the same."""
     address: str
     is_head: bool
     cpus: int
@@ -42,11 +42,11 @@ NodeCapacity = tuple[int, float]
 
 @dataclass(frozen=True)
 class Lost:
-    """A node that gave no answer, and why in words."""
+    """Why a node gave no answer."""
 
     why: str
     is_gone: bool = True
-    """Whether it, or its process, has ended; else it is silent."""
+    """Whether the node or its process has ended; otherwise it is silent."""
 
 
 def living_nodes() -> list[Node]:
@@ -78,8 +78,8 @@ def node_capacities() -> list[NodeCapacity]:
 def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[str, Any]:
     """The answer of each node by its id; `Lost` where there is none in time. Waits no longer than `timeout_s` for all.
 
-    `asked`: an object reference for each. `question`: what they were asked to do, for what is said of those that did
-    not. An exception that the node's own code raised is an answer: returned as it is.
+    `asked`: an object reference for each. `question`: the request as a verb, for the text of `Lost`. An exception that
+    the node's own code raised is an answer: returned as it is.
     """
     until = time.monotonic() + timeout_s
     if asked:
@@ -87,7 +87,7 @@ def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[s
     found: dict[str, Any] = {}
     for node, reference in asked.items():
         try:
-            # What has answered is fetched at once; its node may have gone since, which must not cost the time again.
+            # An answer is fetched at once. Its node may have gone since, which must not cost the time again.
             found[node] = ray.get(reference, timeout=max(until - time.monotonic(), 1.0))
         except ray.exceptions.GetTimeoutError:
             found[node] = Lost(f"has not answered for {timeout_s:g} s, asked to {question}", is_gone=False)
@@ -105,12 +105,12 @@ def _why(error: ray.exceptions.RayError, question: str) -> str:
         return "has too little memory: Ray ended the process that checks it"
     if isinstance(error, ray.exceptions.TaskUnschedulableError | ray.exceptions.ActorUnschedulableError):
         return "went away before it was asked"
-    # Ray's own text has ids, paths of logs and a traceback; its class says which of both it was.
+    # Ray's own text has ids, log paths and a traceback; the class tells a dead node from a dead process.
     return f"died, or its process did, when asked to {question} ({type(error).__name__})"
 
 
 def _names(found: list[dict[str, Any]]) -> dict[str, str]:
-    """By node id. A node's own name, else its host name; more where that is not enough to tell them apart."""
+    """By node id: a node's own name, else its host name; with address and id if names are not unique."""
     plain = {
         each["NodeID"]: each["NodeManagerHostname"]
         if each["NodeName"] in {"", each["NodeManagerAddress"]}

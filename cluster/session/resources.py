@@ -1,4 +1,4 @@
-"""How many workers fit, and what each of them gets."""
+"""How many workers fit, and what each worker gets."""
 
 import math
 import os
@@ -28,27 +28,27 @@ class WorkerPlan:
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
-        """What each worker reserves. CPUs are named with GPUs too: otherwise Ray leaves such a worker one thread."""
+        """What each worker reserves: CPUs also beside a GPU, since Ray otherwise leaves such a worker one thread."""
         return {"CPU": float(self.cpus_per_worker)} | ({"GPU": self.gpus_per_worker} if self.use_gpu else {})
 
 
 def plan_workers(cluster: ClusterConfig, cpus: int, gpus: int) -> WorkerPlan:
-    """Share `cpus` and `gpus` among the workers. Raises ResourceError when they do not fit, and never waits."""
+    """Share `cpus` and `gpus` among the workers. Raises ResourceError if the workers do not fit; never waits."""
     workers = cluster.num_workers
     use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
     if use_gpu and workers > gpus:
         raise ResourceError(
-            f"cluster.num_workers={workers} with a GPU each, and there are {gpus}; use at most {gpus} workers or "
+            f"cluster.num_workers={workers} with a GPU each, but there are {gpus}; use at most {gpus} workers or "
             "cluster.use_gpu=false"
             if gpus
-            else f"cluster.use_gpu=true, and there is no GPU for {workers} workers; use cluster.use_gpu=false"
+            else f"cluster.use_gpu=true, but there is no GPU for {workers} workers; use cluster.use_gpu=false"
         )
     per_worker = cluster.cpus_per_worker or max(cpus // workers, 1)
     needed = workers * per_worker
     if needed > cpus:
         each = f" of {per_worker} CPUs (cluster.cpus_per_worker)" if cluster.cpus_per_worker else ""
         raise ResourceError(
-            f"cluster.num_workers={workers}{each} need {needed} CPUs, and there are {cpus}; use fewer"
+            f"cluster.num_workers={workers}{each} need {needed} CPUs, but there are {cpus}; use fewer"
             + (
                 f", or let the embedded Ray offer more logical CPUs than cores with cluster.local_cpus={needed}"
                 if cluster.address is None
@@ -68,7 +68,7 @@ def local_resources(cluster: ClusterConfig) -> tuple[int, int]:
 
 
 def _cores() -> int:
-    """Cores that this process may use: a container's quota counts, of which the affinity says nothing."""
+    """Cores that this process may use. A container's quota counts; the affinity does not show it."""
     allowed = len(os.sched_getaffinity(0))
     try:
         quota, period = _CPU_QUOTA.read_text().split()

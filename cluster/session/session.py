@@ -1,4 +1,4 @@
-"""The Ray that a command runs on: an embedded one for its length, or one that runs already."""
+"""The Ray that a command uses: an embedded one for the length of the command, or one that already runs."""
 
 import logging
 import os
@@ -31,15 +31,15 @@ UNWATCHED = {
     "RAY_task_events_report_interval_ms": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "3600000",
 }
-"""An embedded Ray has no dashboard, and what its processes would measure for one takes 2 % of a core. Neither metrics
-nor a list of tasks can be had of it."""
+"""An embedded Ray has no dashboard. The measurements that its processes would make for one take 2 % of a core. Without
+them it offers neither metrics nor a list of tasks."""
 
 
 @contextmanager
 def ray_session(cluster: ClusterConfig) -> Generator[None]:
-    """Within, Ray is initialised. An embedded Ray listens on 127.0.0.1 only and ends, with its files, at the end.
+    """Within, Ray is initialised. An embedded Ray listens on 127.0.0.1 only, and ends with the block, files and all.
 
-    A Ray that this process has initialised before is used and left as it is; so is one at `cluster.address`.
+    A Ray that this process has already initialised is used and left as it is, and so is the Ray at `cluster.address`.
     Raises ResourceError when there is no Ray at that address.
     """
     if ray.is_initialized():
@@ -60,7 +60,7 @@ def cluster_resources() -> tuple[int, int]:
 @contextmanager
 def _embedded(cluster: ClusterConfig) -> Generator[None]:
     _require_token()
-    # Ray opens its own folder to everybody; the one above it belongs to this user alone.
+    # Everybody can read Ray's own folder, so the folder above it belongs to this user alone.
     folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
     with environment({"RAY_ADDRESS": None}), environment_defaults(UNWATCHED), _loopback_only():
@@ -77,7 +77,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
             if found["node_ip_address"] != _LOOPBACK:
                 raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
             _end_log_monitor()
-            # Who looks for a cluster by itself finds this one, whatever else runs on the host.
+            # Code that looks for a cluster finds this one, whatever else runs on the host.
             with environment({"RAY_ADDRESS": found["address"]}):
                 yield
         finally:
@@ -100,8 +100,8 @@ def _connected(address: str) -> Generator[None]:
 
 
 def _end_log_monitor() -> None:
-    """It looks for lines of workers ten times a second, for drivers that ask to see them; ours does not, and others
-    that join see none."""
+    """The log monitor looks for workers' lines ten times a second, for drivers that show them. Ours does not; other
+    drivers that join see none."""
     node: Any = global_worker.node
     node.kill_log_monitor(check_alive=False)
 
@@ -118,7 +118,7 @@ def _shut_down() -> None:
 
 
 def _require_token() -> None:
-    """Let nobody else on this machine run code in an embedded Ray, and write no token into the home folder.
+    """Prevent others on this machine from running code in an embedded Ray, without a token in the home folder.
 
     The token stays in this process's environment: Ray keeps it for the process, whatever is set later.
     """
@@ -129,8 +129,9 @@ def _require_token() -> None:
 
 @contextmanager
 def _loopback_only() -> Generator[None]:
-    """Ray replaces 127.0.0.1 by an address that others can reach unless it is told that it is no cluster: here by a
-    constant, and in the processes that it starts by the variable that the constant was read from."""
+    """Keep 127.0.0.1, which Ray replaces by an address that others can reach unless it runs without a cluster.
+
+    A constant says so in this process; the processes that Ray starts read it from a variable."""
     before: bool = ray_constants.ENABLE_RAY_CLUSTER  # pyright: ignore[reportUnknownVariableType]
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:

@@ -1,4 +1,4 @@
-"""Waiting for the nodes of a running cluster: they start late, go, and are replaced."""
+"""Waiting for the nodes of a running cluster, which start late, go away and are replaced."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _SAY_EVERY_S = 30.0
 
 
 def require_room(plan: WorkerPlan, nodes: Sequence[NodeCapacity]) -> None:
-    """Raise ResourceError unless all workers fit at once, each on one node, whatever else runs there."""
+    """Raise ResourceError unless all workers fit at once, each on one node. Other jobs on the nodes do not count."""
     fits = sum(
         min(cpus // plan.cpus_per_worker, int(gpus / plan.gpus_per_worker) if plan.use_gpu else cpus)
         for cpus, gpus in nodes
@@ -30,9 +30,10 @@ def require_room(plan: WorkerPlan, nodes: Sequence[NodeCapacity]) -> None:
 
 
 def plan_when_there(cluster: ClusterConfig, say: Callable[[str], None]) -> WorkerPlan:
-    """Share what the Ray of this process has among the workers; on a cluster wait until it has what they need.
+    """Share the resources of this process's Ray among the workers; on a cluster, wait until there are enough.
 
-    `say` hears what is waited for. Raises ResourceError after `cluster.wait_for_nodes_s`, for an embedded Ray at once.
+    `say` gets a line about each wait. Raises ResourceError after `cluster.wait_for_nodes_s`; with an embedded Ray at
+    once.
     """
 
     def plan() -> WorkerPlan:
@@ -50,7 +51,7 @@ def wait_for_room(plan: WorkerPlan, cluster: ClusterConfig, say: Callable[[str],
 
 def _until(look: Callable[[], WorkerPlan], cluster: ClusterConfig, say: Callable[[str], None]) -> WorkerPlan:
     began = time.monotonic()
-    said = began - _SAY_EVERY_S
+    reported = began - _SAY_EVERY_S
     while True:
         try:
             return look()
@@ -62,8 +63,8 @@ def _until(look: Callable[[], WorkerPlan], cluster: ClusterConfig, say: Callable
                 raise ResourceError(
                     f"{error}\nnone came within cluster.wait_for_nodes_s={cluster.wait_for_nodes_s:g}"
                 ) from error
-            if now - said >= _SAY_EVERY_S:
-                said = now
+            if now - reported >= _SAY_EVERY_S:
+                reported = now
                 left = cluster.wait_for_nodes_s - (now - began)
                 say(f"waiting for nodes, for {left:.0f} s at most: {error}")
         time.sleep(min(_POLL_S, cluster.wait_for_nodes_s))

@@ -1,3 +1,3 @@
-"""`resnet-dist doctor`: what this machine lacks, or each node of a cluster. Open `machine.py` first, `cluster.py`
-for many nodes.
+"""`resnet-dist doctor`: what this machine, or a node of a cluster, lacks to run jobs. Open `machine.py` first, and
+`cluster.py` for many nodes.
 """

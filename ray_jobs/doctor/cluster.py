@@ -1,7 +1,7 @@
 """`resnet-dist doctor --cluster.address`: whether a running Ray's nodes can run jobs together, and which one cannot.
 
-Nothing is reserved, so a cluster that is at work can be asked, and nothing is left: no actor, group or file. Every
-question has its time; a node that gives no answer is named, and not asked again.
+It reserves nothing, so it can visit a busy cluster, and it leaves no actor, group or file. Every question has a time
+limit; a node that does not answer is named and gets no more questions.
 """
 
 # ray carries few types.
@@ -45,21 +45,21 @@ _EXCHANGES = 7
 def diagnose_cluster(job: JobConfig, timeout_s: float) -> list[NodeCheck]:
     """Every check of every living node of the Ray at `job.cluster.address`, by kind of check.
 
-    `timeout_s`: how long one answer of a node is waited for. Raises ConfigError for an address that is no Ray's own,
-    ResourceError where no Ray answers.
+    `timeout_s`: how long to wait for one answer of a node. Raises ConfigError for an address of another kind, and
+    ResourceError if no Ray answers.
     """
     address = job.cluster.address or ""
     if address.startswith(("http://", "https://")):
         raise ConfigError(
-            f"cluster.address={address} is a Ray Jobs API, which runs whole jobs; doctor asks every node itself: give "
-            'ray://HOST:10001, "auto" on a node of the cluster, or "none" for this machine alone'
+            f"cluster.address={address} is a Ray Jobs API, which runs whole jobs, but doctor visits every node "
+            'itself: give ray://HOST:10001, "auto" on a node of the cluster, or "none" for this machine alone'
         )
     if not timeout_s > 0:
         raise ConfigError(f"--timeout {timeout_s:g} must be above 0; 60 suits most clusters")
     with ray_session(job.cluster):
         nodes = living_nodes()
         if not nodes:
-            raise ResourceError(f"cluster.address={address}: that Ray has no living node; look at its head")
+            raise ResourceError(f"cluster.address={address}: that Ray has no living node; check its head")
         visit = Visit(job, nodes, timeout_s, is_far=address.startswith("ray://"))
         marks = StorageMarks(job.storage.root)
         try:
@@ -87,12 +87,12 @@ def _examine(visit: Visit, marks: StorageMarks) -> None:
 
 
 def _survey(visit: Visit) -> None:
-    # By value: on a node of another image there may be no such module.
+    # By value: a node with another image may lack the module.
     cloudpickle.register_pickle_by_value(node_survey)
     try:
         asked: Any = ray.remote(survey)
         visit.agents = {node: asked.options(max_retries=0, **node.pinned()) for node in visit.nodes}
-        answered = visit.ask("say what is installed", lambda _, task: task.remote(_OWN_PACKAGES))
+        answered = visit.ask("list what is installed", lambda _, task: task.remote(_OWN_PACKAGES))
     finally:
         cloudpickle.unregister_pickle_by_value(node_survey)
         visit.agents = {}
@@ -112,10 +112,10 @@ def _survey(visit: Visit) -> None:
     visit.add(DRIVER, with_driver[0])
     visit.found += compare_sources(by_name)
     visit.add(DRIVER, with_driver[1])
-    # What follows is done by this project's own code.
+    # The checks below need this project's code on the node.
     for node, each in surveys.items():
         if _AGENT not in each.sources:
-            text = "has no resnet-dist, or one without this command: the other checks are left out there"
+            text = "has no resnet-dist, or one without this command: its other checks are skipped"
             visit.lose(node, Lost(text), "start every node from the same image, or install the same resnet-dist")
 
 
@@ -123,7 +123,7 @@ def _clocks(visit: Visit) -> None:
     exchanges: dict[Node, list[Exchange]] = {}
     for node in list(visit.nodes):
         for _ in range(_EXCHANGES):
-            # A clock that is set in between must not make the way there and back longer or shorter.
+            # Setting the clock in between must not change the measured round trip.
             sent, began = time.time(), time.monotonic()
             theirs = visit.ask("tell the time", lambda _, agent: agent.now.remote(), nodes=[node])
             if node not in theirs:

@@ -1,4 +1,4 @@
-"""`resnet-dist doctor`: what this machine and this job's settings have, and what is missing."""
+"""`resnet-dist doctor`: whether this machine can run this job, and what is missing."""
 
 import importlib
 from pathlib import Path
@@ -11,10 +11,10 @@ from ray_jobs.job.config import JobConfig
 
 
 def diagnose(job: JobConfig) -> list[Check]:
-    """Every check, in the order in which a person would mend them. Starts no Ray and fetches nothing."""
+    """Every check, in the order in which a person would fix them. Starts no Ray and fetches nothing."""
     checks = [preflight.check_python(), *preflight.check_packages()]
     if any(check.status == "error" for check in checks):
-        return checks  # what follows imports those packages
+        return checks  # the checks below import those packages
     cpus, gpus = local_resources(job.cluster)
     return [
         *checks,
@@ -43,14 +43,14 @@ def check_dali(on_gpu: bool) -> Check:
         (images,) = pipeline.run()
         shape: tuple[int, ...] = tuple(images[0].shape())
     except (ImportError, RuntimeError, OSError) as error:
-        return Check(f"DALI on {place}", "error", message_of(error), "use data.source=reference, or mend the driver")
+        return Check(f"DALI on {place}", "error", message_of(error), "use data.source=reference, or repair the driver")
     if shape != (4, 4, 3):
-        return Check(f"DALI on {place}", "error", f"a wrong answer of shape {shape}", "reinstall nvidia-dali-cuda130")
+        return Check(f"DALI on {place}", "error", f"a wrong result of shape {shape}", "reinstall nvidia-dali-cuda130")
     return Check(f"DALI on {place}", "ok", str(dali.__version__))
 
 
 def check_weights(arch: str, weights: str) -> Check:
-    """Whether the first weights are at hand without a download."""
+    """Whether the initial weights are available without a download."""
     from resnet_dist.errors import RunError
     from resnet_dist.model.weights import hub_file
 
@@ -74,5 +74,5 @@ def check_weights(arch: str, weights: str) -> Check:
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The first line of an error's message; its class if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Whether all nodes of a running Ray reach each other, how quickly, and how quickly they exchange gradients."""
+"""Whether all nodes of a running Ray reach each other, and how quickly they exchange gradients."""
 
 # ray carries few types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -31,7 +31,7 @@ def check_network(visit: Visit) -> bool:
         list(opened),
     )
     for name, error in failed.items():
-        text = f"cannot use the address that Ray has of it: {error}"
+        text = f"cannot use the address that Ray has for it: {error}"
         visit.add(name, Check("network", "error", text, "start Ray there with its own --node-ip-address"))
     left = {node.name for node in visit.nodes}
     links = {
@@ -49,9 +49,9 @@ def check_network(visit: Visit) -> bool:
 
 
 def _rates(visit: Visit, opened: Mapping[Node, Address], secret: bytes) -> dict[str, list[float]] | None:
-    """Bytes a second of the links that touch each node; every node sends to one other, and hears one, at a time.
+    """Bytes a second of the links that touch each node. At a time, every node sends to one node and receives from one.
 
-    None where large messages do not pass, which is then found.
+    None if large messages do not pass; a check then says so.
     """
     rates: dict[str, list[float]] = {}
     failed: dict[str, str] = {}

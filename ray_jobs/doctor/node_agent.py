@@ -1,4 +1,4 @@
-"""What `doctor` does on a node of a cluster: one process there, which answers questions until it is ended."""
+"""The process that `doctor` starts on each node of a cluster: it answers questions until it is ended."""
 
 import os
 import socket
@@ -22,17 +22,16 @@ _RATE_S = 0.5
 
 
 class NodeAgent:
-    """Lives in an actor. What it starts ends with its process; what it writes, `remove_mark` takes away."""
+    """Lives in an actor. Its threads end with its process; `remove_mark` removes the file it wrote."""
 
     def __init__(self, address: str) -> None:
-        # Under which Ray knows this node.
-        self._address = address
+        self._address = address  # as Ray knows this node
         self._listener: Listener | None = None
         self._mark: Mark | None = None
         self._store: Any = None
 
     def checks(self, job: JobConfig, gpus_in_ray: int) -> list[Check]:
-        """What `doctor` checks of any one machine, but for storage: whether that is shared is for all nodes to say."""
+        """The checks of a single machine, except storage, which takes all nodes to check."""
         cpus, gpus = local_resources(job.cluster)
         remedy = "free space there, or set TMPDIR and Ray's --temp-dir to a larger place"
         return [
@@ -54,26 +53,26 @@ class NodeAgent:
         return time.time()
 
     def write_mark(self, root: str, token: str, owner: str) -> None:
-        """Leave a file at the storage root. Raises StorageError."""
+        """Write a mark at the storage root. Raises StorageError."""
         self._mark = Mark(root, token, owner)
         self._mark.write()
 
     def unseen(self, root: str, token: str, owners: list[str]) -> dict[str, str]:
-        """Whose files cannot be read at the storage root, and why. Raises StorageError."""
+        """The owners whose marks cannot be read at the storage root, and why. Raises StorageError."""
         return unseen(root, token, owners)
 
     def remove_mark(self) -> None:
-        """Take the file away. Raises StorageError."""
+        """Remove the mark. Raises StorageError."""
         if self._mark is not None:
             self._mark.remove()
 
     def remove_folders(self) -> None:
-        """Take away the folders that were made for the file."""
+        """Remove the folders that were made for the mark."""
         if self._mark is not None:
             self._mark.remove_folders()
 
     def listen(self, token: bytes) -> Address:
-        """Let the other nodes reach this one. Raises OSError."""
+        """Start a listener for the other nodes. Raises OSError."""
         self._listener = Listener(self._address, token)
         return self._listener.address
 
@@ -86,19 +85,19 @@ class NodeAgent:
         return rate(peer, token, _RATE_BYTES, _RATE_S)
 
     def gloo_address(self) -> tuple[str, str]:
-        """On which interface or address gloo listens on this node in a job, and the one with the node's own address."""
+        """The interface or address on which gloo listens here in a job, and the one with the node's own address."""
         from ray_jobs.training.process_group import interface_of
 
         chosen = os.environ.get("GLOO_SOCKET_IFNAME") or interface_of(self._address)
         try:
             host = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)[0][4][0]
         except OSError:
-            host = "127.0.0.1 for want of an address of the host name"
+            host = "127.0.0.1 (the host name has no address)"
         return chosen or str(host), interface_to(self._address)
 
-    # The class is also loaded where the command runs, which may have no torch.
+    # Torch is imported inside: the machine that runs the command also loads this class and may have no torch.
     def serve_rendezvous(self, ranks: int, timeout_s: float) -> Address:
-        """Be rank zero's side of a group of processes. Raises OSError."""
+        """Open the rendezvous of a group, as its rank zero. Raises OSError."""
         from ray_jobs.training.process_group import serve_store
 
         self._store, port = serve_store(self._address, ranks, timedelta(seconds=timeout_s))
@@ -107,7 +106,7 @@ class NodeAgent:
     def all_reduce(
         self, place: Address, rank: int, ranks: int, device: int | None, timeout_s: float
     ) -> tuple[AllReduceTiming, ...]:
-        """Sum with all other ranks, and time it. Raises RuntimeError."""
+        """Join the other ranks and time their sums. Raises RuntimeError."""
         from ray_jobs.training.process_group import choose_interface, join_store
 
         timeout = timedelta(seconds=timeout_s)
@@ -117,4 +116,4 @@ class NodeAgent:
             store = self._store if rank == 0 else join_store(place.host, place.port, ranks, timeout)
             return time_all_reduce(store, rank, ranks, device, timeout)
         except RuntimeError as error:
-            raise RuntimeError(str(error)) from None  # torch's own class may not be known where it is read
+            raise RuntimeError(str(error)) from None  # the reader may lack torch and its exception class

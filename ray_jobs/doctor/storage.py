@@ -14,17 +14,17 @@ from ray_jobs.doctor.visit import DRIVER, Visit
 
 
 class StorageMarks:
-    """The files of one check, which are removed whatever happens."""
+    """The mark files of one check. `remove` deletes them, whatever happened before."""
 
     def __init__(self, root: str) -> None:
         self.root = Store.open(root).uri
         self.token = secrets.token_hex(8)
         self.here: Mark | None = None
         self.left: list[str] = []
-        """Whose file may be there still."""
+        """Owners whose file may still exist."""
 
     def remove(self, visit: Visit) -> None:
-        """Remove every file that may be left; what cannot be removed is named."""
+        """Remove every file that may be left; a warning names a file that cannot be removed."""
         store = Store.open(self.root)
         for owner in self.left:
             try:
@@ -36,7 +36,7 @@ class StorageMarks:
 
 
 def check_storage(visit: Visit, marks: StorageMarks) -> None:
-    """Every node and this process write a file, and each looks for those of all others."""
+    """Every node and this process write a file, and each looks for the files of all others."""
     root, token = marks.root, marks.token
     owners = {node: node.id for node in visit.nodes}
     remedy = "grant access, mount it on every node, or choose another --storage.root"
@@ -60,7 +60,7 @@ def check_storage(visit: Visit, marks: StorageMarks) -> None:
     blind: dict[str, dict[str, str]] = {node.name: each for node, each in seen.items()}
     if DRIVER not in failed:
         blind[DRIVER] = unseen(root, token, names)
-    # A node that was lost in between is named for that.
+    # A node that was lost in between is reported as lost, not here.
     blind = {
         name: {names[owner]: why for owner, why in each.items() if names[owner] in blind}
         for name, each in blind.items()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.health.comparison import compare_images, compare_packages, compare_sources, compare_with_driver
+from cluster.health.preflight import Status
 from cluster.health.survey import Survey, survey
 
 USUAL = Survey("host", "resnet-dist:1", "3.11.9", {"torch": "2.14.1+cu130", "ruff": "1"}, {"ray_jobs/cli/app.py": "aa"})
@@ -37,7 +38,7 @@ def test_the_node_whose_packages_are_others_is_named(odd: Survey, status: str, t
     found = compare_packages({"head": USUAL, "odd": odd, "third": USUAL})
     assert statuses(found) == {"head": "ok", "odd": status, "third": "ok"}
     assert text in found[1].check.found
-    # Whoever is asked first, the most decide.
+    # The majority decides, not the first node.
     found = compare_packages({"odd": odd, "head": USUAL, "third": USUAL})
     assert statuses(found) == {"head": "ok", "odd": status, "third": "ok"}
 
@@ -59,7 +60,7 @@ def test_images_that_differ_are_a_warning_and_none_named_is_fine() -> None:
 
 
 @pytest.mark.parametrize("status", ["warning", "error"])
-def test_this_machine_needs_the_same_code_and_required_packages_only(status: str) -> None:
+def test_this_machine_needs_the_same_code_and_required_packages_only(status: Status) -> None:
     same, code = compare_with_driver(of(USUAL, extra="3"), USUAL, status)
     assert (same.status, code.status) == ("ok", "ok")
     same, code = compare_with_driver(replace(of(USUAL, torch="1"), sources={}), USUAL, status)

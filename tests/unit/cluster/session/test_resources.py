@@ -11,6 +11,7 @@ from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session import resources
 from cluster.session.resources import local_resources, plan_workers
+from tests.complaints import complains
 
 
 @given(
@@ -37,14 +38,18 @@ def test_a_plan_fits_or_is_refused_with_what_is_asked_and_there(
 
 
 def test_a_refusal_names_the_way_out() -> None:
-    with pytest.raises(ResourceError, match=r"cluster.num_workers=3 need 3 CPUs, and there are 2.*cluster.local_cpus"):
+    with pytest.raises(ResourceError) as too_few:
         plan_workers(ClusterConfig(num_workers=3), 2, 0)
-    with pytest.raises(ResourceError, match=r"cluster.num_workers=2 of 4 CPUs \(cluster.cpus_per_worker\) need 8 CPUs"):
+    assert complains(too_few, "cluster.num_workers", 3, 2, "cluster.local_cpus=3", remedy="use")
+    with pytest.raises(ResourceError) as too_wide:
         plan_workers(ClusterConfig(num_workers=2, cpus_per_worker=4), 2, 0)
-    with pytest.raises(ResourceError, match=r"num_workers=4 with a GPU each, and there are 2; use at most 2 workers"):
+    assert complains(too_wide, "cluster.num_workers", 2, "cluster.cpus_per_worker", 4, 8, remedy="use")
+    with pytest.raises(ResourceError) as too_few_gpus:
         plan_workers(ClusterConfig(num_workers=4), 64, 2)
-    with pytest.raises(ResourceError, match=r"there is no GPU for 4 workers; use cluster.use_gpu=false"):
+    assert complains(too_few_gpus, "cluster.num_workers", 4, "at most 2 workers", remedy="use")
+    with pytest.raises(ResourceError) as no_gpu:
         plan_workers(ClusterConfig(num_workers=4, use_gpu=True), 64, 0)
+    assert complains(no_gpu, "cluster.use_gpu", 4, "cluster.use_gpu=false", remedy="use")
 
 
 def test_this_machine_has_its_cores_or_what_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
