@@ -1,12 +1,13 @@
 """What a machine must have before a job may start. Each check says what it found and what to do about it."""
 
 import importlib
+import os
 import re
 import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Literal, NamedTuple, cast
 from packaging.requirements import Requirement
 
 from cluster.errors import StorageError
+from cluster.session.openmp import BOUNDED_SPINNING, WAIT_POLICY, bounded_spinning
 
 _DISTRIBUTION = "resnet-dist"
 _OLDEST_PYTHON = (3, 11)
@@ -24,6 +26,8 @@ _LITTLE_DISK_GIB = 10.0
 _NO_DISK_GIB = 1.0
 _LITTLE_SHARED_MEMORY_GIB = 1.0
 _MOST_NAMED = 4
+_ENDLESS = {"active", "infinite", "infinity"}
+"""Values with which OpenMP's threads spin as long as they wait."""
 
 
 Status = Literal["ok", "warning", "error"]
@@ -78,6 +82,17 @@ def check_cpus(cores: int) -> Check:
     if cores < 2:
         return Check("CPU cores", "warning", f"{cores}", "expect slow training; decoding and training share one core")
     return Check("CPU cores", "ok", f"{cores}")
+
+
+def check_waiting_threads(environment: Mapping[str, str] = os.environ) -> Check:
+    """How long OpenMP's threads spin before they sleep, in processes that start with this environment."""
+    effective = {**environment, **bounded_spinning(environment)}
+    names = [WAIT_POLICY] if WAIT_POLICY in effective else list(BOUNDED_SPINNING)
+    found = ", ".join(f"{name}={effective[name]}" for name in names)
+    if any(effective[name].strip().lower() in _ENDLESS for name in names):
+        remedy = f"unset {' and '.join(names)}: a thread that spins while it waits starves other processes on its core"
+        return Check("waiting threads", "warning", found, remedy)
+    return Check("waiting threads", "ok", found)
 
 
 def check_memory() -> Check:

@@ -19,6 +19,7 @@ from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, re
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.environment import environment, environment_defaults
+from cluster.session.openmp import bounded_spinning
 from cluster.session.resources import local_resources
 
 _LOOPBACK = "127.0.0.1"
@@ -63,7 +64,8 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
     # Everybody can read Ray's own folder, so the folder above it belongs to this user alone.
     folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
-    with environment({"RAY_ADDRESS": None}), environment_defaults(UNWATCHED), _loopback_only():
+    own = UNWATCHED | bounded_spinning(os.environ)
+    with environment({"RAY_ADDRESS": None}), environment_defaults(own), _loopback_only():
         try:
             context = ray.init(
                 num_cpus=local_resources(cluster)[0],

@@ -19,6 +19,7 @@ def diagnose(job: JobConfig) -> list[Check]:
     return [
         *checks,
         preflight.check_cpus(cpus),
+        preflight.check_waiting_threads(),
         preflight.check_memory(),
         preflight.check_disk(job.storage.root),
         preflight.check_storage(job.storage.root),

@@ -38,6 +38,7 @@ class NodeAgent:
             preflight.check_python(),
             *preflight.check_packages(),
             preflight.check_cpus(cpus),
+            preflight.check_waiting_threads(),
             preflight.check_memory(),
             preflight.check_shared_memory(),
             preflight.check_disk(tempfile.gettempdir(), "scratch disk", remedy),

@@ -13,6 +13,7 @@ from ray.train import ControllerError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from cluster.session.openmp import bound_spinning
 from cluster.session.resources import WorkerPlan
 
 _NEEDLESS = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
@@ -83,6 +84,7 @@ class _NoBackend(Backend):
 
 class _OnOwnDevice(nullcontext[None]):
     def __enter__(self) -> None:
+        bound_spinning()  # before torch is loaded
         import ray.train.torch  # noqa: PLC0415
         import torch  # noqa: PLC0415
 

@@ -34,6 +34,22 @@ def test_one_core_is_few(cores: int, status: str):
     assert preflight.check_cpus(cores).status == status
 
 
+@pytest.mark.parametrize(
+    ("environment", "status", "found"),
+    [
+        ({}, "ok", "GOMP_SPINCOUNT=10000, KMP_BLOCKTIME=1"),
+        ({"GOMP_SPINCOUNT": "5"}, "ok", "GOMP_SPINCOUNT=5, KMP_BLOCKTIME=1"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "ok", "OMP_WAIT_POLICY=PASSIVE"),
+        ({"OMP_WAIT_POLICY": "active"}, "warning", "OMP_WAIT_POLICY=active"),
+        ({"GOMP_SPINCOUNT": "INFINITY"}, "warning", "GOMP_SPINCOUNT=INFINITY, KMP_BLOCKTIME=1"),
+    ],
+)
+def test_threads_that_spin_as_long_as_they_wait_are_warned_of(environment: dict[str, str], status: str, found: str):
+    check = preflight.check_waiting_threads(environment)
+    assert (check.status, check.found) == (status, found)
+    assert ("unset" in check.remedy) == (status == "warning")
+
+
 @pytest.mark.parametrize(("free", "status"), [(0.5, "error"), (5, "warning"), (50, "ok")])
 def test_little_disk_warns_and_none_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, status: str):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free * GIB})())
