@@ -21,13 +21,6 @@ def start_command(job: JobConfig, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finish_command(job: JobConfig, folder: Path) -> tuple[int, str]:
-    """Exit code and output of the job's command."""
-    process = start_command(job, folder)
-    text = process.communicate(timeout=300)[0].decode()
-    return process.returncode, text
-
-
 def steps_stored(job: JobConfig) -> int:
     """The newest checkpoint's step, 0 where there is none."""
     names = Store.open(job.storage.root).list(f"runs/{job.name}/checkpoints")

@@ -14,19 +14,22 @@ from cluster.errors import RunHeldError
 from cluster.storage.lease import read_history, take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
+from ray_jobs.cli.app import main
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import print_config
 from ray_jobs.training.driver import run_train
 from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
-from tests.distributed.driver_process import finish_command, start_command, steps_stored, wait_for_step
+from tests.distributed.driver_process import start_command, steps_stored, wait_for_step
 
 pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(600)]
 
 MakeJob = Callable[..., JobConfig]
 
 
-def test_ctrl_c_stops_at_once_and_the_next_start_resumes(make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_ctrl_c_stops_a_long_run_at_once_and_the_next_start_resumes(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("interrupted", 2, {"checkpoint": {"every_steps": 1}, "training": {"epochs": 50}})
     driver = start_command(job, tmp_path)
     wait_for_step(job, 2, lambda: driver.poll() is None)
@@ -73,7 +76,9 @@ def test_a_second_process_is_refused_and_writes_nothing(make_job: MakeJob) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoint(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoint(
+    make_job: MakeJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], capture_output=True)
@@ -81,8 +86,10 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoint(make_job: Ma
         pytest.skip(f"mounting is not permitted: {mounted.stderr.decode().strip()}")
     try:
         job = make_job("full", 1, {"storage": {"root": str(disk)}, "training": {"epochs": 3}})
-        code, text = finish_command(job, tmp_path)
-        assert code == 3, text
+        config = tmp_path / "full.toml"
+        config.write_text(print_config(job))
+        assert main(["train", "--config", str(config)]) == 3
+        text = "".join(capfd.readouterr())
         assert "no space" in text
         assert "Traceback" not in text
         assert steps_stored(job) >= 3

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
 from tests.distributed.driver_process import start_command, wait_for_step
 
@@ -155,17 +157,31 @@ def test_what_changes_by_epoch_resumes_to_the_bit(make_job: MakeJob, learnt: Cal
 
 
 @pytest.mark.parametrize(
-    "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+    ("sent", "workers"),
+    [
+        (signal.SIGINT, 2),
+        *(pytest.param(signal.SIGKILL, workers, marks=pytest.mark.slow) for workers in (1, 2, 3)),
+    ],
 )
-def test_a_killed_driver_costs_nothing_but_time(
-    make_job: MakeJob, assert_same: Callable[..., None], undisturbed: Any, tmp_path: Path, workers: int
+def test_a_driver_that_is_interrupted_or_killed_costs_nothing_but_time(
+    make_job: MakeJob,
+    assert_same: Callable[..., None],
+    undisturbed: Any,
+    tmp_path: Path,
+    sent: signal.Signals,
+    workers: int,
 ) -> None:
-    kill_at = random.randint(1, 5)
-    print(f"kill at step {kill_at}")
-    job = make_job(f"driverless-{workers}", workers, EVERY_STEP)
+    kill_at = random.randint(1, 3)
+    print(f"{sent.name} at step {kill_at}")
+    job = make_job(f"driverless-{sent.name}-{workers}", workers, EVERY_STEP)
     driver = start_command(job, tmp_path)
     wait_for_step(job, kill_at, lambda: driver.poll() is None)
-    driver.kill()
-    driver.wait()
+    driver.send_signal(sent)
+    text = driver.communicate(timeout=120)[0].decode()
+    if sent == signal.SIGINT:
+        assert driver.returncode == 130, text
+        status = RunDirectory.named(job.storage.root, job.name or "").read_status()
+        assert status is not None
+        assert (status.state, status.exit_code) == ("stopped", 130)
     run_train(job)
     assert_same(job, undisturbed.job)

@@ -20,11 +20,12 @@ def run(python: Path, *arguments: str | Path, cwd: Path) -> subprocess.Completed
     return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200)
 
 
-@pytest.mark.parametrize("heavy", ["torch", "ray", "pyarrow", "sklearn", "nvidia", "openvino", "pandas"])
-def test_what_is_heavy_is_not_there(python: Path, heavy: str, tmp_path: Path):
-    done = run(python, "-c", f"import {heavy}", cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"No module named '{heavy}'" in done.stderr
+def test_what_is_heavy_is_not_there(python: Path, tmp_path: Path):
+    heavy = ["torch", "ray", "pyarrow", "sklearn", "nvidia", "openvino", "pandas", "numpy"]
+    ask = f"import importlib.util as u; print(*(name for name in {heavy} if u.find_spec(name) is not None))"
+    assert run(python, "-c", ask, cwd=tmp_path).stdout.split() == [
+        "numpy"
+    ]  # which is there: the question can be answered
 
 
 def test_the_base_is_what_the_metadata_asks_for(python: Path, tmp_path: Path):
