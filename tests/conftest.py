@@ -35,6 +35,13 @@ from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
+from tests.kube_server.fixtures import (  # noqa: F401 - fixtures of all tests
+    _http_server,
+    _https_server,
+    kube_server,
+    kube_server_https,
+    server_certificate,
+)
 
 # `make test-all` asks for the thorough one. Laws that cost more than most take a share of either: tests/laws.py.
 settings.register_profile("quick", max_examples=30, deadline=None, print_blob=True)

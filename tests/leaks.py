@@ -15,6 +15,7 @@ GRACE_S = 5.0
 
 LASTING_THREADS = {
     "tqdm_monitor": "one for all progress bars, started by torch.hub's first one",
+    "kube-server": "of the API server that tests share (tests/kube_server), which they may restart",
 }
 """Beginnings of the names of threads that may stay, and why: those of pools that a library starts once."""
 

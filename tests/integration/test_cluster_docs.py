@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -46,13 +45,13 @@ def ours(*, remote: bool) -> list[list[str]]:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[KubeServer]:
-    with KubeServer(namespaces=("default", "resnet-dist")) as running:
-        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig(tmp_path)))
-        monkeypatch.chdir(tmp_path)
-        for name, text in files().items():
-            (tmp_path / name).write_text(text)
-        yield running
+def server(kube_server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    kube_server.add_namespace("resnet-dist")
+    monkeypatch.setenv("KUBECONFIG", str(kube_server.kubeconfig(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    for name, text in files().items():
+        (tmp_path / name).write_text(text)
+    return kube_server
 
 
 def apply(server: KubeServer, folder: str) -> None:

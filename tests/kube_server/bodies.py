@@ -1,15 +1,13 @@
 """Whether a body is an object of its kind: KubeRay's and Kueue's by their own definitions."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
-
-import kubernetes_validate
 
 from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server.refusals import bad_request, invalid
-from tests.manifests import crd_schemas
+from tests.manifests import crd_schemas, kubernetes_schemas
 
-_KUBERNETES = "1.37"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 
@@ -58,13 +56,8 @@ def _wrong_metadata(metadata: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _wrong_core(body: Object) -> list[str]:
-    try:
-        kubernetes_validate.validate(body, _KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        path = ".".join(str(part) for part in error.path)
-        unknown = re.search(r"\('(.*)' was unexpected\)", error.message)
-        if unknown:
-            return [f"{path}.{unknown[1]}".lstrip(".") + ": unknown field"]
-        return [f"{path}: {error.message}"]
-    return []
+def _wrong_core(body: Object) -> Iterator[str]:
+    for problem in kubernetes_schemas.problems_of(body):
+        path, _, message = problem.partition(": ")
+        unknown = re.search(r"\('(.*)' was unexpected\)", message)
+        yield f"{path}.{unknown[1]}".lstrip("$.") + ": unknown field" if unknown else problem

@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server import refusals
-from tests.kube_server.asked import Asked
 from tests.kube_server.discovery import discovered
 from tests.kube_server.faults import Fault
-from tests.kube_server.refusals import Refused
+from tests.kube_server.refusals import Refusal
+from tests.kube_server.request import ApiRequest
 from tests.kube_server.selectors import selector
-from tests.kube_server.store import How
-from tests.kube_server.streams import Disturbed, send_log, send_watch
+from tests.kube_server.store import WriteOptions
+from tests.kube_server.streams import Disconnected, send_log, send_watch
 
 if TYPE_CHECKING:
     from tests.kube_server.server import KubeServer
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        """Any request: the verbs differ in what is asked."""
+        """Any request: the verbs differ in what is request."""
         if self.kube.stopping.is_set():
             self.close_connection = True
             return
@@ -59,22 +59,22 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         query = {key: values[-1] for key, values in parse_qs(address.query, keep_blank_values=True).items()}
         path, verb = unquote(address.path), _VERBS[self.command]
-        asked = self._asked(path, query)
-        verb = asked.verb if asked else verb
+        request = self._request_of(path, query)
+        verb = request.verb if request else verb
         self.kube.requests.append((verb, self.path))
         fault = self.kube.faults.next(verb, self.path)
-        with contextlib.suppress(Disturbed, BrokenPipeError, ConnectionResetError, ssl.SSLError):
+        with contextlib.suppress(Disconnected, BrokenPipeError, ConnectionResetError, ssl.SSLError):
             try:
                 self._disturb(fault)
-                self._answer(path, asked, query, raw, fault)
-            except Refused as refused:
+                self._answer(path, request, query, raw, fault)
+            except Refusal as refused:
                 self._send(refused.code, refused.status, fault, refused.retry_after)
             return
         self.close_connection = True
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
-    def _asked(self, path: str, query: dict[str, str]) -> Asked | None:
+    def _request_of(self, path: str, query: dict[str, str]) -> ApiRequest | None:
         match = re.fullmatch(
             r"/(?:api/(v1)|apis/([^/]+/[^/]+))(?:/namespaces/([^/]+)(?=/[^/]))?/([^/]+)(?:/([^/]+))?(?:/([^/]+))?", path
         )
@@ -92,9 +92,11 @@ class Handler(BaseHTTPRequestHandler):
         verb = _VERBS[self.command]
         if verb == "get" and not name:
             verb = "watch" if query.get("watch") in ("true", "1") else "list"
-        return Asked(verb, kind, namespace or "", name or "", part or "")
+        return ApiRequest(verb, kind, namespace or "", name or "", part or "")
 
-    def _answer(self, path: str, asked: Asked | None, query: dict[str, str], raw: bytes, fault: Fault | None) -> None:
+    def _answer(
+        self, path: str, request: ApiRequest | None, query: dict[str, str], raw: bytes, fault: Fault | None
+    ) -> None:
         user = self._user()
         body = self._body(raw)
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and self.command == "POST":
@@ -102,20 +104,20 @@ class Handler(BaseHTTPRequestHandler):
             resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
             body["status"] = {"allowed": self.kube.is_allowed(what["verb"], resource, what.get("namespace", ""))}
             return self._send(201, body, fault)
-        if asked is None:
+        if request is None:
             document = discovered(path, self.kube.store.kinds) if self.command == "GET" else None
             if document is None:
                 return self._send(404, None, fault)
             return self._send(200, document, fault)
-        if not self.kube.is_allowed(asked.verb, asked.resource, asked.namespace):
-            raise refusals.forbidden(asked.kind, asked.name, asked.verb, asked.namespace, user)
-        if asked.part == "log":
-            return send_log(self, asked, query, fault)
-        if asked.verb == "watch":
-            return send_watch(self, asked, query, fault)
-        if asked.verb == "list":
-            return self._send(200, self._list(asked, query), fault)
-        code, answer = self._written(asked, query, body)
+        if not self.kube.is_allowed(request.verb, request.resource, request.namespace):
+            raise refusals.forbidden(request.kind, request.name, request.verb, request.namespace, user)
+        if request.part == "log":
+            return send_log(self, request, query, fault)
+        if request.verb == "watch":
+            return send_watch(self, request, query, fault)
+        if request.verb == "list":
+            return self._send(200, self._list(request, query), fault)
+        code, answer = self._written(request, query, body)
         return self._send(code, answer, fault)
 
     def _user(self) -> str:
@@ -136,41 +138,41 @@ class Handler(BaseHTTPRequestHandler):
             raise refusals.bad_request("the body is no object")
         return body
 
-    def _written(self, asked: Asked, query: dict[str, str], body: Object) -> tuple[int, Object]:
-        store, kind, space, name = self.kube.store, asked.kind, asked.namespace, asked.name
+    def _written(self, request: ApiRequest, query: dict[str, str], body: Object) -> tuple[int, Object]:
+        store, kind, space, name = self.kube.store, request.kind, request.namespace, request.name
         if query.get("dryRun", "All") != "All":
             raise refusals.bad_request(f'dryRun: Unsupported value: {query["dryRun"]!r}: supported values: "All"')
-        how = How(
+        how = WriteOptions(
             dry_run="dryRun" in query or "dryRun" in body,
             strict=query.get("fieldValidation") == "Strict",
             manager=query.get("fieldManager") or self.headers.get("User-Agent", "unknown").partition("/")[0],
             force=query.get("force") == "true",
         )
-        match asked.verb:
+        match request.verb:
             case "get":
                 return 200, store.get(kind, space, name)
             case "create" if not name:
                 return 201, store.create(kind, space, body, how)
             case "update":
-                return 200, store.replace(kind, space, name, body, how, asked.part)
+                return 200, store.replace(kind, space, name, body, how, request.part)
             case "patch":
-                return self._patched(asked, body, how)
+                return self._patched(request, body, how)
             case "delete" if name:
                 gone = store.delete(kind, space, name, body, dry_run=how.dry_run)
                 return 200, gone
             case _:
                 message = "the server does not allow this method on the requested resource"
-                raise Refused(405, "MethodNotAllowed", message)
+                raise Refusal(405, "MethodNotAllowed", message)
 
-    def _patched(self, asked: Asked, body: Object, how: How) -> tuple[int, Object]:
-        store, kind, space, name = self.kube.store, asked.kind, asked.namespace, asked.name
+    def _patched(self, request: ApiRequest, body: Object, how: WriteOptions) -> tuple[int, Object]:
+        store, kind, space, name = self.kube.store, request.kind, request.namespace, request.name
         content = (self.headers.get("Content-Type") or "").partition(";")[0]
         if content == _MERGE:
-            return 200, store.patch(kind, space, name, body, how, asked.part)
+            return 200, store.patch(kind, space, name, body, how, request.part)
         if content not in _APPLY:
             accepted = ", ".join((_MERGE, *_APPLY))
             message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-            raise Refused(415, "UnsupportedMediaType", message)
+            raise Refusal(415, "UnsupportedMediaType", message)
         if how.manager == "unknown" or "fieldManager" not in self.path:
             raise refusals.bad_request(
                 "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
@@ -183,20 +185,20 @@ class Handler(BaseHTTPRequestHandler):
                 raise refusals.forbidden(kind, name, "create", space, self._user())
             return 201 if is_new else 200, store.apply(kind, space, name, body, how)
 
-    def _list(self, asked: Asked, query: dict[str, str]) -> Object:
-        store, kind = self.kube.store, asked.kind
+    def _list(self, request: ApiRequest, query: dict[str, str]) -> Object:
+        store, kind = self.kube.store, request.kind
         matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
         with store.changed:
             start, version = 0, store.version
             if token := query.get("continue"):
                 version, start = (int(part) for part in token.split("."))
                 if version < store.oldest:
-                    raise Refused(
+                    raise Refusal(
                         410,
                         "Expired",
                         "The provided continue parameter is too old to display a consistent list result.",
                     )
-            found = self._at(kind, asked.namespace, matches, version)
+            found = self._at(kind, request.namespace, matches, version)
             limit = int(query.get("limit") or 0) or len(found)
             page, rest = found[start : start + limit], max(len(found) - start - limit, 0)
             meta: Object = {"resourceVersion": str(version)}
@@ -227,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
     def _disturb(self, fault: Fault | None) -> None:
         match fault and fault.trouble:
             case "answer":
-                raise Refused(fault.code, "ServiceUnavailable", fault.message, retry_after=fault.retry_after)
+                raise Refusal(fault.code, "ServiceUnavailable", fault.message, retry_after=fault.retry_after)
             case "reset":
                 self.reset()
             case "page":
@@ -237,7 +239,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", str(len(page)))
                 self.end_headers()
                 self.wfile.write(page)
-                raise Disturbed
+                raise Disconnected
             case _:
                 return
 
@@ -256,14 +258,14 @@ class Handler(BaseHTTPRequestHandler):
         sent = raw[: len(raw) // 2] if fault and fault.trouble == "short" else raw
         self.wfile.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + sent)
         if sent is not raw:
-            raise Disturbed
+            raise Disconnected
 
     def reset(self) -> None:
         """End the connection as a machine does that is switched off and on."""
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
-        raise Disturbed
+        raise Disconnected
 
     def wait_for_leaving(self) -> None:
         """Say nothing for as long as the client keeps the connection."""
@@ -276,4 +278,4 @@ class Handler(BaseHTTPRequestHandler):
                 continue
             except OSError:
                 break
-        raise Disturbed
+        raise Disconnected

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.kube.client.kinds import EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Kind, Object
 from tests.kube_server.server import KubeServer
-from tests.kube_server.store import How, now
+from tests.kube_server.store import WriteOptions, now
 
 NO_QUOTA = (
     "couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in flavor h100, "
@@ -18,7 +18,11 @@ NO_QUOTA = (
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
 NO_IMAGE = 'Back-off pulling image "resnet-dist:0.2.0-gpu": ErrImagePull: not found'
 SUBMITTER = "ray-job-submitter"
-_KUBERAY, _KUEUE, _KUBELET = How(manager="kuberay-operator"), How(manager="kueue"), How(manager="kubelet")
+_KUBERAY, _KUEUE, _KUBELET = (
+    WriteOptions(manager="kuberay-operator"),
+    WriteOptions(manager="kueue"),
+    WriteOptions(manager="kubelet"),
+)
 
 
 class Operators:
@@ -83,8 +87,8 @@ class Operators:
             status = body.setdefault("status", {})
             left = [each for each in status.get("conditions", []) if each["type"] not in conditions]
             status["conditions"] = left + [
-                {"type": kind, "status": said[0], "reason": said[1], "message": said[2], "lastTransitionTime": now()}
-                for kind, said in conditions.items() if said is not None
+                {"type": kind, "status": value[0], "reason": value[1], "message": value[2], "lastTransitionTime": now()}
+                for kind, value in conditions.items() if value is not None
             ]  # fmt: skip
 
         return self._change(WORKLOAD, body["metadata"]["name"], change, _KUEUE, "status")
@@ -275,7 +279,7 @@ class Operators:
         ]  # fmt: skip
         return sorted(found, key=lambda body: int(body["metadata"]["resourceVersion"]))
 
-    def _change(self, kind: Kind, name: str, change: Any, how: How, part: str = "") -> Object:
+    def _change(self, kind: Kind, name: str, change: Any, how: WriteOptions, part: str = "") -> Object:
         with self.server.store.changed:
             body = self.server.store.get(kind, self.namespace, name)
             change(body)

@@ -17,7 +17,7 @@ def resource_of(kind: Kind) -> str:
     return f"{kind.plural}.{group}" if (group := group_of(kind)) else kind.plural
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, and no failure of the server
+class Refusal(Exception):  # noqa: N818 - it is an answer, and no failure of the server
     """A request that is answered with a Status."""
 
     def __init__(
@@ -34,54 +34,54 @@ class Refused(Exception):  # noqa: N818 - it is an answer, and no failure of the
             self.status["details"] = details
 
 
-def not_found(kind: Kind, name: str) -> Refused:
+def not_found(kind: Kind, name: str) -> Refusal:
     """There is no such object."""
     details = {"name": name, "kind": kind.plural} | ({"group": group_of(kind)} if group_of(kind) else {})
-    return Refused(404, "NotFound", f'{resource_of(kind)} "{name}" not found', details)
+    return Refusal(404, "NotFound", f'{resource_of(kind)} "{name}" not found', details)
 
 
-def exists(kind: Kind, name: str) -> Refused:
+def exists(kind: Kind, name: str) -> Refusal:
     """There is one of that name."""
     details = {"name": name, "group": group_of(kind), "kind": kind.plural}
-    return Refused(409, "AlreadyExists", f'{resource_of(kind)} "{name}" already exists', details)
+    return Refusal(409, "AlreadyExists", f'{resource_of(kind)} "{name}" already exists', details)
 
 
-def changed(kind: Kind, name: str, why: str) -> Refused:
+def changed(kind: Kind, name: str, why: str) -> Refusal:
     """It is not what the writer has read."""
     details = {"name": name, "group": group_of(kind), "kind": kind.plural}
     message = f'Operation cannot be fulfilled on {resource_of(kind)} "{name}": {why}'
-    return Refused(409, "Conflict", message, details)
+    return Refusal(409, "Conflict", message, details)
 
 
-def invalid(kind: Kind, name: str, problems: list[str]) -> Refused:
+def invalid(kind: Kind, name: str, problems: list[str]) -> Refusal:
     """The body breaks rules; each problem is "field: message"."""
     causes = [
         {"reason": "FieldValueInvalid", "field": field, "message": message.strip()}
         for field, _, message in (problem.partition(":") for problem in problems)
     ]
-    said = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
-    message = f'{kind.name}.{group_of(kind)} "{name}" is invalid: {said}'.replace('. "', ' "')
-    return Refused(
+    text = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+    message = f'{kind.name}.{group_of(kind)} "{name}" is invalid: {text}'.replace('. "', ' "')
+    return Refusal(
         422, "Invalid", message, {"name": name, "group": group_of(kind), "kind": kind.name, "causes": causes}
     )
 
 
-def bad_request(message: str) -> Refused:
+def bad_request(message: str) -> Refusal:
     """The request itself is wrong."""
-    return Refused(400, "BadRequest", message)
+    return Refusal(400, "BadRequest", message)
 
 
-def expired(asked: int, oldest: int) -> Refused:
+def expired(version: int, oldest: int) -> Refusal:
     """What happened since that version is not known any more."""
-    return Refused(410, "Expired", f"too old resource version: {asked} ({oldest})")
+    return Refusal(410, "Expired", f"too old resource version: {version} ({oldest})")
 
 
-def unauthorized() -> Refused:
+def unauthorized() -> Refusal:
     """Nobody knows who asks."""
-    return Refused(401, "Unauthorized", "Unauthorized")
+    return Refusal(401, "Unauthorized", "Unauthorized")
 
 
-def forbidden(kind: Kind, name: str, verb: str, namespace: str, user: str) -> Refused:
+def forbidden(kind: Kind, name: str, verb: str, namespace: str, user: str) -> Refusal:
     """It is known who asks, and that they may not; words as RBAC has them."""
     where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
     named = f' "{name}"' if name else ""
@@ -89,4 +89,4 @@ def forbidden(kind: Kind, name: str, verb: str, namespace: str, user: str) -> Re
         f'{resource_of(kind)}{named} is forbidden: User "{user}" cannot {verb} resource "{kind.plural}" '
         f'in API group "{group_of(kind)}"{where}'
     )
-    return Refused(403, "Forbidden", message, {"name": name, "group": group_of(kind), "kind": kind.plural})
+    return Refusal(403, "Forbidden", message, {"name": name, "group": group_of(kind), "kind": kind.plural})

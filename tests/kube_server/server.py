@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +13,14 @@ from typing import Any, Self
 import yaml
 
 from cluster.kube.client.kinds import NAMESPACE, Kind, Object
-from tests.kube_server.faults import Fault, Faults, Trouble
+from tests.kube_server.faults import Faults
 from tests.kube_server.handler import Handler
 from tests.kube_server.logs import Logs
 from tests.kube_server.refusals import group_of
-from tests.kube_server.store import ALL_KINDS, Store
+from tests.kube_server.store import ObjectStore
+
+THREAD = "kube-server"
+"""Name of the thread that waits for connections."""
 
 
 class _Http(ThreadingHTTPServer):
@@ -35,31 +38,21 @@ class KubeServer:
     `store` is what it keeps: tests and operators write to it directly. All in it may be changed while it runs.
     """
 
-    def __init__(
-        self,
-        *,
-        kinds: Iterable[Kind] = ALL_KINDS,
-        namespaces: Iterable[str] = ("default",),
-        certificate: Path | None = None,
-    ) -> None:
-        self.store = Store(tuple(kinds))
-        self.logs = Logs()
+    def __init__(self, certificate: Path | None = None) -> None:
+        """With a certificate it speaks HTTPS."""
         self.faults = Faults()
-        self.tokens: dict[str, str] = {"a-token-of-tests": "system:serviceaccount:default:tester"}
-        """Tokens that are accepted, with whose they are."""
         self.denied: set[tuple[str, str, str]] = set()
         """(verb, resource, namespace) that nobody may; "*" and, for the namespace, "" stand for all."""
         self.requests: list[tuple[str, str]] = []
         """(verb, path with query) of each request since the start, refused ones too."""
         self.stopping = threading.Event()
         self._certificate = certificate
-        self._namespaces = tuple(namespaces)
         self._port = 0
         self._http: _Http | None = None
         self._thread: threading.Thread | None = None
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._fill()
+        self._empty()
 
     def __enter__(self) -> Self:
         self.start()
@@ -88,8 +81,19 @@ class KubeServer:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self._certificate)
             self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name=THREAD, daemon=True)
         self._thread.start()
+
+    def reset(self) -> None:
+        """As a new one, at the same address: with the namespace "default" and nothing else, and well. It is started if
+        it was stopped."""
+        self._disconnect()
+        self.faults.clear()
+        self.denied.clear()
+        self.requests.clear()
+        self._empty()
+        if self._http is None:
+            self.start()
 
     def stop(self) -> None:
         """End all connections and answer no more."""
@@ -99,12 +103,7 @@ class KubeServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
-        with self._lock:
-            for connection in self._connections:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+        self._disconnect()
         self._http = None
         for condition in (self.store.changed, self.logs.changed):
             with condition:
@@ -121,21 +120,6 @@ class KubeServer:
         thread = threading.Thread(target=start)
         thread.start()
         return thread
-
-    def fault(
-        self,
-        trouble: Trouble,
-        times: int = 1,
-        *,
-        verb: str = "",
-        path: str = "",
-        code: int = 503,
-        retry_after: float | None = None,
-        message: str = Fault.message,
-        after: int = 0,
-    ) -> None:
-        """Let something go wrong for the next requests that match; see Fault."""
-        self.faults.add(Fault(trouble, times, verb, path, code, retry_after, message, after))
 
     def deny(self, verb: str, resource: str, namespace: str = "") -> None:
         """Refuse a verb on a resource ("rayjobs", "pods/log"); "*": each."""
@@ -190,9 +174,18 @@ class KubeServer:
         with self._lock:
             self._connections.discard(connection)
 
-    def _fill(self) -> None:
-        for name in self._namespaces:
-            self.add_namespace(name)
+    def _empty(self) -> None:
+        self.store = ObjectStore()
+        self.logs = Logs()
+        self.tokens: dict[str, str] = {"a-token-of-tests": "system:serviceaccount:default:tester"}
+        """Tokens that are accepted, with whose they are."""
+        self.add_namespace("default")
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def add_namespace(self, name: str) -> Object:
         """A namespace."""

@@ -37,7 +37,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class How:
+class WriteOptions:
     """Options of a write, as the query has them."""
 
     dry_run: bool = False
@@ -53,7 +53,7 @@ class How:
 
 
 @dataclass
-class Store:
+class ObjectStore:
     """Objects of the kinds served. Every method is one transaction; all may be called by any thread.
 
     `changed` is notified of each change; hold it to read several things of one moment.
@@ -80,7 +80,7 @@ class Store:
             found = [self._objects[key] for key in keys if not namespace or key[1] == namespace]
             return copy.deepcopy([body for body in found if matches(body)])
 
-    def create(self, kind: Kind, namespace: str, body: Object, how: How = How()) -> Object:
+    def create(self, kind: Kind, namespace: str, body: Object, how: WriteOptions = WriteOptions()) -> Object:
         """A new object."""
         with self.changed:
             body = self._named(kind, namespace, body)
@@ -103,7 +103,9 @@ class Store:
             body = with_defaults(body)
             return self._write(kind, body, owners_after({}, body, {}, how.owner), how)
 
-    def replace(self, kind: Kind, namespace: str, name: str, body: Object, how: How = How(), part: str = "") -> Object:
+    def replace(
+        self, kind: Kind, namespace: str, name: str, body: Object, how: WriteOptions = WriteOptions(), part: str = ""
+    ) -> Object:
         """An object as a writer wants it; `part`: "status" for that alone, else all but that."""
         with self.changed:
             live = self._get(kind, namespace, name)
@@ -118,7 +120,9 @@ class Store:
                 raise refusals.invalid(kind, name, [problem])
             return self._update(kind, live, body, how, part)
 
-    def patch(self, kind: Kind, namespace: str, name: str, patch: Object, how: How = How(), part: str = "") -> Object:
+    def patch(
+        self, kind: Kind, namespace: str, name: str, patch: Object, how: WriteOptions = WriteOptions(), part: str = ""
+    ) -> Object:
         """An object after a merge patch."""
         with self.changed:
             live = self._get(kind, namespace, name)
@@ -127,7 +131,7 @@ class Store:
                 merged["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return self._update(kind, live, merged, how, part)
 
-    def apply(self, kind: Kind, namespace: str, name: str, body: Object, how: How) -> Object:
+    def apply(self, kind: Kind, namespace: str, name: str, body: Object, how: WriteOptions) -> Object:
         """An object with the fields that a manager wants to be so."""
         with self.changed:
             how = replace(how, operation="Apply")
@@ -138,7 +142,7 @@ class Store:
             owners = self._owners[key]
             conflicts = [] if how.force else conflicts_of(live, body, owners, how.owner)
             if conflicts:
-                said = ", ".join(f'conflict with "{who}": .{".".join(path)}' for path, who in conflicts)
+                text = ", ".join(f'conflict with "{who}": .{".".join(path)}' for path, who in conflicts)
                 causes = [
                     {
                         "reason": "FieldManagerConflict",
@@ -147,8 +151,8 @@ class Store:
                     }
                     for path, who in conflicts
                 ]
-                message = f"Apply failed with {len(conflicts)} conflict{'s'[: len(conflicts) > 1]}: {said}"
-                raise refusals.Refused(409, "Conflict", message, {"causes": causes})
+                message = f"Apply failed with {len(conflicts)} conflict{'s'[: len(conflicts) > 1]}: {text}"
+                raise refusals.Refusal(409, "Conflict", message, {"causes": causes})
             merged, owners = applied_to(live, body, owners, how.owner)
             merged["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             return self._update(kind, live, merged, how, "", owners)
@@ -174,19 +178,19 @@ class Store:
                 if in_foreground and "foregroundDeletion" not in finalizers:
                     finalizers.append("foregroundDeletion")
                 if dying != live:
-                    live = self._write(kind, dying, self._owners[kind, namespace, name], How())
+                    live = self._write(kind, dying, self._owners[kind, namespace, name], WriteOptions())
                 if in_foreground:
                     self._delete_owned(live)
                     dying = copy.deepcopy(self._objects[kind, namespace, name])
                     dying["metadata"]["finalizers"].remove("foregroundDeletion")
-                    live = self._write(kind, dying, self._owners[kind, namespace, name], How())
+                    live = self._write(kind, dying, self._owners[kind, namespace, name], WriteOptions())
                 return copy.deepcopy(live)
             self._remove((kind, namespace, name))
             self._collect()
             return copy.deepcopy(live)
 
     def after(self, version: int) -> Iterable[Change]:
-        """What changed since a version; raises Refused (410) where that is not known."""
+        """What changed since a version; raises Refusal (410) where that is not known."""
         with self.changed:
             if version < self.oldest:
                 raise refusals.expired(version, self.oldest)
@@ -214,7 +218,7 @@ class Store:
         return body
 
     def _update(
-        self, kind: Kind, live: Object, body: Object, how: How, part: str, owners: Owners | None = None
+        self, kind: Kind, live: Object, body: Object, how: WriteOptions, part: str, owners: Owners | None = None
     ) -> Object:
         name, given = live["metadata"]["name"], body["metadata"]
         if given.get("resourceVersion", live["metadata"]["resourceVersion"]) != live["metadata"]["resourceVersion"]:
@@ -247,7 +251,7 @@ class Store:
             owners = owners_after(live, new, self._owners[kind, live["metadata"].get("namespace", ""), name], how.owner)
         return self._write(kind, new, owners, how)
 
-    def _write(self, kind: Kind, body: Object, owners: Owners, how: How) -> Object:
+    def _write(self, kind: Kind, body: Object, owners: Owners, how: WriteOptions) -> Object:
         key = (kind, body["metadata"].get("namespace", ""), body["metadata"]["name"])
         live = self._objects.get(key)
         if how.dry_run or body == live:
@@ -307,7 +311,7 @@ class Store:
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
-def seen(change: Change, kind: Kind, namespace: str, matches: Matches) -> tuple[EventType, Object] | None:
+def event_of(change: Change, kind: Kind, namespace: str, matches: Matches) -> tuple[EventType, Object] | None:
     """A change as a watch of a selection sees it; None: not at all."""
 
     def is_in(body: Object | None) -> bool:

@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING
 
 from cluster.kube.client.kinds import POD, Object
 from tests.kube_server import refusals
-from tests.kube_server.asked import Asked
 from tests.kube_server.faults import Fault
+from tests.kube_server.request import ApiRequest
 from tests.kube_server.selectors import selector
-from tests.kube_server.store import seen
+from tests.kube_server.store import event_of
 
 if TYPE_CHECKING:
     from tests.kube_server.handler import Handler
 
 
-class Disturbed(Exception):  # noqa: N818 - ordered
+class Disconnected(Exception):  # noqa: N818 - ordered
     """The connection is gone."""
 
 
-def send_watch(handler: "Handler", asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
+def send_watch(handler: "Handler", request: ApiRequest, query: dict[str, str], fault: Fault | None) -> None:
     """Answer a watch, as kubectl keeps one while it waits."""
-    store, kind = handler.kube.store, asked.kind
+    store, kind = handler.kube.store, request.kind
     matches = selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
     ends = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
     there: list[Object] = []
     with store.changed:
         version = int(query.get("resourceVersion") or 0)
         if not version:
-            there, version = store.objects(kind, asked.namespace, matches), store.version
+            there, version = store.objects(kind, request.namespace, matches), store.version
         store.after(version)  # refused before the answer begins
     with Stream(handler, fault) as stream:
         for body in there:
@@ -40,31 +40,31 @@ def send_watch(handler: "Handler", asked: Asked, query: dict[str, str], fault: F
                 changes = list(store.after(version))
             for change in changes:
                 version = change.version
-                event = seen(change, kind, asked.namespace, matches)
+                event = event_of(change, kind, request.namespace, matches)
                 if event is not None:
                     stream.line({"type": event[0], "object": event[1]})
 
 
-def send_log(handler: "Handler", asked: Asked, query: dict[str, str], fault: Fault | None) -> None:
+def send_log(handler: "Handler", request: ApiRequest, query: dict[str, str], fault: Fault | None) -> None:
     """Answer with what a container has printed."""
-    pod = handler.kube.store.get(POD, asked.namespace, asked.name)
+    pod = handler.kube.store.get(POD, request.namespace, request.name)
     names = [each["name"] for each in pod["spec"]["containers"]]
     name = query.get("container") or (names[0] if len(names) == 1 else "")
     if name not in names:
-        why = f"container {name} is not valid for pod {asked.name}" if name else (
-            f"a container name must be specified for pod {asked.name}, choose one of: [{' '.join(names)}]"
+        why = f"container {name} is not valid for pod {request.name}" if name else (
+            f"a container name must be specified for pod {request.name}, choose one of: [{' '.join(names)}]"
         )  # fmt: skip
         raise refusals.bad_request(why)
     states = {each["name"]: each.get("state", {}) for each in pod.get("status", {}).get("containerStatuses", [])}
     if "waiting" in states.get(name, {"waiting": {}}):
         reason = states.get(name, {}).get("waiting", {}).get("reason", "ContainerCreating")
-        raise refusals.bad_request(f'container "{name}" in pod "{asked.name}" is waiting to start: {reason}')
-    since = query.get("sinceTime", "")[:19]  # whole seconds, as the kubelet is asked
+        raise refusals.bad_request(f'container "{name}" in pod "{request.name}" is waiting to start: {reason}')
+    since = query.get("sinceTime", "")[:19]  # whole seconds, as the kubelet is request
     is_followed, is_timed = query.get("follow") == "true", query.get("timestamps") == "true"
     at, logs = 0, handler.kube.logs
-    container = (asked.namespace, asked.name, name)
+    container = (request.namespace, request.name, name)
     with Stream(handler, fault, "text/plain") as stream:
-        while not handler.kube.stopping.is_set():
+        while not handler.kube.stopping.is_set() and logs is handler.kube.logs:
             lines, at, has_ended = logs.since(container, at, since)
             for stamp, line in lines:
                 stream.text(f"{stamp} {line}\n" if is_timed else f"{line}\n")
@@ -90,7 +90,7 @@ class Stream:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             if self._handler.kube.stopping.is_set():
-                raise Disturbed
+                raise Disconnected
             self._handler.wfile.write(b"0\r\n\r\n")
 
     def line(self, event: Object) -> None:

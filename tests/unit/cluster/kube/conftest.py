@@ -1,6 +1,5 @@
 """A Kubernetes API server on this machine, and our client of it, with little patience."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +25,9 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[KubeServer]:
+def server(kube_server: KubeServer) -> KubeServer:
     """An API server."""
-    with KubeServer() as server:
-        yield server
+    return kube_server
 
 
 @pytest.fixture

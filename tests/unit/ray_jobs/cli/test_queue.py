@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from cluster.kube.queues.apply import render_team
 from cluster.kube.queues.manifests import load_job
 from ray_jobs.cli.app import main
 from ray_jobs.job.team_toml import read_team
-from tests.kube_server.certificate import make_certificate
 from tests.kube_server.server import KubeServer
 
 TEAM = """
@@ -32,17 +30,15 @@ memory_gib = 256
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
-    # kubectl sends its token over TLS alone.
-    with KubeServer(certificate=make_certificate(tmp_path)) as running:
-        flavor = {"apiVersion": RESOURCE_FLAVOR.api_version, "kind": "ResourceFlavor", "metadata": {"name": "a100"}}
-        running.store.create(RESOURCE_FLAVOR, "", {**flavor, "spec": {}})
-        role = {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "rules": []}
-        running.store.create(CLUSTER_ROLE, "", {**role, "metadata": {"name": "resnet-dist-queue-viewer"}})
-        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig(tmp_path)))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv("COLUMNS", "200")
-        yield running
+def server(kube_server_https: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    flavor = {"apiVersion": RESOURCE_FLAVOR.api_version, "kind": "ResourceFlavor", "metadata": {"name": "a100"}}
+    kube_server_https.store.create(RESOURCE_FLAVOR, "", {**flavor, "spec": {}})
+    role = {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "rules": []}
+    kube_server_https.store.create(CLUSTER_ROLE, "", {**role, "metadata": {"name": "resnet-dist-queue-viewer"}})
+    monkeypatch.setenv("KUBECONFIG", str(kube_server_https.kubeconfig(tmp_path)))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return kube_server_https
 
 
 def file_of(folder: Path, name: str = "vision", gpus: int = 4) -> str:

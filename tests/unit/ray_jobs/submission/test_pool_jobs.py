@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,17 +20,17 @@ from cluster.kube.client.kinds import (
 from ray_jobs.cli.app import main
 from tests.kube_server.operators import Operators
 from tests.kube_server.server import KubeServer
-from tests.kube_server.store import How
+from tests.kube_server.store import WriteOptions
 
 JOB = ("--data.root", "/storage/tiles", "--storage.root", "/storage/outputs", "--name", "tiles")
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[KubeServer]:
-    with KubeServer(namespaces=("default", "vision")) as running:
-        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig(tmp_path)))
-        yield running
+def server(kube_server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
+    kube_server.add_namespace("vision")
+    monkeypatch.setenv("KUBECONFIG", str(kube_server.kubeconfig(tmp_path)))
+    return kube_server
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def put(server: KubeServer, kind: Kind, name: str, body: Object) -> None:
     space = "vision" if kind.namespaced else ""
     meta = {"name": name} | ({"namespace": space} if space else {})
     server.store.create(
-        kind, space, {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta, **body}, How()
+        kind, space, {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta, **body}, WriteOptions()
     )
 
 
@@ -213,12 +213,15 @@ def test_wait_goes_on_through_restarts_of_the_server(server: KubeServer, run: Ru
     assert out.splitlines()[-1] == "tiles: done"
 
 
-def test_wait_gives_up_on_an_image_that_cannot_be_pulled(server: KubeServer, run: Run) -> None:
+def test_wait_gives_up_on_an_image_that_cannot_be_pulled(
+    server: KubeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kube.jobs.target._SAME_S", 0.1)
     operators = Operators(server)
     run("submit", "train", *JOB)
     operators.start("tiles")
     operators.image_pull_failure("tiles")
-    code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")  # looks again after some seconds
+    code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")
     assert code == 1
     assert "cannot be pulled" in out
     assert "given up after 0.1 s; the job is left as it is" in out
@@ -269,7 +272,7 @@ def test_what_an_earlier_job_has_left_is_not_taken_for_the_new_ones(server: Kube
     )  # an owner that is not collected yet
     earlier = server.store.get(RAY_JOB, "default", "earlier")
     left["metadata"]["ownerReferences"][0] |= {"name": "earlier", "uid": earlier["metadata"]["uid"]}
-    server.store.replace(CONFIG_MAP, "default", "tiles", left, How())
+    server.store.replace(CONFIG_MAP, "default", "tiles", left, WriteOptions())
     assert run("submit", "train", *JOB)[0] == 0
     job, config = (server.store.get(kind, "default", "tiles") for kind in (RAY_JOB, CONFIG_MAP))
     assert config["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
@@ -462,7 +465,7 @@ def test_a_rayjob_of_somebody_else_is_left_alone(server: KubeServer, run: Run) -
     run("submit", "train", *JOB)
     body = server.store.get(RAY_JOB, "default", "tiles")
     body["metadata"]["labels"] = {}
-    server.store.replace(RAY_JOB, "default", "tiles", body, How())
+    server.store.replace(RAY_JOB, "default", "tiles", body, WriteOptions())
     assert "not one of resnet-dist's" in refused(run, "submit", "train", *JOB)
     assert "not one of resnet-dist's" in refused(run, "jobs", "stop", "tiles")
 

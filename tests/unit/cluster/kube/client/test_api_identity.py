@@ -14,6 +14,7 @@ from cluster.kube.client.identity import find_identity
 from cluster.kube.client.kinds import CONFIG_MAP, POD
 from cluster.kube.client.patience import Patience
 from tests.kube_server.certificate import make_certificate
+from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
 
 SECRET = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ"
@@ -154,7 +155,7 @@ def test_a_token_that_expires_in_a_log_is_read_again(server: KubeServer, config:
     assert next(log) == "one"
     server.tokens = {"a-renewed-token": "me"}
     server.kubeconfig(config.parent, token="a-renewed-token")
-    server.fault("cut", path="/log")  # the next stream, with the renewed token, breaks too
+    server.faults.add(Fault("cut", path="/log"))  # the next stream, with the renewed token, breaks too
     server.logs.say(container, "two")
     assert next(log) == "two"
     server.tokens = {}
@@ -227,18 +228,22 @@ def in_pod(server: KubeServer, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_in_a_pod_its_service_account_is_used_and_its_token_renewed(
-    account: Path, patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kube_server_https: KubeServer,
+    server_certificate: Path,
+    account: Path,
+    patience: Patience,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    certificate = make_certificate(tmp_path)
-    (account / "ca.crt").write_bytes(certificate.read_bytes())
-    with KubeServer(certificate=certificate) as server:
-        in_pod(server, tmp_path, monkeypatch)
-        api = KubeApi.connect(patience=patience, account=account)
-        assert api.namespace == "team-a"
-        assert api.list(POD) == []
-        server.tokens = {"a-renewed-token": "me"}
-        (account / "token").write_text("a-renewed-token")
-        assert api.list(POD) == []
+    (account / "ca.crt").write_bytes(server_certificate.read_bytes())
+    server = kube_server_https
+    in_pod(server, tmp_path, monkeypatch)
+    api = KubeApi.connect(patience=patience, account=account)
+    assert api.namespace == "team-a"
+    assert api.list(POD) == []
+    server.tokens = {"a-renewed-token": "me"}
+    (account / "token").write_text("a-renewed-token")
+    assert api.list(POD) == []
 
 
 def test_in_a_pod_without_a_token_the_way_out_is_named(
@@ -251,21 +256,18 @@ def test_in_a_pod_without_a_token_the_way_out_is_named(
 
 
 def test_a_server_with_another_certificate_is_not_spoken_to(
-    patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kube_server_https: KubeServer, patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "other").mkdir()
-    other = make_certificate(tmp_path / "other")
-    with KubeServer(certificate=make_certificate(tmp_path)) as server:
-        path = server.kubeconfig(tmp_path)
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        assert KubeApi.connect(patience=patience).list(POD) == []
-        server.requests.clear()
-        change(
-            path, clusters=[{"name": "test", "cluster": {"server": server.url, "certificate-authority": str(other)}}]
-        )
-        with pytest.raises(SubmissionError, match=r"no secure connection: .*certificate-authority"):
-            KubeApi.connect(patience=patience).list(POD)
-        assert server.requests == []
+    other = make_certificate(tmp_path)
+    server = kube_server_https
+    path = server.kubeconfig(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert KubeApi.connect(patience=patience).list(POD) == []
+    server.requests.clear()
+    change(path, clusters=[{"name": "test", "cluster": {"server": server.url, "certificate-authority": str(other)}}])
+    with pytest.raises(SubmissionError, match=r"no secure connection: .*certificate-authority"):
+        KubeApi.connect(patience=patience).list(POD)
+    assert server.requests == []
 
 
 def test_https_to_a_server_without_it_is_told_at_once(config: Path, server: KubeServer, patience: Patience):

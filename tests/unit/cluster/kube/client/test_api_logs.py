@@ -13,6 +13,7 @@ from cluster.errors import NoSuchObjectError, SubmissionError, TargetUnreachable
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import POD, Object
 from cluster.kube.client.patience import Patience
+from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
 from tests.laws import examples
 
@@ -158,7 +159,7 @@ def test_no_line_is_lost_and_none_comes_twice(
     stamps.sort(key=lambda each: (each[0], each[1].lstrip(".").ljust(9, "0")))
     said = [f"line {number % 3}" for number in range(len(stamps))]
     for trouble, after in breaks:
-        pod.fault(trouble, path="/log", after=after)
+        pod.faults.add(Fault(trouble, path="/log", after=after))
     for at, (line, (second, fraction)) in enumerate(zip(said, stamps, strict=True)):
         if at == before:
             break
@@ -178,7 +179,7 @@ def test_lines_of_one_moment_that_a_stream_breaks_between_come_once_each(
 ):
     said = ["one", "two", "two", "three"]
     pod.logs.say(CONTAINER, *said, time="2026-01-01T00:00:00.5Z")
-    pod.fault(trouble, 3, path="/log", after=after)
+    pod.faults.add(Fault(trouble, 3, path="/log", after=after))
     timer = threading.Timer(0.3, lambda: (pod.logs.say(CONTAINER, "last", time="2026-01-01T00:00:00.5Z"), end(pod)))
     timer.start()
     assert list(api.pod_log("night", follow=True)) == [*said, "last"]

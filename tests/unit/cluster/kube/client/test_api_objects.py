@@ -5,8 +5,9 @@ import pytest
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.kube.client.api import REQUEST, KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, EVENT, NAMESPACE, POD, RAY_JOB, RESOURCE_FLAVOR, Kind, Object
+from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
-from tests.kube_server.store import How
+from tests.kube_server.store import WriteOptions
 
 
 def config_map(name: str, namespace: str | None = None, **data: str) -> Object:
@@ -72,7 +73,7 @@ def test_long_lists_come_in_pages_of_one_moment(api: KubeApi, server: KubeServer
 
 def test_pages_that_expire_are_read_anew(api: KubeApi, server: KubeServer):
     _fill(server, 501)
-    server.fault("answer", verb="list", path="continue=", code=410)
+    server.faults.add(Fault("answer", verb="list", path="continue=", code=410))
     assert len(api.list(RESOURCE_FLAVOR)) == 501
     assert server.count("list", "resourceflavors") == 3
 
@@ -114,7 +115,7 @@ def test_a_patch_changes_some_fields_and_takes_others_away(api: KubeApi):
 
 def test_an_apply_keeps_what_others_have_set_and_takes_back_what_was_ours(api: KubeApi, server: KubeServer):
     api.apply(CONFIG_MAP, config_map("one", ours="1", shared="1"))
-    server.store.patch(CONFIG_MAP, "default", "one", {"data": {"theirs": "1"}}, How(manager="kubectl-edit"))
+    server.store.patch(CONFIG_MAP, "default", "one", {"data": {"theirs": "1"}}, WriteOptions(manager="kubectl-edit"))
     after = api.apply(CONFIG_MAP, config_map("one", ours="2"))
     assert after["data"] == {"ours": "2", "theirs": "1"}
     with pytest.raises(ObjectChangedError, match=r'conflict with "kubectl-edit": \.data\.theirs'):

@@ -13,6 +13,7 @@ from cluster.errors import ObjectChangedError, SubmissionError, TargetUnreachabl
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, Object
 from cluster.kube.client.patience import Patience
+from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
 from tests.laws import examples
 
@@ -51,7 +52,7 @@ def test_a_create_makes_one_object_whatever_becomes_of_its_answers(
 ):
     _fresh(server)
     for trouble, code in faults:
-        server.fault(trouble, verb="create", code=code)
+        server.faults.add(Fault(trouble, verb="create", code=code))
     made = api.create(CONFIG_MAP, config_map(key="value"))
     there = server.store.objects(CONFIG_MAP)
     assert there == [made]
@@ -66,7 +67,7 @@ def test_a_create_under_a_name_that_is_taken_is_refused_whatever_becomes_of_its_
     _fresh(server)
     theirs = server.store.create(CONFIG_MAP, "default", config_map(key="value"))
     for trouble, code in faults:
-        server.fault(trouble, verb="create", code=code)
+        server.faults.add(Fault(trouble, verb="create", code=code))
     with pytest.raises(ObjectChangedError):
         api.create(CONFIG_MAP, config_map(key="value"))
     assert server.store.objects(CONFIG_MAP) == [theirs]
@@ -77,7 +78,7 @@ def test_a_create_under_a_name_that_is_taken_is_refused_whatever_becomes_of_its_
 def test_a_generated_name_is_given_once(server: KubeServer, api: KubeApi, faults: list[tuple[str, int]]):
     _fresh(server)
     for trouble, code in faults:
-        server.fault(trouble, verb="create", code=code)
+        server.faults.add(Fault(trouble, verb="create", code=code))
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "one-"}}
     made = api.create(CONFIG_MAP, body)
     assert made["metadata"]["name"].startswith("one-")
@@ -92,7 +93,7 @@ def test_other_writes_are_done_and_say_so_whatever_becomes_of_their_answers(
     _fresh(server)
     old = api.create(CONFIG_MAP, config_map(key="old", gone="1"))
     for trouble, code in faults:
-        server.fault(trouble, verb="patch" if write == "apply" else write, code=code)
+        server.faults.add(Fault(trouble, verb="patch" if write == "apply" else write, code=code))
     new = old | {"data": {"key": "new"}}
     match write:
         case "update":
@@ -122,7 +123,7 @@ def test_an_answer_that_never_comes_is_given_up_and_what_it_was_for_is_not_done_
     server: KubeServer, curt: Patience, tmp_path: Path
 ):
     api = connected(server, tmp_path, curt)
-    server.fault("silent", verb="create")
+    server.faults.add(Fault("silent", verb="create"))
     made = api.create(CONFIG_MAP, config_map())
     assert server.store.objects(CONFIG_MAP) == [made]
     assert server.count("create") == 2
@@ -130,8 +131,8 @@ def test_an_answer_that_never_comes_is_given_up_and_what_it_was_for_is_not_done_
 
 def test_another_writer_that_took_the_name_meanwhile_is_not_taken_for_us(server: KubeServer, api: KubeApi):
     """The first try is carried out and its answer lost, then the object goes, and another one takes its name."""
-    server.fault("lost", verb="create")
-    server.fault("answer", verb="create", code=503, retry_after=0.3)
+    server.faults.add(Fault("lost", verb="create"))
+    server.faults.add(Fault("answer", verb="create", code=503, retry_after=0.3))
     result: list[object] = []
 
     def create() -> None:
@@ -153,7 +154,7 @@ def test_another_writer_that_took_the_name_meanwhile_is_not_taken_for_us(server:
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_a_busy_server_is_asked_again_when_it_wants(server: KubeServer, api: KubeApi, code: int):
-    server.fault("answer", 2, code=code, retry_after=0.2)
+    server.faults.add(Fault("answer", 2, code=code, retry_after=0.2))
     began = time.monotonic()
     assert api.list(CONFIG_MAP) == []
     assert time.monotonic() - began >= 0.4
@@ -161,7 +162,7 @@ def test_a_busy_server_is_asked_again_when_it_wants(server: KubeServer, api: Kub
 
 
 def test_a_server_that_is_busy_for_longer_than_we_wait_is_left_alone(server: KubeServer, api: KubeApi):
-    server.fault("answer", code=429, retry_after=3600, message="too many requests")
+    server.faults.add(Fault("answer", code=429, retry_after=3600, message="too many requests"))
     began = time.monotonic()
     with pytest.raises(TargetUnreachableError, match=r"429 .*too many requests, which asks to wait for 3600 s"):
         api.list(CONFIG_MAP)
@@ -171,7 +172,7 @@ def test_a_server_that_is_busy_for_longer_than_we_wait_is_left_alone(server: Kub
 
 @pytest.mark.parametrize("code", [400, 403, 405, 409, 413, 415, 422, 501])
 def test_what_is_refused_for_good_is_asked_once(server: KubeServer, api: KubeApi, code: int):
-    server.fault("answer", 5, verb="list", code=code, message="no")
+    server.faults.add(Fault("answer", 5, verb="list", code=code, message="no"))
     with pytest.raises(SubmissionError, match="no"):
         api.list(CONFIG_MAP)
     assert len(server.requests) == 1
@@ -188,12 +189,12 @@ def test_a_server_that_restarts_is_waited_for(server: KubeServer, api: KubeApi):
 def test_a_server_that_stays_away_is_given_up_after_the_time_we_wait(
     server: KubeServer, hasty: Patience, tmp_path: Path, trouble: str
 ):
-    api = connected(server, tmp_path, replace(hasty, outage_s=2, read_s=0.2))
+    api = connected(server, tmp_path, replace(hasty, outage_s=1, read_s=0.2))
     api.list(CONFIG_MAP)
     if trouble == "away":
         server.stop()
     else:
-        server.fault(trouble, 10_000, code=503)
+        server.faults.add(Fault(trouble, 10_000, code=503))
     server.requests.clear()
     began = time.monotonic()
     with pytest.raises(TargetUnreachableError) as given_up:
@@ -227,6 +228,6 @@ def test_a_long_outage_is_mentioned(
     server: KubeServer, api: KubeApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr("cluster.kube.client.outage._UNMENTIONED_S", 0.01)
-    server.fault("answer", 20)
+    server.faults.add(Fault("answer", 20))
     api.list(CONFIG_MAP)
     assert caplog.text.count("does not answer (503") == 1

@@ -10,6 +10,7 @@ from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionErro
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, LOCAL_QUEUE, NAMESPACE, POD, RAY_JOB, SECRET, Kind, Object
 from cluster.kube.client.patience import Patience
+from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
 from tests.laws import examples
 from tests.manifests import crd_schemas
@@ -117,20 +118,20 @@ def test_a_wrong_body_is_refused_by_its_fields(api: KubeApi):
 
 def test_what_a_webhook_says_is_passed_on_in_one_line(api: KubeApi, server: KubeServer):
     said = 'admission webhook "vrayjob.kb.io" denied the request:\n  spec.suspend: Invalid value: true:\n  queue-name'
-    server.fault("answer", verb="create", code=403, message=said)
+    server.faults.add(Fault("answer", verb="create", code=403, message=said))
     with pytest.raises(SubmissionError) as refused:
         api.create(RAY_JOB, ray_job())
     assert str(refused.value) == "create RayJob 'night' in namespace default: refused with 403: " + " ".join(
         said.split()
     )
-    server.fault("answer", verb="create", code=400, message="too long " * 10_000)
+    server.faults.add(Fault("answer", verb="create", code=400, message="too long " * 10_000))
     with pytest.raises(SubmissionError, match="more characters") as refused:
         api.create(RAY_JOB, ray_job())
     assert len(str(refused.value)) < 3000
 
 
 def test_what_is_no_api_server_is_told(api: KubeApi, server: KubeServer):
-    server.fault("page", code=200, message="Welcome")
+    server.faults.add(Fault("page", code=200, message="Welcome"))
     with pytest.raises(SubmissionError, match=f"{server.url} answers /api/v1/.* is it an API server's address"):
         api.get(POD, "x")
 
@@ -156,7 +157,7 @@ def test_no_error_has_our_token_in_it_whatever_the_server_says(
         patch.setenv("KUBECONFIG", identity)
         api = KubeApi.connect(patience=hasty)
     said = f"Bearer {token}: {token}\n{token}"
-    server.fault(trouble, 10_000, code=code, message=said)
+    server.faults.add(Fault(trouble, 10_000, code=code, message=said))
     for call in (
         lambda: api.create(CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}),
         lambda: api.list(CONFIG_MAP),
@@ -173,6 +174,6 @@ def test_no_error_has_our_token_in_it_whatever_the_server_says(
 def test_who_was_first_is_told_from_an_outage(api: KubeApi, server: KubeServer):
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
     server.store.create(CONFIG_MAP, "default", body)
-    server.fault("lost", verb="create")
+    server.faults.add(Fault("lost", verb="create"))
     with pytest.raises(ObjectChangedError, match=r"create ConfigMap 'one' in namespace default: .*already exists"):
         api.create(CONFIG_MAP, body)

@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Object
-from tests.kube_server.certificate import make_certificate
 from tests.kube_server.operators import Operators
 from tests.kube_server.server import KubeServer
 
@@ -20,20 +19,19 @@ Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def kubectl(tmp_path: Path) -> Iterator[Kubectl]:
+def kubectl(kube_server_https: KubeServer, tmp_path: Path) -> Kubectl:
     """Runs kubectl against a server."""
     program = shutil.which("kubectl")
     if program is None:
         pytest.skip("needs kubectl")
-    with KubeServer(certificate=make_certificate(tmp_path)) as server:
-        environment = os.environ | {"KUBECONFIG": str(server.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
+    environment = os.environ | {"KUBECONFIG": str(kube_server_https.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
 
-        def run(*arguments: str, body: str = "") -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [program, *arguments], input=body, env=environment, capture_output=True, text=True, timeout=60
-            )
+    def run(*arguments: str, body: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *arguments], input=body, env=environment, capture_output=True, text=True, timeout=60
+        )
 
-        yield run
+    return run
 
 
 def test_kubectl_understands_it(kubectl: Kubectl):

@@ -14,6 +14,7 @@ from cluster.kube.jobs import target as target_module
 from cluster.kube.jobs.manifest import JobManifest, Placement, render_job
 from cluster.kube.jobs.sizing import JobNeeds, pod_sizes
 from cluster.kube.jobs.target import KubeTarget
+from tests.kube_server.faults import Fault
 from tests.kube_server.operators import NO_IMAGE, NO_QUOTA, Operators
 from tests.kube_server.server import KubeServer
 
@@ -166,6 +167,6 @@ def test_a_server_that_stays_away_ends_the_following(target: KubeTarget, server:
     target.submit(request("night"))
     views = target.follow("night")
     assert next(views).state == "admitted"
-    server.fault("answer", code=503, retry_after=3600)
+    server.faults.add(Fault("answer", code=503, retry_after=3600))
     with pytest.raises(TargetUnreachableError):
         list(views)

@@ -1,6 +1,5 @@
 """A team's objects in a cluster, and jobs that are checked against its queue."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ WRITES = ("create", "patch", "update", "delete")
 
 
 @pytest.fixture
-def server() -> Iterator[KubeServer]:
-    with KubeServer() as running:
-        for name in ("cpu", "a100"):
-            put(running, RESOURCE_FLAVOR, name, {"spec": {}})
-        for name, value in (("production", 1000), ("idle", 0)):
-            put(running, WORKLOAD_PRIORITY_CLASS, name, {"value": value})
-        put(running, CLUSTER_ROLE, "resnet-dist-queue-viewer", {"rules": []})
-        yield running
+def server(kube_server: KubeServer) -> KubeServer:
+    for name in ("cpu", "a100"):
+        put(kube_server, RESOURCE_FLAVOR, name, {"spec": {}})
+    for name, value in (("production", 1000), ("idle", 0)):
+        put(kube_server, WORKLOAD_PRIORITY_CLASS, name, {"value": value})
+    put(kube_server, CLUSTER_ROLE, "resnet-dist-queue-viewer", {"rules": []})
+    return kube_server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a request means."""
+"""What a request to the API server means."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from cluster.kube.client.kinds import Kind
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request is about."""
+class ApiRequest:
+    """A verb on an object, on all of a kind, or on a part of an object."""
 
     verb: str
     kind: Kind
