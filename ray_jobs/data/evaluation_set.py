@@ -1,13 +1,12 @@
 """Which images an evaluation judges: a split as the run stored it, or another folder."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.storage.folder_name import folder_name
 from data_pipeline.errors import DataError
 from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset
@@ -65,7 +64,7 @@ def evaluation_set_of_folder(dataset: Dataset, classes: tuple[str, ...], asked: 
             raise DataError(f"{root} has only class folders, no split {asked!r}; leave --split out to judge all of it")
         dataset = replace(dataset, splits=(WHOLE,) * len(dataset))
         asked = WHOLE
-    return _of(dataset, asked, re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(root).name).strip(".-") or "data", ())
+    return _of(dataset, asked, folder_name(root), ())
 
 
 def read_sample(preprocess: Preprocess, samples: Samples, row: int) -> NDArray[np.uint8]:

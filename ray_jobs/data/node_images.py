@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.storage.mirror import Mirror, Wanted, digest_of
+from cluster.storage.download import Wanted
+from cluster.storage.mirror import Mirror, digest_of
 from cluster.storage.store import Store
 from data_pipeline.config import DataConfig
 from data_pipeline.listing.cache_folder import cache_folder

@@ -1,12 +1,12 @@
 """The tree of a whole job: name, seed and a section for each concern. Imports neither torch, ray nor DALI."""
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.config import ClusterConfig, StorageConfig
+from cluster.storage.folder_name import folder_name
 from data_pipeline.config import AugmentationConfig, DataConfig
 from ray_jobs.job.tracker import TrackerConfig
 from resnet_dist.config import (
@@ -120,6 +120,4 @@ def run_name(job: JobConfig) -> str:
     """The run's name: `name`, or <folder>-<arch> with what a name may not hold replaced by "-"."""
     if job.name is not None:
         return job.name
-    folder = PurePosixPath(job.data.root.partition("?")[0] if "://" in job.data.root else job.data.root).name or "data"
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip(".-") or "data"
-    return f"{cleaned[:70]}-{job.model.arch}"
+    return f"{folder_name(job.data.root)[:70]}-{job.model.arch}"

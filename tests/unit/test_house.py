@@ -15,7 +15,6 @@ FUNCTION_LINES = 60
 LONG_FILES: dict[str, str] = {
     "cluster/kube/client/api.py": "not yet split",
     "cluster/kube/queues/apply.py": "not yet split",
-    "cluster/storage/mirror.py": "not yet split",
     "ray_jobs/api.py": "not yet split",
     "ray_jobs/cli/app.py": "not yet split",
     "ray_jobs/search/space.py": "not yet split",

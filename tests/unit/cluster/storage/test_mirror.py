@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from cluster.errors import StorageError
-from cluster.storage.mirror import Mirror, Wanted, folder_name
+from cluster.storage.download import Wanted
+from cluster.storage.folder_name import folder_name
+from cluster.storage.mirror import Mirror
 from cluster.storage.store import Store, StoredFile
 from tests.laws import examples
 
@@ -218,7 +220,7 @@ class CutOff(Counting):
 
 
 def test_a_download_cut_off_is_tried_again_and_then_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.storage.mirror._PAUSE_S", 0.01)
+    monkeypatch.setattr("cluster.storage.download._PAUSE_S", 0.01)
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.png").write_bytes(b"whole")
     aged(tmp_path / "source")
