@@ -1,13 +1,59 @@
-"""Asking an actor: Ray's handles and answers carry no types, which ends here."""
+"""The two actors of a search, and calls to them with the types of their methods. Ray's handles carry none."""
 
-from typing import Any
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import ray
+from ray.actor import ActorHandle
 
-Actor = Any
-"""A handle of a `Dispatcher` or of `KnownTrials`."""
+from ray_jobs.search.dispatcher import Dispatcher
+from ray_jobs.search.known_trials import KnownTrials
+from ray_jobs.search.records import TrialRecord
+
+A = TypeVar("A")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MOST_CALLS = 1000
+"""Calls that an actor may keep waiting at a time."""
 
 
-def ask(reference: Any) -> Any:
-    """The answer, once it is there."""
-    return ray.get(reference)
+class ActorClient(Generic[A]):
+    """An actor whose class is `A`, from any process: `client.call(A.method, ...)`."""
+
+    def __init__(self, handle: ActorHandle[A]) -> None:
+        self.handle = handle
+
+    def call(self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The method's answer, once it is there. Raises RayActorError where the actor has ended."""
+        return ray.get(self.send(method, *args, **kwargs))
+
+    def send(
+        self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> "ray.ObjectRef[R]":
+        """Call without waiting for the answer."""
+        return getattr(self.handle, method.__name__).remote(*args, **kwargs)
+
+
+DispatcherClient = ActorClient[Dispatcher]
+KnownTrialsClient = ActorClient[KnownTrials]
+
+
+@dataclass(frozen=True)
+class SearchActors:
+    """What every process of a search talks to."""
+
+    dispatcher: DispatcherClient
+    known_trials: KnownTrialsClient
+
+    @classmethod
+    def start(cls, records: list[TrialRecord]) -> Self:
+        """Start both, with the records of earlier starts."""
+        return cls(_started(Dispatcher), _started(KnownTrials, records))
+
+
+def _started(actor: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> ActorClient[A]:
+    """An actor that takes no CPU of the cluster."""
+    remote = cast("Any", ray.remote)(actor)
+    return ActorClient(remote.options(num_cpus=0, max_concurrency=_MOST_CALLS).remote(*args, **kwargs))

@@ -3,18 +3,43 @@
 # pyarrow carries no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyarrow import parquet
+from ray.exceptions import RayError
 
 from cluster.storage.store import Store
+from data_pipeline.errors import DataError
 from ray_jobs.evaluation.evaluate import run_evaluate
+from ray_jobs.search.prepare import SearchStart
+from ray_jobs.search.records import SearchDirectory, TrialRecord
+from resnet_dist.errors import RunError
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 
 _RESAMPLES = 2000
+
+
+def final_test(
+    directory: SearchDirectory,
+    start: SearchStart,
+    best: TrialRecord,
+    default: TrialRecord,
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """The best trial and the default on the test split; None where there is none, or where it cannot be evaluated."""
+    metric = start.facts.config.objectives[0].removeprefix("val/")
+    if not start.data.counts.get("test"):
+        return None
+    one, other = (directory.trial(each.digest).uri for each in (best, default))
+    try:
+        return compare_on_test(one, other, "top1" if metric == "loss" else metric, start.facts.job.seed)
+    except (RunError, DataError, RayError) as error:
+        say(f"the best trial was not evaluated on the test split: {error}")
+        return None
 
 
 def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -24,9 +24,18 @@ from ray_jobs.search.config import SearchConfig, is_maximized
 from ray_jobs.search.records import TrialRecord
 from ray_jobs.search.space import Parameter, Params, Plain, Space, text_of
 from ray_jobs.search.trainable import PARAMS
-from ray_jobs.search.unsaved import Unsaved
 
 _STUDY = "search"
+
+
+class Unsaved:
+    """What Ray Tune pickles without its contents and never copies: a search is made again from its trials' records."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
 
 class StudySearch(Unsaved, OptunaSearch):
@@ -44,12 +53,13 @@ class StudySearch(Unsaved, OptunaSearch):
         seed: int,
         journal: Path,
         over: list[TrialRecord],
-        first: list[Params],
+        initial: list[Params],
     ) -> None:
-        """`over` is what the study knows already, `first` is tried before anything is suggested."""
+        """`over` is what the study knows already; `initial` is tried before anything is suggested."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._searched = space
-        self._first = list(first)
+        self.journal = journal
+        self._initial = list(initial)
         self._outside: set[str] = set()
         self._epochs: dict[str, dict[int, float]] = {}
         self.suggested: Callable[[Params], None] = lambda _: None
@@ -89,9 +99,9 @@ class StudySearch(Unsaved, OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, str]:
         """A trial's Tune config."""
-        began, is_given = perf_counter(), bool(self._first)
+        began, is_given = perf_counter(), bool(self._initial)
         if is_given:
-            params = self._first.pop(0)
+            params = self._initial.pop(0)
             self.suggested(params)
             if not self._searched.contains(params):
                 self._outside.add(trial_id)
@@ -119,14 +129,14 @@ class StudySearch(Unsaved, OptunaSearch):
         error = error or (result is not None and result.get("state") in ("failed", "closed"))
         if result is not None and not error:
             self.on_trial_result(trial_id, result)
-        epochs, said = self._epochs.pop(trial_id, {}), result or {}
+        epochs, final = self._epochs.pop(trial_id, {}), result or {}
         several = isinstance(self.metric, list)
-        if not several and not error and said.get("state") != "diverged":
+        if not several and not error and final.get("state") != "diverged":
             for epoch, value in epochs.items():
                 self._ot_trials[trial_id].report(value, epoch)
-        values = [said.get(name) for name in (self.metric if several else [self.metric])]
+        values = [final.get(name) for name in (self.metric if several else [self.metric])]
         whole = all(value is not None and math.isfinite(value) for value in values)
-        finished = not error and said.get("state") == "finished" and whole
+        finished = not error and final.get("state") == "finished" and whole
         # Of several objectives what did not finish has failed, as `_frozen` says of it after a restart.
         super().on_trial_complete(trial_id, result if finished else None, error or (several and not finished))
 

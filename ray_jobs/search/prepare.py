@@ -3,20 +3,27 @@
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from cluster.session.nodes import node_capacities
 from cluster.session.resources import WorkerPlan, local_resources
+from cluster.storage.process_identity import ProcessIdentity
+from data_pipeline.splits.assign import write_split_csv
+from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
 from ray_jobs.run.directory import RunDirectory
+from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.results import SearchFacts
 from ray_jobs.search.slots import plan_slots
 from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.toml import search_identity
-from ray_jobs.search.trial_worker import WeightsKey, key_of
+from ray_jobs.search.trial_worker import Slot, WeightsKey, key_of
+from ray_jobs.training.feature_sharing import GIB, FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.resolve import check_compiler, resolved_job
 
@@ -94,3 +101,32 @@ def _networks(job: JobConfig, space: Space) -> list[JobConfig]:
         if parameter.field in ("model.arch", "model.weights", "model.squeeze_excite"):
             found += [job_with(each, {parameter.field: value}) for each in found for value in parameter.choices]
     return list({key_of(each): each for each in found}.values())
+
+
+def slot_of(start: SearchStart, directory: SearchDirectory, dispatcher: DispatcherClient, submission: str) -> Slot:
+    """What the workers of every slot need, for all trials. Its initial weights lie in Ray's object store."""
+    facts, data = start.facts, start.data
+    train, val = data.split("train"), data.split("val")
+    return Slot(
+        dispatcher=dispatcher,
+        search_uri=directory.uri,
+        train=train,
+        val=val,
+        images=NodeImages.of(facts.job.data, train, val),
+        plan=start.plan,
+        dataset=data.summary(),
+        split_csv=write_split_csv(data.split_rows()),
+        initial_weights={key: ray.put(weights) for key, weights in start.initial_weights.items()},
+        objectives=facts.config.objectives,
+        submission=submission,
+        driver=ProcessIdentity.current(),
+        sharing=_sharing(facts.config, data.dataset.fingerprint),
+    )
+
+
+def _sharing(config: SearchConfig, fingerprint: str) -> FeatureSharing | None:
+    """Where trials share features of frozen stages; None where `search.reuse` is off."""
+    if config.reuse == "off":
+        return None
+    limit = None if config.reuse_gib is None else int(config.reuse_gib * GIB)
+    return FeatureSharing(fingerprint, config.reuse_dtype, config.reuse == "on", config.reuse_folder, limit)

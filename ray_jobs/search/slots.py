@@ -11,9 +11,9 @@ from cluster.errors import ResourceError
 from cluster.session.nodes import NodeCapacity
 from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import CERTAIN, first_line
-from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.dispatcher import TrialEvent
+from ray_jobs.search.dispatcher import Dispatcher, TrialEvent
 from ray_jobs.training.attempt import causes_of
 from ray_jobs.training.worker_group import fit_worker_group
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError
@@ -62,24 +62,24 @@ def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[NodeCap
     return WorkerPlan(workers, use_gpu, each, share), max(slots, 1)
 
 
-def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: Actor, number: int) -> str:
+def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: DispatcherClient, number: int) -> str:
     """Start the slot's worker groups, one after the other, until one ends because the dispatcher is closed.
 
     `slot` holds a reference to the workers' Slot, `number` says which one it is. Returns why it is given up, "" where
     it is not.
     """
     while True:
-        group: int = ask(dispatcher.open_slot.remote(number))
-        told = {"slot": slot[0], "number": number, "group": group}
+        group = dispatcher.call(Dispatcher.open_slot, number)
+        config = {"slot": slot[0], "number": number, "group": group}
         try:
             with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
-                failure = fit_worker_group(serve_worker, told, plan, scratch)
+                failure = fit_worker_group(serve_worker, config, plan, scratch)
         except OSError as error:  # such as a full disk: its trial must hear of it
             failure = error
         if failure is None:
             return ""
         event = _event_of(failure)
-        if not ask(dispatcher.lost.remote(number, group, event)):
+        if not dispatcher.call(Dispatcher.lost, number, group, event):
             return event.error
 
 

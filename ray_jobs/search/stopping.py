@@ -8,34 +8,35 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
-from ray import tune
+from ray.tune.stopper import NoopStopper
 
-from ray_jobs.search.actors import Actor
+from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.dispatcher import Dispatcher
+from ray_jobs.search.optuna_study import Unsaved
 from ray_jobs.search.records import EndedBy
 from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.trial_log import TrialLog
-from ray_jobs.search.unsaved import Unsaved
 
 
-class SearchStopper(Unsaved, tune.Stopper):
+class SearchStopper(Unsaved, NoopStopper):
     """Ends the search when its budget is spent, when a person asks for it, or when there is no slot to go on with."""
 
     def __init__(
-        self, trial_log: TrialLog, dispatcher: Actor, config: SearchConfig, began: float, supervisors: Supervisors
+        self,
+        trial_log: TrialLog,
+        dispatcher: DispatcherClient,
+        config: SearchConfig,
+        began: float,
+        supervisors: Supervisors,
     ) -> None:
         self.interrupted = False
         self._trial_log, self._dispatcher, self._supervisors = trial_log, dispatcher, supervisors
         self._most_epochs = config.total_epochs
         self._until = None if config.hours is None else began + 3600.0 * config.hours
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
-        """No trial is ended alone."""
-        return False
-
-    def stop_all(self) -> bool:
+    def stop_all(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - Ray states no type
         """Whether the search ends now. Ray Tune asks many times a second, so slots are looked after here, too."""
         if self._trial_log.is_closing:
             return True
@@ -44,7 +45,7 @@ class SearchStopper(Unsaved, tune.Stopper):
         if reason is None:
             return False
         self._trial_log.close(reason)
-        self._dispatcher.close.remote(reason)  # trials that wait for their workers hear it, and end
+        self._dispatcher.send(Dispatcher.close, reason)  # trials that wait for their workers hear it, and end
         return True
 
     def _reason(self) -> EndedBy | None:

@@ -14,8 +14,8 @@ from ray.exceptions import RayError
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
 from ray_jobs.errors import first_line
-from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import TrialEvent
+from ray_jobs.search.actors import DispatcherClient
+from ray_jobs.search.dispatcher import Dispatcher, TrialEvent
 from ray_jobs.search.slots import keep_serving
 
 _ENDING_S = 20.0
@@ -25,14 +25,16 @@ _ORPHANS_EVERY_S = 1.0
 class Supervisors:
     """One for each slot, as running tasks of Ray."""
 
-    def __init__(self, slot: Any, plan: WorkerPlan, slots: int, dispatcher: Actor, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, slot: Any, plan: WorkerPlan, slots: int, dispatcher: DispatcherClient, say: Callable[[str], None]
+    ) -> None:
         """`slot` is a reference to what the workers of all slots are told; `say` hears what a person should know."""
         # In a list, a reference is handed on as it is: supervisors have no use for what is behind it.
         self._slot, self._plan, self._dispatcher, self._say = [slot], plan, dispatcher, say
         self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
         self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
         self._orphans_at = 0.0
-        self.failure = ""
+        self.failure: str = ""
         """Why no slot is left; empty while there is one."""
 
     def look(self) -> None:
@@ -46,10 +48,10 @@ class Supervisors:
         for task in self._ended(0.0):
             slot = self._slots.pop(task)
             try:
-                error: str = ask(task) or "its workers ended while there were trials left"
+                error: str = ray.get(task) or "its workers ended while there were trials left"
             except RayError as failure:
                 error = f"its supervisor ended: {first_line(failure)}"
-                if ask(self._dispatcher.abandoned.remote(slot, TrialEvent("lost", error=error))):
+                if self._dispatcher.call(Dispatcher.abandoned, slot, TrialEvent("lost", error=error)):
                     self._say(f"slot {slot}: {error}; another one starts")
                     self._slots[self._start(slot)] = slot
                     continue
@@ -60,7 +62,7 @@ class Supervisors:
     def end(self) -> None:
         """Let workers store what they have, and end what does not end by itself."""
         with suppress(RayError):
-            ask(self._dispatcher.close.remote())
+            self._dispatcher.call(Dispatcher.close)
         for task in self._ended(_ENDING_S):
             self._slots.pop(task)
         for task in self._slots:

@@ -15,9 +15,10 @@ from ray import tune
 from ray.tune.result import DONE
 
 from ray_jobs.job.config import JobConfig
-from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.config import best_value
-from ray_jobs.search.dispatcher import TrialEvent, TrialOrder
+from ray_jobs.search.dispatcher import Dispatcher, TrialEvent, TrialOrder
+from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
 from ray_jobs.search.space import Params, job_with
 from resnet_dist.errors import RunError
@@ -37,13 +38,13 @@ class Trial(tune.Trainable):
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune hands in what `with_parameters` was given
         self,
         config: dict[str, Any],
-        dispatcher: Actor,
+        actors: SearchActors,
         job: JobConfig,
         objectives: tuple[str, ...],
-        known: Actor,
     ) -> None:
-        """`job` is the default configuration, resolved; `known` has the records of trials that are over."""
-        self._dispatcher, self._job, self._objectives, self._known = dispatcher, job, objectives, known
+        """`job` is the default configuration, resolved."""
+        self._dispatcher, self._known_trials = actors.dispatcher, actors.known_trials
+        self._job, self._objectives = job, objectives
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -56,7 +57,7 @@ class Trial(tune.Trainable):
         if self._replayed is not None:
             return self._replay(self._replayed)
         if self._reported:
-            ask(self._dispatcher.go_on.remote(self._digest, self._reported))
+            self._dispatcher.call(Dispatcher.go_on, self._digest, self._reported)
         try:
             return self._next()
         except (TrialError, RunError) as error:
@@ -70,14 +71,14 @@ class Trial(tune.Trainable):
         self._failures = 0
         self._steps_before = -1.0
         # Waits for the same parameters that are being trained right now.
-        self._replayed: TrialRecord | None = ask(self._known.get.remote(self._digest, self.trial_id))
+        self._replayed: TrialRecord | None = self._known_trials.call(KnownTrials.get, self._digest, self.trial_id)
         if self._replayed is None:
             self._order = TrialOrder(self._digest, job_with(self._job, self._params))
-            ask(self._dispatcher.submit.remote(self._order))
+            self._dispatcher.call(Dispatcher.submit, self._order)
 
     def _next(self) -> dict[str, Any]:
         while True:
-            event: TrialEvent = ask(self._dispatcher.next_event.remote(self._digest))
+            event = self._dispatcher.call(Dispatcher.next_event, self._digest)
             match event.kind:
                 case "epoch":
                     epoch = event.epoch
@@ -112,7 +113,7 @@ class Trial(tune.Trainable):
                     f"workers failed {self._failures} times without a new epoch "
                     f"(cluster.max_failures={self._job.cluster.max_failures}); the last failure: {event.error}"
                 )
-        ask(self._dispatcher.submit.remote(self._order))
+        self._dispatcher.call(Dispatcher.submit, self._order)
 
     def _is_last(self, epoch: Epoch) -> bool:
         return epoch["epoch"] >= self._job.training.epochs or bool(epoch.get("stops_early"))

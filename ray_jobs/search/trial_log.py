@@ -13,14 +13,15 @@ from typing import Any
 
 from ray import tune
 
-from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import TrialTimes
+from ray_jobs.search.actors import SearchActors
+from ray_jobs.search.dispatcher import Dispatcher, TrialTimes
+from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.live_table import LiveTable
+from ray_jobs.search.optuna_study import Unsaved
 from ray_jobs.search.records import EndedBy, Epoch, SearchDirectory, TrialRecord, TrialState, digest_of, repeated
 from ray_jobs.search.results import SearchFacts, SlotPool, kept_trials, ranked, write_results
 from ray_jobs.search.space import Params
 from ray_jobs.search.trainable import params_of, values_of
-from ray_jobs.search.unsaved import Unsaved
 
 _RESULTS_EVERY_S = 15.0
 
@@ -34,8 +35,7 @@ class TrialLog(Unsaved, tune.Callback):
         facts: SearchFacts,
         records: list[TrialRecord],
         began: float,
-        dispatcher: Actor,
-        known: Actor,
+        actors: SearchActors,
         journal: Path,
         table: LiveTable,
     ) -> None:
@@ -46,7 +46,7 @@ class TrialLog(Unsaved, tune.Callback):
         self._directory = directory
         self._facts = facts
         self._began = began
-        self._dispatcher, self._known = dispatcher, known
+        self._dispatcher, self._known_trials = actors.dispatcher, actors.known_trials
         self._journal = journal
         self._table = table
         self._default = digest_of(facts.space.default(facts.job))
@@ -116,7 +116,7 @@ class TrialLog(Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         """A trial's process ended: its error is recorded, unless it waited for another one. The search goes on."""
         record = self.records[digest_of(params_of(trial.config))]
-        if record.is_over or not ask(self._known.is_trained_by.remote(record.digest, trial.trial_id)):
+        if record.is_over or not self._known_trials.call(KnownTrials.is_trained_by, record.digest, trial.trial_id):
             self._write(repeated(record))
             return
         # What went wrong is not known here yet, and it was not training: that reports its failures as results.
@@ -125,7 +125,7 @@ class TrialLog(Unsaved, tune.Callback):
 
     def finish(self, pool: SlotPool, judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None]) -> None:
         """Write everything down once all worker groups are gone; `judge` compares the best trial to the default."""
-        for digest, results in ask(self._dispatcher.results.remote()).items():
+        for digest, results in self._dispatcher.call(Dispatcher.results).items():
             record = self.records[digest]
             if record.reuse is None and (reuse := _reuse(results)):
                 self._write(replace(record, reuse=reuse))
@@ -142,15 +142,13 @@ class TrialLog(Unsaved, tune.Callback):
 
     def _over(self, record: TrialRecord, state: TrialState, error: str, results: dict[str, float]) -> None:
         by: EndedBy | None = "scheduler" if state == "stopped" else self.closed_by if state == "running" else None
-        ask(self._dispatcher.release.remote(record.digest, by))
-        times: TrialTimes = ask(self._dispatcher.times.remote(record.digest)) or TrialTimes(
-            None, time.time(), None, None
-        )
+        self._dispatcher.call(Dispatcher.release, record.digest, by)
+        times = self._dispatcher.call(Dispatcher.times, record.digest) or TrialTimes(None, time.time(), None, None)
         reuse = _reuse(results) or record.reuse
         record = replace(record, state=state, ended_by=by, error=error[:2000], reuse=reuse)
         record = self._timed(record, times)
         self._write(record)
-        ask(self._known.over.remote(record))
+        self._known_trials.call(KnownTrials.over, record)
         if record.is_over:
             self._undropped.add(record.digest)
             self._table.ended(record, self.ordered)
@@ -165,7 +163,7 @@ class TrialLog(Unsaved, tune.Callback):
 
     def _leave(self, record: TrialRecord) -> None:
         """The search ends before one of its trials is over, of which Ray Tune says nothing."""
-        times: TrialTimes | None = ask(self._dispatcher.times.remote(record.digest))
+        times = self._dispatcher.call(Dispatcher.times, record.digest)
         if self.closed_by is None or (times is None and record.ended_by is not None):
             return  # not begun again since it was left
         record = replace(record, ended_by=self.closed_by)
@@ -196,7 +194,7 @@ class TrialLog(Unsaved, tune.Callback):
                 self._undropped.discard(digest)
 
     def _has_ended(self, digest: str) -> bool:
-        times: TrialTimes | None = ask(self._dispatcher.times.remote(digest))
+        times = self._dispatcher.call(Dispatcher.times, digest)
         return times is None or times.ended is not None
 
     def _upload_journal(self) -> None:

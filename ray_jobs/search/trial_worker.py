@@ -17,8 +17,8 @@ from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import outcome_of, write_end, write_records
-from ray_jobs.search.actors import Actor, ask
-from ray_jobs.search.dispatcher import TrialEvent, TrialOrder
+from ray_jobs.search.actors import DispatcherClient
+from ray_jobs.search.dispatcher import Dispatcher, TrialEvent, TrialOrder
 from ray_jobs.search.latency import latency_ms, parameter_count
 from ray_jobs.search.records import TRIALS, Epoch
 from ray_jobs.training.feature_sharing import FeatureSharing
@@ -32,14 +32,14 @@ from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
 WeightsKey = tuple[str, str, bool]
-"""What first weights depend on: model.arch, model.weights, model.squeeze_excite."""
+"""What initial weights depend on: model.arch, model.weights, model.squeeze_excite."""
 
 
 @dataclass(frozen=True)
 class Slot:
     """All that a slot's workers are told once; the same for every slot, rank and trial."""
 
-    dispatcher: Actor
+    dispatcher: DispatcherClient
     search_uri: str
     train: Samples
     val: Samples
@@ -57,7 +57,7 @@ class Slot:
 
 
 @dataclass
-class _Meeting:
+class _EpochBarrier:
     """The end of each epoch: rank zero asks the search, and all ranks do as it says."""
 
     order: TrialOrder
@@ -70,18 +70,18 @@ class _Meeting:
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> bool:
         stops = state.stopping is not None and state.stopping.should_stop
         is_last = stops or state.epoch >= self.order.job.training.epochs
-        said = 1
+        answer = 1
         if self.group.rank == 0:
             epoch: Epoch = {"epoch": state.epoch, **metrics, "stops_early": float(stops)}
-            said = int(ask(self.slot.dispatcher.epoch_done.remote(self.order.digest, epoch, is_last=is_last)))
-        self.goes_on = self.group.from_rank_zero(said, self.device) == 1
+            answer = int(self.slot.dispatcher.call(Dispatcher.epoch_done, self.order.digest, epoch, is_last=is_last))
+        self.goes_on = self.group.from_rank_zero(answer, self.device) == 1
         return self.goes_on
 
 
 def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: int) -> None:
     """Under Ray Train, on every rank of a slot's worker group: serves until the dispatcher has no more.
 
-    An error that not all ranks meet alike ends the worker group, whose slot starts another one.
+    An error that not all ranks barrier alike ends the worker group, whose slot starts another one.
     """
     context = ray.train.get_context()
     slot = ray.get(reference)
@@ -90,15 +90,15 @@ def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: in
     turn = 0
     with on_this_node(slot.images, slot.train, slot.val) as (train, val), process_group(slot.plan.use_gpu):
         slot = replace(slot, train=train, val=val)
-        while (order := ask(slot.dispatcher.take.remote(number, worker_group, turn))) is not None:
+        while (order := slot.dispatcher.call(Dispatcher.take, number, worker_group, turn)) is not None:
             turn += 1
             event = _serve(order, slot, group, device)
             if group.rank == 0:
-                ask(slot.dispatcher.ended.remote(order.digest, event))
+                slot.dispatcher.call(Dispatcher.ended, order.digest, event)
 
 
 def key_of(job: JobConfig) -> WeightsKey:
-    """Which first weights a job starts from."""
+    """Which initial weights a job starts from."""
     return job.model.arch, job.model.weights, job.model.squeeze_excite
 
 
@@ -116,21 +116,23 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
         most_per_microbatch=order.most_per_microbatch,
         sharing=slot.sharing,
     )
-    meet = _Meeting(order, slot, group, device)
+    barrier = _EpochBarrier(order, slot, group, device)
     try:
         if group.rank > 0:
-            train_rank(task, run, group, device, None, meet)
+            train_rank(task, run, group, device, None, barrier)
             return TrialEvent("finished")
         _begin(order, slot, run)
         ttl_s = order.job.cluster.lease_ttl_s
         with take(run.store, submission=slot.submission, driver=slot.driver, ttl_s=ttl_s) as lease:
-            counts = train_rank(task, run, group, device, lease, meet)
-            meet.results = {} if counts is None else {f"reuse/{name}": value for name, value in asdict(counts).items()}
+            counts = train_rank(task, run, group, device, lease, barrier)
+            barrier.results = (
+                {} if counts is None else {f"reuse/{name}": value for name, value in asdict(counts).items()}
+            )
     except DivergedError as error:  # every rank has counted the same steps
         if group.rank == 0:
             write_end(run, slot.submission, error)
         return TrialEvent("diverged", error=str(error))
-    return _end(order, slot, run, device, meet)
+    return _end(order, slot, run, device, barrier)
 
 
 def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
@@ -140,7 +142,7 @@ def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:
         epochs = _epochs_until(run, newest.step)
-        ask(slot.dispatcher.resumed.remote(order.digest, epochs))
+        slot.dispatcher.call(Dispatcher.resumed, order.digest, epochs)
 
 
 def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
@@ -153,19 +155,19 @@ def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
     ]
 
 
-def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device, meet: _Meeting) -> TrialEvent:
-    if not meet.goes_on:
+def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device, barrier: _EpochBarrier) -> TrialEvent:
+    if not barrier.goes_on:
         status = run.read_status()
         if status is not None:
-            by: str | None = ask(slot.dispatcher.ended_by.remote(order.digest))
+            by = slot.dispatcher.call(Dispatcher.ended_by, order.digest)
             message = "ended by the search" + (f" ({by})" if by else "")
             run.write_status(replace(status, state="stopped", message=message, eta_s=None))
-        return TrialEvent("stopped", results=meet.results | _measured(order, slot, device))
+        return TrialEvent("stopped", results=barrier.results | _measured(order, slot, device))
     newest = run.latest()
     if newest is not None:
         run.write_result(outcome_of(run, newest.progress, order.job, already_finished=False).to_json())
     write_end(run, slot.submission, None)
-    return TrialEvent("finished", results=meet.results | _measured(order, slot, device))
+    return TrialEvent("finished", results=barrier.results | _measured(order, slot, device))
 
 
 def _measured(order: TrialOrder, slot: Slot, device: torch.device) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -11,7 +10,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
-from ray_jobs.search.actors import Actor, ask
+from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Dispatcher, TrialOrder
 from ray_jobs.search.known_trials import KnownTrials
@@ -29,22 +28,12 @@ DIGEST = digest_of(PARAMS)
 
 
 @pytest.fixture
-def dispatcher() -> Iterator[Actor]:
-    """A dispatcher of its own."""
-    yield from actor(Dispatcher)
-
-
-@pytest.fixture
-def known() -> Iterator[Actor]:
-    """Nothing is over yet."""
-    yield from actor(KnownTrials, [])
-
-
-def actor(kind: type, *arguments: Any) -> Iterator[Actor]:
-    made: Any = ray.remote(kind)
-    handle = made.options(num_cpus=0, max_concurrency=100).remote(*arguments)
-    yield handle
-    ray.kill(handle)
+def actors() -> Iterator[SearchActors]:
+    """Actors of their own; nothing is over yet."""
+    made = SearchActors.start([])
+    yield made
+    for client in (made.dispatcher, made.known_trials):
+        ray.kill(client.handle)
 
 
 @pytest.fixture
@@ -54,14 +43,14 @@ def directory(tmp_path: Path) -> SearchDirectory:
 
 
 @pytest.fixture
-def trial_log(tmp_path: Path, directory: SearchDirectory, dispatcher: Actor, known: Actor) -> TrialLog:
+def trial_log(tmp_path: Path, directory: SearchDirectory, actors: SearchActors) -> TrialLog:
     """The trial log of a search that goes on and in which one trial has begun."""
     config, space = SearchConfig(), Space.of({"optimizer.learning_rate": {"uniform": [0.001, 0.1]}})
     job: JobConfig = check({"name": "casting", "data": {"root": "x"}, "training": {"epochs": 3}})
     facts = SearchFacts("casting", job, config, space, classes=2, train=10, val=4)
     table = LiveTable(config, job.training.epochs)
     left = [TrialRecord(7, OTHER, ended_by="hours"), TrialRecord(8, {"optimizer.learning_rate": 0.04}, state="failed")]
-    found = TrialLog(directory, facts, left, 0.0, dispatcher, known, tmp_path / "journal", table)
+    found = TrialLog(directory, facts, left, 0.0, actors, tmp_path / "journal", table)
     found.suggested(PARAMS)
     return found
 
@@ -80,36 +69,36 @@ def dies(trial_log: TrialLog, name: str) -> None:
 
 
 def test_a_process_that_waits_for_equal_parameters_dies_without_failing_them(
-    trial_log: TrialLog, directory: SearchDirectory, dispatcher: Actor, known: Actor
+    trial_log: TrialLog, directory: SearchDirectory, actors: SearchActors
 ) -> None:
-    assert ask(known.get.remote(DIGEST, "live")) is None
-    ask(dispatcher.submit.remote(TrialOrder(DIGEST, JobConfig())))
-    waiting = known.get.remote(DIGEST, "waits")
+    assert actors.known_trials.call(KnownTrials.get, DIGEST, "live") is None
+    actors.dispatcher.call(Dispatcher.submit, TrialOrder(DIGEST, JobConfig()))
+    waiting = actors.known_trials.send(KnownTrials.get, DIGEST, "waits")
     dies(trial_log, "waits")
     record = stored(directory)
     assert (record.state, record.repeats) == ("running", 1)
     assert not ray.wait([waiting], timeout=0)[0]
-    assert ask(dispatcher.take.remote(0, 1, 0)).digest == DIGEST  # it still is to be trained
+    assert actors.dispatcher.call(Dispatcher.take, 0, 1, 0).digest == DIGEST  # it still is to be trained
 
     dies(trial_log, "live")
     record = stored(directory)
     assert (record.state, record.repeats) == ("failed", 1)
-    assert ask(waiting).state == "failed"
+    assert ray.get(waiting).state == "failed"
 
 
 def test_a_process_that_dies_before_it_asks_fails_what_nobody_trains(
-    trial_log: TrialLog, directory: SearchDirectory, known: Actor
+    trial_log: TrialLog, directory: SearchDirectory, actors: SearchActors
 ) -> None:
     dies(trial_log, "live")
     assert stored(directory).state == "failed"
-    assert ask(known.get.remote(DIGEST, "another")).state == "failed"
+    assert actors.known_trials.call(KnownTrials.get, DIGEST, "another").state == "failed"
 
 
 def test_a_trial_that_ends_with_the_search_says_so_until_it_goes_on(
-    trial_log: TrialLog, directory: SearchDirectory, dispatcher: Actor
+    trial_log: TrialLog, directory: SearchDirectory, actors: SearchActors
 ) -> None:
-    ask(dispatcher.submit.remote(TrialOrder(DIGEST, JobConfig())))
-    ask(dispatcher.take.remote(0, 1, 0))
+    actors.dispatcher.call(Dispatcher.submit, TrialOrder(DIGEST, JobConfig()))
+    actors.dispatcher.call(Dispatcher.take, 0, 1, 0)
     trial_log.close("total_epochs")
     trial_log.close()
     trial_log.finish(SlotPool(1, 1.0, 0.0), lambda *_: None)

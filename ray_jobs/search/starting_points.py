@@ -1,0 +1,48 @@
+"""What a search begins with: initial configurations, trials of an earlier search, and the sampler's seed."""
+
+from dataclasses import replace
+
+from cluster.storage.store import Store
+from ray_jobs.errors import ConfigError
+from ray_jobs.run.directory import names_a_place
+from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
+from ray_jobs.search.results import SearchFacts, ranked
+from ray_jobs.search.space import Params
+from ray_jobs.search.trainable import values_of
+
+
+def trials_left(config: SearchConfig, records: list[TrialRecord]) -> int:
+    """Trials of the budget that are not over; a repeated suggestion is one, too."""
+    return config.trials - sum(1 + record.repeats for record in records if record.is_over)
+
+
+def sampler_seed(seed: int, records: list[TrialRecord]) -> int:
+    """The sampler's seed: another one at each start, or it would draw once more what was drawn before."""
+    return (seed + 1_000_003 * sum(1 + record.repeats for record in records)) % 2**32
+
+
+def initial_params(facts: SearchFacts, records: list[TrialRecord], warm: list[TrialRecord]) -> list[Params]:
+    """What is tried before anything is suggested: unfinished trials, the default, and what was best elsewhere."""
+    begun = {record.digest for record in records}
+    best = ranked(facts.config, warm)[:1]
+    wanted = [facts.space.default(facts.job), *(each.params for each in best)]
+    unfinished = [record.params for record in records if not record.is_over]
+    return [*unfinished, *(params for params in wanted if digest_of(params) not in begun)]
+
+
+def warm_trials(name: str | None, facts: SearchFacts) -> list[TrialRecord]:
+    """Trials of an earlier search that are over and lie in this one's space, with the values of its objectives."""
+    if name is None:
+        return []
+    root = facts.job.storage.root
+    place = SearchDirectory(Store.open(name)) if names_a_place(name) else SearchDirectory.named(root, name)
+    over = [record for record in place.read_trials() if record.is_over]
+    if not over:
+        raise ConfigError(f"--warm-start {name}: {place.uri} has no trial that is over; name an earlier search")
+    objectives = facts.config.objectives
+    return [
+        replace(record, values=values_of(objectives, record.history, dict[str, float]()))
+        for record in over
+        if facts.space.contains(record.params)
+    ]
