@@ -121,7 +121,7 @@ def freezing_phases(config: FreezingConfig) -> list[tuple[int, Policies]]:
         case None:
             base = depth_policies(config.freeze_depth)
     own: list[StagePolicy | None] = [getattr(config, name) for name in FREEZABLE]
-    return [(0, tuple(said or policy for said, policy in zip(own, base, strict=True)))]
+    return [(0, tuple(chosen or policy for chosen, policy in zip(own, base, strict=True)))]
 
 
 class OptimizerConfig(BaseModel):

@@ -95,8 +95,8 @@ class Listener:
 def reach(peers: Mapping[str, Address], token: bytes, timeout_s: float) -> dict[str, Link]:
     """The links to all peers, tried at the same time; takes no longer than about `timeout_s`."""
     with ThreadPoolExecutor(max_workers=min(max(len(peers), 1), 64)) as pool:
-        asked = {name: pool.submit(_knock, peer, token, timeout_s) for name, peer in peers.items()}
-        return {name: each.result() for name, each in asked.items()}
+        knocks = {name: pool.submit(_knock, peer, token, timeout_s) for name, peer in peers.items()}
+        return {name: each.result() for name, each in knocks.items()}
 
 
 def rate(peer: Address, token: bytes, most_bytes: int, most_s: float) -> float:

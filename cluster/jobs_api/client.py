@@ -147,8 +147,8 @@ class RayJobsClient(JobSubmissionClient):
         return response
 
     def _raise_error(self, r: requests.Response) -> NoReturn:
-        said = [line for line in r.text.strip().splitlines() if line.strip()]
-        message = said[-1].strip()[:500] if said else r.reason
+        lines = [line for line in r.text.strip().splitlines() if line.strip()]
+        message = lines[-1].strip()[:500] if lines else r.reason
         if r.status_code == 404:
             raise NoSuchObjectError(f"{self.address}: {message}")
         raise SubmissionError(f"{self.address} refuses: {message} (HTTP {r.status_code})")

@@ -199,10 +199,10 @@ def _environment(request: JobRequest) -> dict[str, str]:
     }
 
 
-def _other_code(runs: str, asked: str) -> str:
+def _other_code(runs: str, wanted: str) -> str:
     """What to say where the same job runs other code than was asked for now."""
 
     def named(digest: str) -> str:
         return f"the code {digest[:12]}" if digest else "the image's code"
 
-    return "" if runs == asked else f"it has {named(runs)}, not {named(asked)}: that is not part of what makes a job"
+    return "" if runs == wanted else f"it has {named(runs)}, not {named(wanted)}: that is not part of what makes a job"

@@ -75,17 +75,17 @@ def node_capacities() -> list[NodeCapacity]:
     return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
 
 
-def answers(asked: Mapping[str, Any], timeout_s: float, question: str) -> dict[str, Any]:
+def answers(references: Mapping[str, Any], timeout_s: float, question: str) -> dict[str, Any]:
     """The answer of each node by its id; `Lost` where there is none in time. Waits no longer than `timeout_s` for all.
 
-    `asked`: an object reference for each. `question`: the request as a verb, for the text of `Lost`. An exception that
-    the node's own code raised is an answer: returned as it is.
+    `references`: the nodes' object references by id. `question`: the request as a verb, for the text of `Lost`. An
+    exception that the node's own code raised is an answer: returned as it is.
     """
     until = time.monotonic() + timeout_s
-    if asked:
-        ray.wait(list(asked.values()), num_returns=len(asked), timeout=timeout_s, fetch_local=False)
+    if references:
+        ray.wait(list(references.values()), num_returns=len(references), timeout=timeout_s, fetch_local=False)
     found: dict[str, Any] = {}
-    for node, reference in asked.items():
+    for node, reference in references.items():
         try:
             # An answer is fetched at once. Its node may have gone since, which must not cost the time again.
             found[node] = ray.get(reference, timeout=max(until - time.monotonic(), 1.0))

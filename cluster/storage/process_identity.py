@@ -15,7 +15,7 @@ _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process, told apart from later ones with the same pid by when it started."""
+    """A process; its start time distinguishes it from later processes with the same pid."""
 
     host: str
     boot_id: str

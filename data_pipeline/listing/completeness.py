@@ -1,4 +1,4 @@
-"""Whether all bytes of an image file are there and in order, told without decoding it.
+"""Whether all bytes of an image file are there and in order, without decoding it.
 
 Decoders differ on files that were cut off or damaged: one refuses what another fills up with grey. On a complete file
 they agree, so what one of them has decoded need not be decoded by the other.
@@ -19,7 +19,7 @@ _PNG_PIXELS, _PNG_END = b"IDAT", b"IEND"
 
 def is_complete(data: bytes) -> bool | None:
     """True for a JPEG whose segments follow each other up to its end marker, and for a PNG whose chunks all fit their
-    checksums up to its end; False for other JPEGs and PNGs. None for other formats, of which only decoding tells.
+    checksums up to its end; False for other JPEGs and PNGs. None for other formats, which only decoding can check.
 
     False, too, for a PNG with chunks behind its pixels: they may hold an orientation that its header lacks.
     """

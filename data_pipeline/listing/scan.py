@@ -140,7 +140,7 @@ def _probed(chunk: Sequence[_Examined], readers: Readers) -> Iterator[tuple[int,
 def _judged(
     file: ReadableFile, examined: _Examined, verdict: tuple[int, int] | str, decode: Decode
 ) -> ReadableFile | str:
-    """What the probe's verdict makes of a file. Where it is not as the header says, the reference is asked too."""
+    """What the probe's verdict makes of a file. If it differs from the header, the reference decides, too."""
     if verdict == (file.width, file.height):
         return file
     try:

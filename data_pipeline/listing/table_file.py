@@ -160,7 +160,7 @@ def _columns(path: Path, header: Sequence[str], wanted: Iterable[str], optional:
             f"{path} lacks {'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}; its columns are "
             f"{there}; rename them, and separate them by commas"
         )
-    asked = [name for name in (*wanted, *optional) if name in header]
-    if twice := [name for name in asked if header.count(name) > 1]:
+    present = [name for name in (*wanted, *optional) if name in header]
+    if twice := [name for name in present if header.count(name) > 1]:
         raise DataError(f"{path} has column {twice[0]!r} twice; its columns are {there}; remove one")
-    return {name: header.index(name) for name in asked}
+    return {name: header.index(name) for name in present}

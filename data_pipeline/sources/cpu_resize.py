@@ -23,7 +23,7 @@ class CpuResize:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dali-resize")
-        # All are started here: for a thread of DALI's that started one, `threading` would list a dummy for ever.
+        # All are started here: if a thread of DALI started one, `threading` would always list a dummy for it.
         started = Barrier(threads)
         for each in [self._pool.submit(started.wait) for _ in range(threads)]:
             each.result()

@@ -75,12 +75,12 @@ def refuse_empty(
     val_fraction: float,
     test_fraction: float,
 ) -> None:
-    """Raises DataError where a split that the data lack, and of which a fraction was asked for, has no image.
+    """Raises DataError if a split that the job makes a fraction of the data has no image.
 
     Train never lacks a class: see `carve`.
     """
-    asked = {"val": val_fraction, "test": 0.0 if any(given) else test_fraction}
-    for name, fraction in asked.items():
+    fractions = {"val": val_fraction, "test": 0.0 if any(given) else test_fraction}
+    for name, fraction in fractions.items():
         if fraction > 0.0 and name not in splits:
             count = len(set(groups) - {None})
             grouped = f" in {count} group{'s' * (count > 1)} and {groups.count(None)} alone" if count else ""

@@ -52,7 +52,7 @@ def refuse_starved(
     classes: Sequence[str],
     folds: int,
 ) -> None:
-    """Raises DataError for a class of which one of the folds `found` has no image: nothing would be judged there."""
+    """Raises DataError if one of the folds `found` has no image of a class, which then could not be judged there."""
     for label in np.unique(labels).tolist():
         rows = np.flatnonzero(labels == label)
         lacking = sorted(set(range(folds)).difference(found[rows].tolist()))

@@ -28,7 +28,7 @@ _PACKAGES = ("torch", "onnxruntime", "openvino", "numpy")
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured, as far as it was said."""
+    """What is measured, as far as the user chose."""
 
     formats: tuple[str, ...] = ()
     """Empty: all that are published, but those that can hold code."""
@@ -48,7 +48,7 @@ class BenchmarkOutcome:
     no_reference: str
     """Why there is nothing to compare with; empty where there is."""
     failures: tuple[str, ...]
-    """Gates that said no, with numbers."""
+    """Gates that were not met, with numbers."""
     warning: str
     """What else the machine did when it began; empty where it was idle."""
     machine: dict[str, Any]
@@ -89,9 +89,9 @@ def run_benchmark(
 ) -> BenchmarkOutcome:
     """Measure the formats of a bundle, and the network it was made of where `run`, or the run it lies in, is there.
 
-    TorchScript and torch.export can hold code: they are measured only where `options.formats` names them. `say` is told
-    what is being done. Raises BundleError, ConfigError, RuntimeMissingError for a format that was asked for and cannot
-    be loaded here, RunError for a `run` that cannot be used, BenchmarkError.
+    TorchScript and torch.export can hold code: they are measured only where `options.formats` names them. `say` gets a
+    line about each step. Raises BundleError, ConfigError, RuntimeMissingError for a chosen format that cannot be loaded
+    here, RunError for a `run` that cannot be used, BenchmarkError.
     """
     bundle = Bundle.open(local_bundle(place, storage_root))
     candidates, skipped = _candidates(bundle, options.formats)
@@ -99,11 +99,11 @@ def run_benchmark(
     plan = _plan(options)
     with tempfile.TemporaryDirectory(prefix="rd-benchmark-") as scratch:
         references, no_reference = _references(bundle, run, storage_root, Path(scratch))
-        asked = [gate for gate in options.gates if gate.unit == "x"]
-        if no_reference and asked:
+        ratios = [gate for gate in options.gates if gate.unit == "x"]
+        if no_reference and ratios:
             raise ConfigError(
-                f"--fail-under {asked[0].format}={asked[0].least:g} is a ratio to PyTorch, and there is no reference: "
-                f"{no_reference}; ask for images per second instead, such as {asked[0].format}=20ips"
+                f"--fail-under {ratios[0].format}={ratios[0].least:g} is a ratio to PyTorch, but there is no "
+                f"reference: {no_reference}; ask for images per second instead, such as {ratios[0].format}=20ips"
             )
         count = len(candidates) + len(references)
         minutes = 2.5 * plan.seconds * count * len(plan.threads) / 60

@@ -1,4 +1,4 @@
-"""`resnet-dist export`: a trained run becomes a bundle, each format of which answers as the trained model does."""
+"""`resnet-dist export`: a trained run becomes a bundle. Each of its formats answers as the trained model does."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def run_export(
 
     `overrides` change what is exported and where it runs; all else is the run's own. Each format is loaded from its
     files by the runtime that ships and compared with the trained model on the val split and on noise; one that differs
-    by more than its precision allows is left out, and is in the outcome's `refused`. `say` is told what is being done.
+    by more than its precision allows is left out, and is in the outcome's `refused`. `say` gets a line about each step.
     Raises RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format
     that was asked for and cannot be built here.
     """

@@ -31,7 +31,7 @@ def run_promote(
 ) -> Promotion:
     """Copy a run's bundle to where it is pulled from by `name`, by default its own, and point at it.
 
-    Every file is verified on its way; a bundle that is there already is verified and mended. Raises RunError,
+    Every file is verified on its way; a bundle that is there already is verified and repaired. Raises RunError,
     BundleError, StorageError or ConfigError for what cannot be used, GateError where a format is inconclusive and that
     was not accepted, or where none was published.
     """
@@ -79,7 +79,7 @@ def _check_verdicts(source: StoredBundle, accept_inconclusive: bool) -> None:
 
 
 def _copy(source: StoredBundle, target: Store) -> None:
-    """A file that is there and right stays: a promotion that was cut short goes on, and a damaged copy is mended."""
+    """A file that is there and right stays: a promotion that was cut short goes on, and a damaged copy is replaced."""
     for path, known in source.manifest.files.items():
         data = source.read(path)
         there = target.read(path, known.bytes + 1) if target.exists(path) else None

@@ -115,7 +115,7 @@ class BundleRegistry:
         return self.store.child(digest[:SHORT])
 
     def bundle(self, digest: str) -> StoredBundle:
-        """The bundle of a digest, of which at least 12 letters are given. Raises BundleError."""
+        """The bundle of a digest, given by at least its first 12 letters. Raises BundleError."""
         found = StoredBundle.open(self.folder_of(digest))
         if not found.digest.startswith(digest):
             raise BundleError(

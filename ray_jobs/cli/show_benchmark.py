@@ -9,7 +9,7 @@ _COLUMNS = ("type", "batch", "ms p50", "p90", "p99", "images/s", "MB", "ratio")
 
 
 def show_benchmark(outcome: BenchmarkOutcome) -> None:
-    """Every format with one image and with its best batch. Raises GateError where a gate said no."""
+    """Every format with one image and with its best batch. Raises GateError where a gate was not met."""
     processor, cores = outcome.machine["processor"], outcome.machine["cores"]
     show_line(f"{outcome.bundle} on {processor}, {cores} cores")
     for threads in sorted({each.threads for each in outcome.result.speeds}):

@@ -90,8 +90,8 @@ def _survey(visit: Visit) -> None:
     # By value: a node with another image may lack the module.
     cloudpickle.register_pickle_by_value(node_survey)
     try:
-        asked: Any = ray.remote(survey)
-        visit.agents = {node: asked.options(max_retries=0, **node.pinned()) for node in visit.nodes}
+        remote_survey: Any = ray.remote(survey)
+        visit.agents = {node: remote_survey.options(max_retries=0, **node.pinned()) for node in visit.nodes}
         answered = visit.ask("list what is installed", lambda _, task: task.remote(_OWN_PACKAGES))
     finally:
         cloudpickle.unregister_pickle_by_value(node_survey)

@@ -116,12 +116,12 @@ def _start(visit: Visit, name: str, ranks: Sequence[_Rank]) -> list[Any] | None:
     )
     if first not in served:
         return None
-    asked: dict[str, Any] = {}
+    references: dict[str, Any] = {}
     for number, rank in enumerate(ranks):
         agent = visit.agents[rank.node] if not rank.device else visit.start_agent(rank.node)
-        asked[str(number)] = agent.all_reduce.remote(served[first], number, len(ranks), rank.device, timeout_s / 2)
-    answered = answers(asked, timeout_s, f"take part in {name}")
-    return [answered[number] for number in asked]
+        references[str(number)] = agent.all_reduce.remote(served[first], number, len(ranks), rank.device, timeout_s / 2)
+    answered = answers(references, timeout_s, f"take part in {name}")
+    return [answered[number] for number in references]
 
 
 def _failures(ranks: Sequence[_Rank], answered: Sequence[Any]) -> tuple[dict[Node, str], dict[Node, Lost]]:

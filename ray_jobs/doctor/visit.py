@@ -61,15 +61,15 @@ class Visit:
         `failed` collects errors that the nodes' own code raised, by name. Without it, such a node is lost, too.
         """
         chosen = [node for node in (self.nodes if nodes is None else nodes) if node in self.nodes]
-        asked: dict[str, Any] = {}
+        references: dict[str, Any] = {}
         for node in chosen:
             try:
-                asked[node.id] = call(node, self.agents[node])
+                references[node.id] = call(node, self.agents[node])
             except ray.exceptions.RayError as error:  # Ray knows that the actor is dead
                 self.lose(node, Lost(f"died before it was asked to {question} ({type(error).__name__})"))
         found: Answers = {}
         by_id = {node.id: node for node in chosen}
-        for id_, answer in answers(asked, self.timeout_s, question).items():
+        for id_, answer in answers(references, self.timeout_s, question).items():
             node = by_id[id_]
             if isinstance(answer, Lost):
                 self.lose(node, answer)

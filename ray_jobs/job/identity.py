@@ -13,22 +13,22 @@ def identity(job: JobConfig, fingerprint: str) -> dict[str, Any]:
     return {"data fingerprint": fingerprint, **_identity_of(job, "")}
 
 
-def difference(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """A line for each field in which two identities differ: "optimizer.learning_rate: 0.01 -> 0.05"."""
     return [
-        f"{key}: {stored.get(key, 'absent')} -> {asked.get(key, 'absent')}"
-        for key in sorted(stored.keys() | asked.keys())
-        if stored.get(key, "absent") != asked.get(key, "absent")
+        f"{key}: {stored.get(key, 'absent')} -> {wanted.get(key, 'absent')}"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key, "absent") != wanted.get(key, "absent")
     ]
 
 
 def belongs(section: type[BaseModel], field: FieldInfo) -> bool:
     """Whether a field belongs to the identity: what it says itself, else what its section says."""
     own = _said(field.json_schema_extra)
-    said = own if own is not None else _said(section.model_config.get("json_schema_extra"))
-    if said is None:
+    declared = own if own is not None else _said(section.model_config.get("json_schema_extra"))
+    if declared is None:
         raise ValueError(f"{section.__name__} does not say whether its fields belong to a run's identity")
-    return said
+    return declared
 
 
 def _said(extra: object) -> bool | None:

@@ -24,7 +24,7 @@ def check_paths(paths: Iterable[str]) -> None:
         if not glob.has_magic(path):
             raise DataError(f"{path}: there is no such file or folder; give images, folders, patterns, or - for a list")
         if next(_fitting(path), None) is None:
-            raise DataError(f"{path}: no file fits this pattern; quote it so that ** is not the shell's, or mend it")
+            raise DataError(f"{path}: no file fits this pattern; quote it so that ** is not the shell's, or correct it")
 
 
 def image_paths(paths: Iterable[str], stdin: BinaryIO) -> Iterator[str]:

@@ -116,16 +116,16 @@ def _make(order: WorkerOrder, missing: list[int], workers: int | None, cluster: 
 
 
 def _follow(rows: Iterable[dict[str, Any]], count: int) -> None:
-    said = perf_counter()
+    reported = perf_counter()
     for number, row in enumerate(rows, 1):
         raise_error(row)
-        if perf_counter() - said > _SAY_EVERY_S:
+        if perf_counter() - reported > _SAY_EVERY_S:
             note(f"{number} of {count} parts made")
-            said = perf_counter()
+            reported = perf_counter()
 
 
 def _shared(cpus: int, workers: int | None, threads: int | None, cluster: ClusterConfig) -> tuple[int, int]:
-    """Workers, and threads of each. Raises ResourceError where they do not fit: Ray would wait for ever."""
+    """Workers, and threads of each. Raises ResourceError if they do not fit: Ray would never stop waiting."""
     each = threads or (1 if workers is None else max(cpus // workers, 1))
     count = workers or max(cpus // each, 1)
     if count * each > cpus:

@@ -40,10 +40,10 @@ class PartFolder:
         Raises DataError with the difference where another list or way of answering is, or where the folder holds
         something else.
         """
-        asked = {**how, "part_size": size, "output_format": suffix}
+        wanted = {**how, "part_size": size, "output_format": suffix}
         if store.exists(_MANIFEST):
             known, digests = _fixed(store)
-            _refuse_another_way(store, known, asked)
+            _refuse_another_way(store, known, wanted)
             _refuse_another_list(store, digests, _lists(paths, size))
             return cls(store, suffix, len(digests))
         if others := [name for name in store.list("") if name != "_state"]:
@@ -54,7 +54,7 @@ class PartFolder:
             digests.append(_digest(part))
         if not digests:
             raise DataError("there is no image among the paths; give files, or folders that hold images")
-        store.write(_MANIFEST, _encoded({"schema": 1, "how": asked, "lists": digests}))
+        store.write(_MANIFEST, _encoded({"schema": 1, "how": wanted, "lists": digests}))
         return cls(store, suffix, len(digests))
 
     def missing(self) -> list[int]:
@@ -127,11 +127,11 @@ def _digest(part: list[str]) -> str:
     return hashlib.sha256(_encoded(part)).hexdigest()
 
 
-def _refuse_another_way(store: Store, known: dict[str, Any], asked: dict[str, Any]) -> None:
-    different = [name for name in {**known, **asked} if known.get(name) != asked.get(name)]
+def _refuse_another_way(store: Store, known: dict[str, Any], wanted: dict[str, Any]) -> None:
+    different = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
     if different:
-        said = "\n".join(f"{name} was {known.get(name)!r}, and is {asked.get(name)!r}" for name in different)
-        raise DataError(f"--output {store.uri} holds parts of another prediction:\n{said}\ngive another folder")
+        differences = "\n".join(f"{name} was {known.get(name)!r}, and is {wanted.get(name)!r}" for name in different)
+        raise DataError(f"--output {store.uri} holds parts of another prediction:\n{differences}\ngive another folder")
 
 
 def _refuse_another_list(store: Store, digests: list[str], lists: Iterator[list[str]]) -> None:
@@ -144,10 +144,10 @@ def _refuse_another_list(store: Store, digests: list[str], lists: Iterator[list[
         return
     before = Counter(chain.from_iterable(_json(store, _list(each)) for each in range(number, len(digests))))
     now = Counter(chain(part, chain.from_iterable(lists)))
-    said = [*_named("not listed then", now - before), *_named("no longer listed", before - now)]
+    differences = [*_named("not listed then", now - before), *_named("no longer listed", before - now)]
     raise DataError(
         f"--output {store.uri} holds parts of another list of files:\n"
-        + "\n".join(said or ["the same files in another order"])
+        + "\n".join(differences or ["the same files in another order"])
         + "\ngive another folder, or the files of before"
     )
 

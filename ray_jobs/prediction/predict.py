@@ -128,12 +128,12 @@ def judge(tally: Tally, fail_on_unreadable: bool) -> None:
         raise DataError("there is no image among the paths; give files, or folders that hold images")
     if not tally.read:
         raise DataError(
-            f"none of {tally.images} images could be read; the output says why: mend them, or mend the paths"
+            f"none of {tally.images} images could be read; the output says why: repair them, or correct the paths"
         )
     if fail_on_unreadable and tally.unreadable:
         raise DataError(
             f"{tally.unreadable} of {tally.images} images could not be read; the output says why, and all others are "
-            "answered there: mend them, or leave out --fail-on-unreadable"
+            "answered there: repair them, or remove --fail-on-unreadable"
         )
 
 

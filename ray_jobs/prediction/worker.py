@@ -48,17 +48,17 @@ class PartWorker:
     def __call__(self, batch: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
         """Make the parts of these numbers, "part" int64 [N].
 
-        Returns them with what is wrong, "kind" and "said", empty where nothing is: an error itself would come to the
+        Returns them with what is wrong, "kind" and "message", empty where nothing is: an error itself would come to the
         driver as text inside of one of Ray's, for others may not be loaded there.
         """
-        kind, said = "", ""
+        kind, message = "", ""
         try:
             for number in batch["part"]:
                 self._make(int(number))
         except CERTAIN as error:
-            kind, said = type(error).__name__, str(error)
+            kind, message = type(error).__name__, str(error)
         count = len(batch["part"])
-        return {"part": batch["part"], "kind": [kind] * count, "said": [said] * count}
+        return {"part": batch["part"], "kind": [kind] * count, "message": [message] * count}
 
     def _make(self, number: int) -> None:
         order, rows, tally = self._order, BytesIO(), Tally()
@@ -73,7 +73,7 @@ class PartWorker:
 def raise_error(row: Mapping[str, Any]) -> None:
     """What was wrong with a part, as it would be here; nothing where nothing was."""
     if row["kind"]:
-        raise {each.__name__: each for each in CERTAIN}[row["kind"]](row["said"])
+        raise {each.__name__: each for each in CERTAIN}[row["kind"]](row["message"])
 
 
 def _loaded(order: WorkerOrder) -> Predictor:

@@ -166,9 +166,13 @@ def _pool(record: SearchRecord) -> Section:
         Fact("starting up", duration(pool.startup_s), "summed over slots"),
     ]
     if reuse is not None:
-        asked = reuse.hits + reuse.misses
+        lookups = reuse.hits + reuse.misses
         facts += [
-            Fact("features read again", percent(reuse.hits / asked) if asked else "none", f"{reuse.hits} of {asked}"),
+            Fact(
+                "features read again",
+                percent(reuse.hits / lookups) if lookups else "none",
+                f"{reuse.hits} of {lookups}",
+            ),
             Fact("stored features", size(reuse.stored_bytes)),
             Fact("time saved by them", duration(reuse.saved_s), "as estimated by the search"),
         ]

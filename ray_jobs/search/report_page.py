@@ -18,8 +18,8 @@ _MAX_BYTES = 256_000_000
 def run_report(target: str, storage_root: str) -> str:
     """Write report/index.html of a search: a path, a URI, or a bare name under the storage root; returns its place.
 
-    Raises RunError where there is no search or its record cannot be used, ConfigError for a run, of which there are no
-    reports, and where Plotly is not installed.
+    Raises RunError where there is no search or its record cannot be used, ConfigError for a run, since only
+    searches have reports, and where Plotly is not installed.
     """
     store = _find(target, storage_root)
     try:

@@ -24,6 +24,6 @@ def is_watched() -> bool:
 
 
 def note(text: str) -> None:
-    """A line on stderr for a person who watches."""
+    """A line on stderr, if someone watches."""
     if _watched:
         sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""From a job to its tracker, and what the tracker is told of the run."""
+"""From a job to its tracker, and what the tracker learns of the run."""
 
 import os
 import secrets
@@ -31,7 +31,7 @@ def build_tracker(config: TrackerConfig, run: Callable[[], TrackedRun]) -> Guard
 
 
 def tracked_run(job: JobConfig, run: RunDirectory, resumed_step: int | None) -> TrackedRun:
-    """What a tracker is told of a run. `job` is the resolved one. The run's first call gives it its id."""
+    """What a tracker learns of a run. `job` is the resolved one. The run's first call gives it its id."""
     run_id = _id(run)
     files = run.store.child(f"{_FOLDER}/{job.tracker.kind}")
     is_local = files.local_path is not None

@@ -73,10 +73,10 @@ class GuardedTracker:
             return
 
         def call(tracker: Tracker) -> str | None:
-            said = tracker.start()
+            message = tracker.start()
             with self._changed:
                 self._link = _without_secrets(tracker.link)
-            return said
+            return message
 
         self._submit(call)
         # A daemon: a call that never returns must not keep the process.
@@ -138,15 +138,15 @@ class GuardedTracker:
                 self._called_at = monotonic()
             try:
                 tracker = tracker or make()
-                said = call(tracker)
+                message = call(tracker)
             except BaseException as error:  # a library that asks the process to exit must not end a run either
                 with self._changed:
                     self._turn_off(_reason(error))
                 return
             with self._changed:
                 self._called_at = None
-                if said:
-                    self._messages.append(_without_secrets(said))
+                if message:
+                    self._messages.append(_without_secrets(message))
 
     def _notice_hang(self) -> None:
         if self._called_at is not None and monotonic() - self._called_at > self._patience_s:

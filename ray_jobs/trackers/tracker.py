@@ -1,4 +1,4 @@
-"""What a tracker is, what it is told of a run, and how its optional package is imported."""
+"""What a tracker is, what it learns of a run, and how its optional package is imported."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class TrackerError(Exception):
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run when it starts."""
+    """What a tracker learns of a run when it starts."""
 
     name: str
     id: str

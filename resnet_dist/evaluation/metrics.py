@@ -45,7 +45,7 @@ def from_counts(
 
 
 def macro(values: NDArray[np.float64], support: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of values [..., classes] over the classes with samples, of which there must be one."""
+    """Mean of values [..., classes] over the classes with samples; at least one class must have some."""
     present = support > 0
     return (values * present).sum(axis=-1) / present.sum(axis=-1)
 

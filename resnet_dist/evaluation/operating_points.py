@@ -59,7 +59,7 @@ def choose(
     thresholds: dict[int, float] = {}
     for name in (*recalls, *costs):
         if name not in classes:
-            raise RunError(f"a threshold is asked for class {name!r}; the run learnt {', '.join(classes)}")
+            raise RunError(f"a threshold is given for class {name!r}; the run learnt {', '.join(classes)}")
         number = classes.index(name)
         is_class = labels == number
         if not is_class.any():

@@ -17,7 +17,7 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        """Bytes of all files; what a writer killed between file and ledger leaves wrong, the next recount mends."""
+        """Bytes of all files; if a writer was killed between file and ledger, the next recount corrects the number."""
         text = os.pread(self._descriptor, _DIGITS, 0)
         return int(text) if text.isdigit() else 0
 

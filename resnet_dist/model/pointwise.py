@@ -14,8 +14,8 @@ def use_onednn(network: nn.Module, training: TrainingConfig) -> None:
     times as long with AVX-512 and 1.1 times with AVX2, and its numbers are rounded unlike those of several threads.
     Dilated convolutions are exempt from that rule, and a dilation means nothing to a kernel of one point.
 
-    Nothing changes with several threads, where the rule does not apply; with less precision, of which oneDNN may know
-    nothing on this processor; nor compiled or without AVX2, where it was not measured.
+    Nothing changes with several threads, where the rule does not apply; with less precision, which oneDNN may not
+    support on this processor; nor compiled or without AVX2, where it was not measured.
     """
     if training.precision != "fp32" or training.compile or not _applies():
         return

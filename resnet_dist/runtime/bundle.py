@@ -53,7 +53,7 @@ class BundleFormat:
     files: Annotated[tuple[str, ...], Field(min_length=1)]
     """Paths in the bundle; the first is the one that is loaded."""
     hints: dict[str, str]
-    """What the runtime is told, such as INFERENCE_PRECISION_HINT."""
+    """Settings of the runtime, such as INFERENCE_PRECISION_HINT."""
     any_size: bool
     """Whether it takes upright images of any size, and resizes them itself."""
     verdict: Literal["passed", "inconclusive"]
@@ -211,7 +211,7 @@ def _read(folder: Path, path: str, most: int = MOST_BYTES) -> bytes:
         what = "is no bundle" if path == MANIFEST else "is incomplete"
         raise BundleError(f"{folder} {what}: there is no {path}; export a run, or get the bundle again") from error
     except OSError as error:
-        raise BundleError(f"{folder / path} cannot be read ({error}); mend that, or get the bundle again") from error
+        raise BundleError(f"{folder / path} cannot be read ({error}); correct that, or get the bundle again") from error
     if len(data) > most:
         raise BundleError(f"{folder / path} is longer than the {most} bytes it should have; get the bundle again")
     return data

@@ -7,7 +7,7 @@ import torch
 from resnet_dist.errors import DivergedError
 
 _LOOK_EVERY = 10
-"""Steps between two looks at a GPU's counts, each of which waits for the device."""
+"""Steps between two looks at a GPU's counts; each look waits for the device."""
 _NAMED = 20
 
 

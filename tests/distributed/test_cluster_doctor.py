@@ -193,9 +193,9 @@ def named(address: str) -> str:
 
 def test_a_fit_cluster_is_fit_node_by_node(cluster: RayCluster, tmp_path: Path) -> None:
     root = tmp_path / "not" / "yet"
-    code, found, said = cluster.doctor(report=tmp_path / "found.json", root=root)
-    assert (code, errors(found)) == (0, set()), said
-    assert said.rstrip().endswith("2 nodes: fit for jobs")
+    code, found, printed = cluster.doctor(report=tmp_path / "found.json", root=root)
+    assert (code, errors(found)) == (0, set()), printed
+    assert printed.rstrip().endswith("2 nodes: fit for jobs")
     by_check: dict[str, dict[str, dict[str, str]]] = {}
     for each in found:
         by_check.setdefault(each["name"], {})[each["node"]] = each
@@ -212,15 +212,15 @@ def test_a_fit_cluster_is_fit_node_by_node(cluster: RayCluster, tmp_path: Path) 
 
 @pytest.mark.usefixtures("odd")
 def test_a_node_that_is_not_as_the_others_is_named_and_no_other(cluster: RayCluster, tmp_path: Path) -> None:
-    code, found, said = cluster.doctor(report=tmp_path / "found.json")
+    code, found, printed = cluster.doctor(report=tmp_path / "found.json")
     assert code == 1
-    assert errors(found) == {"same packages", *(["storage root"] if MAY_MOUNT else [])}, said
+    assert errors(found) == {"same packages", *(["storage root"] if MAY_MOUNT else [])}, printed
     texts = {each["name"]: each["found"] for each in found if each["node"] == named(THIRD)}
     assert "scikit-learn 1.99.0" in texts["same packages"]
     assert "resnet-dist:other" in texts["image"]
     assert "is not what" in texts["storage root"] or not MAY_MOUNT
-    assert f"3 nodes: not fit: {named(THIRD)}\n" in said
-    assert "Traceback" not in said
+    assert f"3 nodes: not fit: {named(THIRD)}\n" in printed
+    assert "Traceback" not in printed
     cluster.assert_nothing_left()
 
 
@@ -228,15 +228,15 @@ def test_a_frozen_node_is_named_in_bounded_time(cluster: RayCluster, odd: RayNod
     odd.send(signal.SIGSTOP)
     try:
         began = time.monotonic()
-        code, found, said = cluster.doctor("--timeout", "20", report=tmp_path / "found.json")
+        code, found, printed = cluster.doctor("--timeout", "20", report=tmp_path / "found.json")
         took = time.monotonic() - began
     finally:
         odd.send(signal.SIGCONT)
     assert code == 1
-    assert errors(found) == {"answers"}, said
-    assert "has not answered for 20 s" in said
-    assert "2 ranks on 2 nodes" in said
-    assert "Traceback" not in said
+    assert errors(found) == {"answers"}, printed
+    assert "has not answered for 20 s" in printed
+    assert "2 ranks on 2 nodes" in printed
+    assert "Traceback" not in printed
     assert took < 80
     cluster.assert_nothing_left()
 

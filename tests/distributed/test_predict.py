@@ -20,7 +20,7 @@ IMAGES, PER_PART = 600, 10
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, image_files: Any) -> Path:
-    """600 photos, of which one is half a file, in the folder `line`."""
+    """600 photos in the folder `line`; one of them is half a file."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "line").mkdir()
     kinds = [image_files.encode(image_files.photo(48, 40, seed=seed), "PNG") for seed in range(12)]

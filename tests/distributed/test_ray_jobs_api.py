@@ -160,7 +160,7 @@ def test_a_wrong_job_ends_with_its_own_exit_code_everywhere(head: Head, job: tup
     view = json.loads(head.run("jobs", "status", job[-1], "--json")[1])
     assert (view["state"], view["exit_code"], view["attempt"]) == ("failed", 3, 1)
 
-    # Mended: another data folder makes another job of that name, so it is refused; the same folder filled is the same.
+    # Corrected: another data folder makes another job of that name, so it is refused; the same folder filled is not.
     code, _, err = head.run("submit", "train", *job)
     assert code == 2
     assert f"has a job {job[-1]} already (failed), and it is another one" in err

@@ -166,7 +166,7 @@ class Connection:
             raise BrokenError(f"{type(error).__name__} at {request.method} {request.path}") from None
 
     def _read(self, request: Request, response: Any) -> bytes:
-        ends = time.monotonic() + 4 * self.patience.read_s  # a byte now and then would keep us for ever
+        ends = time.monotonic() + 4 * self.patience.read_s  # a byte now and then would keep us waiting without end
         parts: list[bytes] = []
         size = 0
         with self._explained(request):

@@ -122,11 +122,11 @@ class KubeconfigIdentity:
             with _plugins_unquoted():
                 load_kube_config(self.files, self.context, client_configuration=configuration)
         except ConfigException as error:
-            raise SubmissionError(f"{self.words}: {_line(error)}; mend the file, {_WITHOUT}") from None
+            raise SubmissionError(f"{self.words}: {_line(error)}; correct the file, {_WITHOUT}") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Text of these may be the file's, with what is secret in it.
             raise SubmissionError(
-                f"{self.words} is no kubeconfig that can be used ({type(error).__name__}); mend the file, {_WITHOUT}"
+                f"{self.words} is no kubeconfig that can be used ({type(error).__name__}); correct the file, {_WITHOUT}"
             ) from None
         user = self._user()
         if "exec" in user and not (configuration.api_key or configuration.cert_file):
@@ -153,7 +153,7 @@ class KubeconfigIdentity:
         server = str(self._entry("clusters", str(self._entry("contexts", name).get("cluster"))).get("server", ""))
         if urlsplit(server).scheme not in ("http", "https"):
             raise SubmissionError(
-                f"{self.words}: its cluster has no server of http or https; mend the file, {_WITHOUT}"
+                f"{self.words}: its cluster has no server of http or https; correct the file, {_WITHOUT}"
             )
         if "as" in self._user():
             # The client would pass over it, and ask as who may do more.
@@ -181,10 +181,10 @@ class KubeconfigIdentity:
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 # The error of YAML quotes the line, which may hold a token.
                 raise SubmissionError(
-                    f"kubeconfig {path} cannot be read ({type(error).__name__}); mend it, {_WITHOUT}"
+                    f"kubeconfig {path} cannot be read ({type(error).__name__}); correct it, {_WITHOUT}"
                 ) from None
             if not isinstance(document, dict):
-                raise SubmissionError(f"kubeconfig {path} is empty or no kubeconfig; mend it, {_WITHOUT}")
+                raise SubmissionError(f"kubeconfig {path} is empty or no kubeconfig; correct it, {_WITHOUT}")
             documents.append(document)
         return documents
 

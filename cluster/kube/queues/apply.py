@@ -124,7 +124,7 @@ def storage_of(api: KubeApi, queue: str | None) -> Storage:
     except ValidationError as error:
         raise SubmissionError(
             f"queue {queue} in namespace {api.namespace} names storage that cannot be ({error.errors()[0]['msg']}); an "
-            "admin mends [storage] in the team's file: resnet-dist queue create"
+            "admin corrects [storage] in the team's file: resnet-dist queue create"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""How a trial's state looks in every figure: told apart by colour and by shape."""
+"""How a trial's state looks in every figure: by colour and by shape."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

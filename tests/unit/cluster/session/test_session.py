@@ -90,7 +90,7 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, process.communicate()[1]
-        said: dict[str, Any] = json.loads(line)
+        printed: dict[str, Any] = json.loads(line)
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
         assert rest, errors
@@ -100,7 +100,7 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
             "initialised": False,
             "unwatched": ["RAY_event_stats"],
         }
-        left = [pid for pid in said["pids"] if psutil.pid_exists(pid)]
+        left = [pid for pid in printed["pids"] if psutil.pid_exists(pid)]
         assert not left, left
         assert list(scratch.iterdir()) == []
     finally:
@@ -109,13 +109,13 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
         for entry in scratch.iterdir():
             print("left:", entry)
         subprocess.run(["rm", "-r", str(scratch)], check=True)
-    assert said["worker"] in said["pids"]
-    assert said["joined"] == "3"  # another process may use it, and leaves it running
-    assert said["inner"][0] == 3  # a session within one is the same
-    assert said["still"]
-    assert {address.removeprefix("::ffff:") for address in said["open_to"]} == {"127.0.0.1"}
-    assert said["auth"] == "token"
-    assert not [command for command in said["commands"] if "log_monitor" in command]
-    assert said["raylet"] == [{**UNWATCHED, "RAY_event_stats": "1"}]  # as whoever runs this has it
-    assert said["modes"] == ["0o700"]
+    assert printed["worker"] in printed["pids"]
+    assert printed["joined"] == "3"  # another process may use it, and leaves it running
+    assert printed["inner"][0] == 3  # a session within one is the same
+    assert printed["still"]
+    assert {address.removeprefix("::ffff:") for address in printed["open_to"]} == {"127.0.0.1"}
+    assert printed["auth"] == "token"
+    assert not [command for command in printed["commands"] if "log_monitor" in command]
+    assert printed["raylet"] == [{**UNWATCHED, "RAY_event_stats": "1"}]  # as whoever runs this has it
+    assert printed["modes"] == ["0o700"]
     assert list(home.iterdir()) == []

@@ -20,7 +20,7 @@ CLASSES = ("bent", "good")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """20 images of each class, four of each of five parts, in one of which the numbers are spread."""
+    """20 images of each class, four of each of five parts; in one part the numbers are spread."""
     root = tmp_path / "parts"
     for label, name in enumerate(CLASSES):
         for number in range(20):

@@ -34,7 +34,7 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
 
 
 def train(model: nn.Module, optimizer: Any, scale: LossScale, bad: list[bool], first: int = 0) -> list[dict[str, Any]]:
-    """The scale's state after each step, of which those that are `bad` have infinite gradients."""
+    """The scale's state after each step; the steps in `bad` have infinite gradients."""
     states = []
     for number, poison in enumerate(bad, first):
         optimizer.zero_grad()
