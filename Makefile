@@ -8,7 +8,10 @@ DEMO_OUTPUTS := .demo/outputs
 # Every process that a test or a job starts imports our packages: compiled once, they load a second sooner.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all lint lock clean
+QUICK := "not gpu and not browser and not slow"
+SYNC := $(if $(filter-out 3.%,$(MAKE_VERSION)),--output-sync=target)
+
+.PHONY: help install demo test test-distributed test-others test-all lint lock clean
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,11 +31,16 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
 	@$(BIN)/python -m ray_jobs.cli.demo "$(DATA)" $(DEMO_OUTPUTS)
 
-# Two files of distributed tests at a time, as one leaves a core idle while its Ray and its workers start. By default xdist
-# begins with the files of most tests; here the longest have few, so the order of names is kept.
+# Distributed tests take turns on one Ray, which leaves cores idle while its workers start; the other tests run beside
+# them. Each half prints what it has to say when it is done, so that they do not interrupt each other.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m "not gpu and not browser and not slow"
-	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -m "not gpu and not browser and not slow"
+	@$(MAKE) --no-print-directory -j2 $(SYNC) test-distributed test-others
+
+test-distributed: $(ENV)
+	@$(BIN)/python -m pytest tests/distributed --timeout 600 -m $(QUICK)
+
+test-others: $(ENV)
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
 
 test-all: lint ## All tests that this machine can run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900 --hypothesis-profile thorough
