@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -26,14 +26,15 @@ from benchmarks.gpu_measuring import (
     release,
     synchronize,
 )
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batching import EvaluationImages, TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from resnet_dist.runtime.preprocess import decode_rgb
 from resnet_dist.training.fit import fit
 from resnet_dist.training.state import TrainState
-from resnet_dist.training.train_step import StepTotals, train_step
+from resnet_dist.training.train_step import Recipe, StepTotals, train_step
 
 PIPELINE_REFERENCE = "Hopper 19,000 (the pipeline alone, 70 threads)"
 WAITING_LIMIT_PERCENT = 3.0
@@ -77,15 +78,15 @@ def image_files(settings: Settings, images: int) -> Iterator[tuple[Path, Samples
 def source_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> TrainingImages:
     """Our source with DALI and the default augmentation."""
     data = DataConfig(image_size=settings.image_size, drop_last=True)
-    return training_source(
-        data, AugmentationConfig(), 0, samples, batch, batch, 0, 1, device, settings.threads, _decode()
-    )
+    spec = SourceSpec(data, _decode(), threads=settings.threads)
+    return training_source(spec, samples, batch, batch, RankShare(device=device))
 
 
 def split_on(settings: Settings, samples: Samples, device: torch.device, batch: int) -> EvaluationImages:
     """Our source of evaluation views with DALI."""
     data = DataConfig(image_size=settings.image_size)
-    return evaluation_source(data, samples, batch, 0, 1, device, settings.threads, _decode())
+    spec = SourceSpec(data, _decode(), threads=settings.threads)
+    return evaluation_source(spec, samples, batch, RankShare(device=device))
 
 
 def _loaders(settings: Settings, root: Path, samples: Samples) -> Iterator[Row]:
@@ -150,6 +151,21 @@ class _Watch:
         return True
 
 
+@dataclass(frozen=True)
+class _Constant:
+    """A plan that changes nothing."""
+
+    recipe: Recipe
+
+    def begin_epoch(self, _: TrainState) -> Recipe:
+        """The same for all."""
+        return self.recipe
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:  # noqa: ARG002
+        """The same for all."""
+        return LEARNING_RATE
+
+
 def _feeding(settings: Settings, samples: Samples) -> Iterator[Row]:
     """An epoch through `fit` on our source, and as many steps on batches that are there already, in turns."""
     device, batch = settings.device, settings.batch
@@ -167,7 +183,7 @@ def _feeding(settings: Settings, samples: Samples) -> Iterator[Row]:
         timed = source.steps_per_epoch - settings.warm_up
         for _ in range(settings.repeats):
             watch = _Watch(device, settings.warm_up, source.steps_per_epoch)
-            fit(state, lambda _: recipe, source, validation, state.epoch + 1, lambda _: LEARNING_RATE, 10, watch)
+            fit(state, _Constant(recipe), source, validation, state.epoch + 1, 10, watch)
             fed.seconds.append(watch.seconds / timed)
             waiting.append(100.0 * watch.waited / watch.seconds)
             steps = resident.forever()

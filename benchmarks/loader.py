@@ -34,6 +34,7 @@ from torchvision import datasets, transforms
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.listing.samples import Samples, key_of, sample_id_of
 from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from resnet_dist.runtime.preprocess import decode_rgb, image_header
 
 TARGETS = {"DALI readers.file": 0.95, "torchvision": 1.6}
@@ -80,8 +81,7 @@ def samples_of(root: Path) -> Samples:
 def ours(samples: Samples, batch: int, threads: int) -> Loader:
     """The source that training uses."""
     decode = partial(decode_rgb, bit_depth=None, max_pixels=MAX_PIXELS)
-    device = torch.device("cpu")
-    source = training_source(DATA, AUGMENTATION, 0, samples, batch, batch, 0, 1, device, threads, decode)
+    source = training_source(SourceSpec(DATA, decode, AUGMENTATION, 0, threads), samples, batch, batch, RankShare())
 
     def batches() -> Iterator[int]:
         for step in source.epoch(0):

@@ -10,6 +10,7 @@ import torch
 
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.randomness import Purpose, SeededDraw, draw
 from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig
@@ -90,25 +91,24 @@ def train_here(
     )
     state = setup.state_at(0)
     batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
-    known = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
-    training = training_source(
-        job.data, job.augmentation, job.seed, train, batch, microbatch, 0, 1, cpu, THREADS, decoder(job), known[0]
-    )
-    validation = evaluation_source(job.data, val, job.evaluation.batch_size, 0, 1, cpu, THREADS, decoder(job), known[1])
+    cached = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
+    spec, share = _spec(job), RankShare()
+    training = training_source(spec, train, batch, microbatch, share, cached[0])
+    validation = evaluation_source(spec, val, job.evaluation.batch_size, share, cached[1])
     epochs, speed = job.training.epochs, _Speed()
-
-    def rate(step: int) -> float:
-        return setup.learning_rate(step, training.steps_per_epoch)
-
     with training, validation:
-        fit(state, setup.begin_epoch, training, validation, epochs, rate, job.training.max_skipped_steps, speed)
+        fit(state, setup, training, validation, epochs, job.training.max_skipped_steps, speed)
     model.load_state_dict(state.judged_weights())
     return model, speed.images_per_second
 
 
+def _spec(job: JobConfig) -> SourceSpec:
+    return SourceSpec(job.data, decoder(job), job.augmentation, job.seed, THREADS)
+
+
 def judge_here(job: JobConfig, model: ResNetClassifier, samples: Samples) -> EvaluationResult:
     """The model on a split, through the validation source."""
-    source = evaluation_source(job.data, samples, 64, 0, 1, torch.device("cpu"), THREADS, decoder(job))
+    source = evaluation_source(_spec(job), samples, 64, RankShare())
     model.eval()
     logits = np.empty((len(samples), len(samples.classes)), dtype=np.float32)
     with source, torch.no_grad():

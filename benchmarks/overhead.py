@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data_pipeline.example_data import write_digits
 from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.data.prepare import decoder, prepare_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
@@ -67,10 +68,9 @@ def bare_worker(rank: int, job: JobConfig, result: str, port: int) -> None:
     model = torchvision.models.get_model(job.model.arch, weights=None, num_classes=len(samples.classes))
     model = DistributedDataParallel(model.to(memory_format=torch.channels_last))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    source = training_source(
-        job.data, job.augmentation, job.seed, samples, job.training.global_batch_size, job.training.microbatch_size,
-        rank, workers, torch.device("cpu"), 1, decoder(job),
-    )  # fmt: skip
+    spec, sizes = SourceSpec(job.data, decoder(job), job.augmentation, job.seed), job.training
+    share = RankShare(rank, workers)
+    source = training_source(spec, samples, sizes.global_batch_size, sizes.microbatch_size, share)
     seconds: list[float] = []
     with source:
         for epoch in range(job.training.epochs):

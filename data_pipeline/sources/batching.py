@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batches import ImageBatch, ImageMicrobatch, ImageStep
 from data_pipeline.sources.cached_features import CachedBatch, CachedMicrobatch, Content, cached_or_rendered
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.augmentation import Views, evaluation_views, training_views
 from data_pipeline.views.order import (
     EpochCut,
@@ -87,14 +88,10 @@ class _OwnsRenderer:
 class TrainingImages(_OwnsRenderer):
     """The training split for one rank; a context manager."""
 
-    data: DataConfig
-    augmentation: AugmentationConfig
-    seed: int
+    spec: SourceSpec
     samples: Samples
     cut: EpochCut
-    rank: int
-    world_size: int
-    device: torch.device
+    share: RankShare
     renderer: Renderer
     cached: CachedMicrobatch | None = None
     """Features of microbatches that need no images; None: all need them."""
@@ -107,17 +104,17 @@ class TrainingImages(_OwnsRenderer):
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ImageStep]:
         """The steps of an epoch from `first_step` on, as this rank sees them: a pure function of its arguments."""
         visits = self.visits(epoch)
-        mine = (cut for cuts in self.cut.from_step(first_step) for cut in of_rank(cuts, self.rank, self.world_size))
+        mine = (cut for cuts in self.cut.from_step(first_step) for cut in self._owned(cuts))
         rendered = cached_or_rendered(
             mine,
             lambda cut: None if self.cached is None else self.cached(epoch, cut.step, cut.index),
             lambda cut: self._request(epoch, visits.of(cut)),
             self.renderer.render,
-            _no_images(self.data, self.device),
+            _no_images(self.spec.data, self.share.device),
         )
         try:
             for cuts in self.cut.from_step(first_step):
-                microbatches = self._microbatches(of_rank(cuts, self.rank, self.world_size), visits, rendered)
+                microbatches = self._microbatches(self._owned(cuts), visits, rendered)
                 yield ImageStep(cuts[0].step, sum(cut.size for cut in cuts), len(cuts), microbatches)
                 # Left over by the consumer, they would be taken for the next step's.
                 for _ in microbatches:
@@ -133,20 +130,23 @@ class TrainingImages(_OwnsRenderer):
 
     def visits(self, epoch: int) -> "Visits":
         """What an epoch visits, in order, by `data.sampling` and `data.order`."""
-        keys = self.samples.keys
-        if self.data.sampling == "balanced":
-            rows, occurrences = balanced_order(self.seed, epoch, keys, self.samples.labels)
+        data, seed, keys = self.spec.data, self.spec.seed, self.samples.keys
+        if data.sampling == "balanced":
+            rows, occurrences = balanced_order(seed, epoch, keys, self.samples.labels)
             return Visits(rows, occurrence_keys(keys[rows], occurrences))
-        match self.data.order:
+        match data.order:
             case "full":
-                rows = epoch_order(self.seed, epoch, keys)
+                rows = epoch_order(seed, epoch, keys)
             case "blocks":
-                rows = block_order(self.seed, epoch, keys, self.data.block_rows, self.data.window_blocks)
+                rows = block_order(seed, epoch, keys, data.block_rows, data.window_blocks)
         return Visits(rows, keys[rows])
 
+    def _owned(self, cuts: list[MicrobatchCut]) -> list[MicrobatchCut]:
+        return of_rank(cuts, self.share.rank, self.share.world_size)
+
     def _request(self, epoch: int, visits: "Visits") -> Request:
-        sizes = self.samples.sizes[visits.rows]
-        views = training_views(self.data, self.augmentation, self.seed, epoch, visits.keys, sizes)
+        spec, sizes = self.spec, self.samples.sizes[visits.rows]
+        views = training_views(spec.data, spec.augmentation, spec.seed, epoch, visits.keys, sizes)
         return Request(visits.rows, views)
 
     def _microbatches(
@@ -157,19 +157,17 @@ class TrainingImages(_OwnsRenderer):
             yield ImageMicrobatch(cut.index, content.images, self._labels(part.rows), part.keys, content.features)
 
     def _labels(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(self.samples.labels[rows]).to(self.device)
+        return torch.from_numpy(self.samples.labels[rows]).to(self.share.device)
 
 
 @dataclass(frozen=True)
 class EvaluationImages(_OwnsRenderer):
     """A split for one rank, each image in its one evaluation view; a context manager."""
 
-    data: DataConfig
+    spec: SourceSpec
     split: Samples
     batch_size: int
-    rank: int
-    world_size: int
-    device: torch.device
+    share: RankShare
     renderer: Renderer
     cached: CachedBatch | None = None
     """Features of batches that need no images; None: all need them."""
@@ -181,18 +179,19 @@ class EvaluationImages(_OwnsRenderer):
 
     def batches(self) -> Iterator[ImageBatch]:
         """This rank's batches: every world_size-th of the split's fixed ones, from rank on."""
-        starts = range(self.rank * self.batch_size, len(self.split), self.world_size * self.batch_size)
+        data, share = self.spec.data, self.share
+        starts = range(share.rank * self.batch_size, len(self.split), share.world_size * self.batch_size)
         all_rows = [np.arange(first, min(first + self.batch_size, len(self.split))) for first in starts]
         rendered = cached_or_rendered(
             iter(all_rows),
             lambda rows: None if self.cached is None else self.cached(rows),
-            lambda rows: Request(rows, evaluation_views(self.data, self.split.sizes[rows])),
+            lambda rows: Request(rows, evaluation_views(data, self.split.sizes[rows])),
             self.renderer.render,
-            _no_images(self.data, self.device),
+            _no_images(data, share.device),
         )
         try:
             for rows in all_rows:
-                labels = torch.from_numpy(self.split.labels[rows]).to(self.device)
+                labels = torch.from_numpy(self.split.labels[rows]).to(share.device)
                 content = next(rendered)
                 yield ImageBatch(rows, content.images, labels, content.features)
         finally:

@@ -5,61 +5,48 @@ from typing import assert_never
 import numpy as np
 import torch
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
-from data_pipeline.listing.samples import Decode, Samples
+from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batching import EvaluationImages, Renderer, TrainingImages
 from data_pipeline.sources.cached_features import CachedBatch, CachedMicrobatch
 from data_pipeline.sources.reference_source import ReferenceRenderer
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import SyntheticRenderer
 from data_pipeline.views.augmentation import evaluation_views
 from data_pipeline.views.order import EpochCut
 
 
 def training_source(
-    data: DataConfig,
-    augmentation: AugmentationConfig,
-    seed: int,
+    spec: SourceSpec,
     samples: Samples,
     global_batch_size: int,
     microbatch_size: int,
-    rank: int,
-    world_size: int,
-    device: torch.device,
-    threads: int,
-    decode: Decode,
+    share: RankShare,
     cached: CachedMicrobatch | None = None,
 ) -> TrainingImages:
-    """The training split for `rank` of `world_size`; a context manager. `cached` gives features that replace images."""
-    cut = EpochCut(len(samples), global_batch_size, microbatch_size, data.drop_last)
+    """The training split for one rank; a context manager. `cached` gives features that replace images."""
+    cut = EpochCut(len(samples), global_batch_size, microbatch_size, spec.data.drop_last)
     if not cut.steps:
         raise DataError(
             f"{len(samples)} training images make no global batch of {global_batch_size} (training.global_batch_size) "
             "with data.drop_last; lower it or keep the last batch"
         )
-    renderer = _renderer(data, augmentation, samples, cut.largest_microbatch, device, threads, decode)
-    return TrainingImages(data, augmentation, seed, samples, cut, rank, world_size, device, renderer, cached)
+    renderer = _renderer(spec, samples, cut.largest_microbatch, share.device, training=True)
+    return TrainingImages(spec, samples, cut, share, renderer, cached)
 
 
 def evaluation_source(
-    data: DataConfig,
-    samples: Samples,
-    batch_size: int,
-    rank: int,
-    world_size: int,
-    device: torch.device,
-    threads: int,
-    decode: Decode,
-    cached: CachedBatch | None = None,
+    spec: SourceSpec, samples: Samples, batch_size: int, share: RankShare, cached: CachedBatch | None = None
 ) -> EvaluationImages:
-    """A split for `rank` of `world_size`, each image in its evaluation view; a context manager.
+    """A split for one rank, each image in its evaluation view; a context manager.
 
     `cached` gives features that replace images.
     """
-    if data.source != "synthetic":
-        _refuse_too_narrow(data, samples)
-    renderer = _renderer(data, None, samples, min(batch_size, max(len(samples), 1)), device, threads, decode)
-    return EvaluationImages(data, samples, batch_size, rank, world_size, device, renderer, cached)
+    if spec.data.source != "synthetic":
+        _refuse_too_narrow(spec.data, samples)
+    renderer = _renderer(spec, samples, min(batch_size, max(len(samples), 1)), share.device, training=False)
+    return EvaluationImages(spec, samples, batch_size, share, renderer, cached)
 
 
 def _refuse_too_narrow(data: DataConfig, samples: Samples) -> None:
@@ -73,16 +60,8 @@ def _refuse_too_narrow(data: DataConfig, samples: Samples) -> None:
         )
 
 
-def _renderer(
-    data: DataConfig,
-    augmentation: AugmentationConfig | None,
-    samples: Samples,
-    batch_size: int,
-    device: torch.device,
-    threads: int,
-    decode: Decode,
-) -> Renderer:
-    """`augmentation` None: for evaluation views."""
+def _renderer(spec: SourceSpec, samples: Samples, batch_size: int, device: torch.device, *, training: bool) -> Renderer:
+    data = spec.data
     match data.source:
         case "dali":
             try:
@@ -93,10 +72,10 @@ def _renderer(
                     f'data.source="dali", and DALI cannot be loaded ({error}); install resnet-dist[train], or use '
                     'data.source="reference", which is slow'
                 ) from error
-            operators = Operators.of_evaluation(data) if augmentation is None else Operators.of_training(augmentation)
-            return DaliRenderer(data, samples, operators, batch_size, device, threads, decode)
+            operators = Operators.of_training(spec.augmentation) if training else Operators.of_evaluation(data)
+            return DaliRenderer(data, samples, operators, batch_size, device, spec.threads, spec.decode)
         case "reference":
-            return ReferenceRenderer(data, samples, device, decode)
+            return ReferenceRenderer(data, samples, device, spec.decode)
         case "synthetic":
             return SyntheticRenderer(data, samples, device)
         case _:

@@ -11,6 +11,7 @@ from time import perf_counter
 import torch
 
 from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.config import SearchConfig
@@ -134,16 +135,14 @@ def _batches(job: JobConfig, start: SearchStart) -> tuple[int, int]:
 
 
 def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> TrunkCost:
-    device, size = torch.device("cpu"), job.training.microbatch_size
+    size = job.training.microbatch_size
     model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     use_onednn(model, job.training)
     trunk, suffix = split(model, depth)
     suffix.train()
-    source = training_source(
-        job.data, job.augmentation, job.seed, start.data.split("train"), job.training.global_batch_size, size, 0, 1,
-        device, job.cluster.cpus_per_worker or 1, decoder(job),
-    )  # fmt: skip
+    spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed, job.cluster.cpus_per_worker or 1)
+    source = training_source(spec, start.data.split("train"), job.training.global_batch_size, size, RankShare())
     images_s, trunk_s, suffix_s, read_s = list[float](), list[float](), list[float](), list[float]()
     entry = 0
     with source:

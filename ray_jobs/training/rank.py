@@ -12,7 +12,9 @@ from cluster.session.resources import WorkerPlan
 from cluster.storage.lease import Lease
 from cluster.storage.process_identity import ProcessIdentity
 from data_pipeline.listing.samples import Samples
+from data_pipeline.sources.batching import EvaluationImages, TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.randomness import SeededDraw
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import decoder
@@ -20,7 +22,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
-from ray_jobs.training.recorder import EpochBarrier, RunRecorder, SilentRecorder
+from ray_jobs.training.recorder import EpochBarrier, RunRecorder, RunStart, SilentRecorder
 from ray_jobs.training.restart_policy import NoWholeCheckpointError
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
@@ -36,7 +38,7 @@ from resnet_dist.training.state import TrainState
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """All that a worker is told; the same for every rank."""
+    """What the driver gives each worker; the same for every rank."""
 
     job: JobConfig
     """Resolved: nothing that depends on the machine is unset."""
@@ -71,96 +73,62 @@ def train_rank(
     stages comes back, None where nothing is shared.
     """
     job, messages = task.job, list[str]()
-    found = _agreed_checkpoint(run, group, device, messages.append)
+    checkpoint = _agreed_checkpoint(run, group, device, messages.append)
+    model = _starting_model(task, checkpoint, messages)
+    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    setup = _setup(task, model, group, device)
+    microbatches = _microbatches(task, setup, checkpoint, messages)
+    state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, run, lease, messages)
+    reuse = setup.reuse = _reuse(task, microbatches.size, device, messages)
+    share = RankShare(group.rank, group.world_size, device)
+    training, validation = _sources(task, microbatches.size, share, reuse)
+    recorder = SilentRecorder(epoch_barrier)
+    if lease is not None:
+        steps, classes = training.steps_per_epoch, _classes(task)
+        start = RunStart(job, run, lease, task.submission, checkpoint, microbatches, steps, classes)
+        recorder = RunRecorder(start, messages, epoch_barrier)
+    with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
+        try:
+            fit(state, setup, training, validation, job.training.epochs, job.training.max_skipped_steps, recorder)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MicrobatchTooLargeError(microbatches.size) from error
+            raise
+    return None if reuse is None else reuse.counts
 
-    # Precedence of weights: a checkpoint of this run, else the first ones.
+
+def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: list[str]) -> ResNetClassifier:
+    """The network with the weights that this training starts from, by this precedence:
+
+    1. those of a checkpoint of this run;
+    2. the initial ones, where it has no checkpoint.
+    """
+    job = task.job
     model = build_model(
         job.model.arch, len(task.train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
     )
-    if found is not None:
-        model.load_state_dict(found.weights())
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.weights())
     elif task.initial_weights is not None:
         initial = ray.get(task.initial_weights)
         model.load_state_dict(initial.weights)
         messages += initial.messages
     else:
         raise NoWholeCheckpointError(f"{task.run_uri} has no whole checkpoint")
-    model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    setup = _setup(task, model, group, device)
-    microbatch = _microbatch(task, setup, found, messages)
-    if found is None:
-        state = setup.state_at(0)
-    else:
-        progress = found.progress
-        state = setup.state_at(progress.epoch, progress.plateau, progress.early_stopping)
-        _resume(state, found, run, lease)
-        messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {found.name}")
+    return model
 
-    reuse = setup.reuse = _reuse(task, microbatch.size, device, messages)
-    decode, decode_threads = decoder(job), job.data.decode_threads or task.plan.threads
-    training = training_source(
-        job.data,
-        job.augmentation,
-        job.seed,
-        task.train,
-        job.training.global_batch_size,
-        microbatch.size,
-        group.rank,
-        group.world_size,
-        device,
-        decode_threads,
-        decode,
-        None if reuse is None else reuse.cached_microbatch,
-    )
-    validation = evaluation_source(
-        job.data,
-        task.val,
-        job.evaluation.batch_size,
-        group.rank,
-        group.world_size,
-        device,
-        decode_threads,
-        decode,
-        None if reuse is None else reuse.cached_batch,
-    )
 
-    def rate(step: int) -> float:
-        return setup.learning_rate(step, training.steps_per_epoch)
-
-    recorder = (
-        SilentRecorder(epoch_barrier)
-        if lease is None
-        else RunRecorder(
-            job,
-            run,
-            lease,
-            training.steps_per_epoch,
-            rate,
-            found,
-            task.submission,
-            messages,
-            microbatch,
-            epoch_barrier,
-            _classes(task),
-        )
+def _sources(
+    task: WorkerTask, microbatch_size: int, share: RankShare, reuse: FeatureReuse | None
+) -> tuple[TrainingImages, EvaluationImages]:
+    job = task.job
+    threads = job.data.decode_threads or task.plan.threads
+    spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed, threads)
+    cached = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
+    return (
+        training_source(spec, task.train, job.training.global_batch_size, microbatch_size, share, cached[0]),
+        evaluation_source(spec, task.val, job.evaluation.batch_size, share, cached[1]),
     )
-    with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
-        try:
-            fit(
-                state,
-                setup.begin_epoch,
-                training,
-                validation,
-                job.training.epochs,
-                rate,
-                job.training.max_skipped_steps,
-                recorder,
-            )
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise MicrobatchTooLargeError(microbatch.size) from error
-            raise
-    return None if reuse is None else reuse.counts
 
 
 def _reuse(task: WorkerTask, microbatch_size: int, device: torch.device, messages: list[str]) -> FeatureReuse | None:
@@ -207,23 +175,30 @@ def _setup(task: WorkerTask, model: ResNetClassifier, group: RankGroup, device: 
     )
 
 
-def _microbatch(task: WorkerTask, setup: Setup, found: Checkpoint | None, messages: list[str]) -> Microbatches:
-    """What the run has come to, at most what the driver allows, halved until it fits. Collective."""
-    asked = task.job.training.microbatch_size
-    before = Microbatches(asked, 0) if found is None else found.progress.microbatches
-    size = min(before.size, task.most_per_microbatch or before.size)
-    epoch, step = (0, 0) if found is None else (found.progress.epoch, found.progress.step)
-    size = setup.fitting_microbatch(epoch, size)
+def _microbatches(task: WorkerTask, setup: Setup, checkpoint: Checkpoint | None, messages: list[str]) -> Microbatches:
+    """The size that the run has come to, at most what the driver allows, halved until it fits. Collective."""
+    if checkpoint is None:
+        before, epoch, step = Microbatches(task.job.training.microbatch_size, 0), 0, 0
+    else:
+        progress = checkpoint.progress
+        before, epoch, step = progress.microbatches, progress.epoch, progress.step
+    size = setup.fitting_microbatch(epoch, min(before.size, task.most_per_microbatch or before.size))
     if size == before.size:
         return before
     messages.append(f"out of memory: going on with microbatches of {size} instead of {before.size} from step {step} on")
     return Microbatches(size, step)
 
 
-def _resume(state: TrainState, found: Checkpoint, run: RunDirectory, lease: Lease | None) -> None:
-    progress = found.progress
-    state.restore(found.training_state())
+def _resumed(
+    setup: Setup, checkpoint: Checkpoint, run: RunDirectory, lease: Lease | None, messages: list[str]
+) -> TrainState:
+    """The state that a checkpoint was made of; on rank zero, records behind it are cut off."""
+    progress = checkpoint.progress
+    state = setup.state_at(progress.epoch, progress.plateau, progress.early_stopping)
+    state.restore(checkpoint.training_state())
     state.step, state.epoch, state.step_in_epoch = progress.step, progress.epoch, progress.step_in_epoch
     state.validation_owed = progress.validation_owed
     if lease is not None:
         cut_back(run.store, lease.history, progress.step)
+    messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {checkpoint.name}")
+    return state

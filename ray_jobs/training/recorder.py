@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -48,36 +48,37 @@ class SilentRecorder:
         return self._epoch_barrier(state, metrics)
 
 
+@dataclass(frozen=True)
+class RunStart:
+    """What is known of a run when this process begins to train it."""
+
+    job: JobConfig
+    run: RunDirectory
+    lease: Lease
+    submission: str
+    resumed_from: Checkpoint | None
+    microbatches: Microbatches
+    steps_per_epoch: int
+    classes: Sequence[Sequence[Plain]] = ()
+    """Name, training and validation images of each class, for the tracker."""
+
+
 class RunRecorder:
     """On rank zero. Writing to storage may fail: the error ends the run, whose earlier checkpoints stay."""
 
-    def __init__(
-        self,
-        job: JobConfig,
-        run: RunDirectory,
-        lease: Lease,
-        steps_per_epoch: int,
-        learning_rate: Callable[[int], float],
-        resumed_from: Checkpoint | None,
-        submission: str,
-        messages: list[str],
-        microbatches: Microbatches,
-        epoch_barrier: EpochBarrier,
-        classes: Sequence[Sequence[Plain]] = (),
-    ) -> None:
-        """`classes`: name, training and validation images of each class, for the tracker."""
+    def __init__(self, start: RunStart, messages: list[str], epoch_barrier: EpochBarrier) -> None:
+        """`messages`: the lines of the log, to which others add while the run trains."""
+        job, run, lease = start.job, start.run, start.lease
+        self._start = start
         self._job = job
         self._run = run
-        self._steps_per_epoch = steps_per_epoch
-        self._learning_rate = learning_rate
         self._metrics = MetricLog(run.store, lease.claim)
         self._writer = CheckpointWriter(
             run.store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
         )
         self._lease = lease
-        self._best = _best_so_far(run, lease, resumed_from, job.checkpoint.monitor)
+        self._best = _best_so_far(run, lease, start.resumed_from, job.checkpoint.monitor)
         self._messages = messages
-        self._microbatches = microbatches
         self._generation = lease.claim[0]
         self._totals: StepTotals | None = None
         self._waited = 0.0
@@ -85,16 +86,15 @@ class RunRecorder:
         self._checkpointed_at = monotonic()
         self._status = Status(
             state="running",
-            submission=submission,
+            submission=start.submission,
             generation=self._generation,
             epochs=job.training.epochs,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=start.steps_per_epoch,
             messages=len(messages),
         )
         self._status_written_at = 0.0
         self._epoch_barrier = epoch_barrier
-        self._classes = classes
-        resumed_step = None if resumed_from is None else resumed_from.step
+        resumed_step = None if start.resumed_from is None else start.resumed_from.step
         self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class RunRecorder:
         self._write_messages()
         self._write_status()
         self._tracker.start()
-        self._tracker.table("classes", ("class", "train", "val"), self._classes)
+        self._tracker.table("classes", ("class", "train", "val"), self._start.classes)
         return self
 
     def __exit__(
@@ -168,14 +168,14 @@ class RunRecorder:
         numbers |= {
             "perf/images_per_second": totals.samples / seconds,
             "perf/data_wait_share": min(self._waited / seconds, 1.0),
-            "train/learning_rate": self._learning_rate(state.step - 1) * state.plateau.factor,
+            "train/learning_rate": totals.learning_rate,
         }
         self._metrics.append({"step": state.step, "epoch": state.epoch, **numbers})
         self._tracker.log(state.step, numbers)
         self._totals, self._waited, self._measured_from = None, 0.0, now
         if now - self._status_written_at >= _STATUS_INTERVAL_S:
             self._hear_tracker()
-            steps_left = self._job.training.epochs * self._steps_per_epoch - state.step
+            steps_left = self._job.training.epochs * self._start.steps_per_epoch - state.step
             self._status = replace(
                 self._status,
                 step=state.step,
@@ -195,7 +195,7 @@ class RunRecorder:
             step=state.step,
             epoch=state.epoch,
             step_in_epoch=state.step_in_epoch,
-            microbatches=self._microbatches,
+            microbatches=self._start.microbatches,
             validation_owed=state.validation_owed,
             metrics=metrics,
             best=self._best,

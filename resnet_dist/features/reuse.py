@@ -6,11 +6,11 @@ microbatch is named by epoch, step and place, and what it makes of a validation 
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ _LEAST_PATIENCE_S = 2.0
 _PATIENCE_FACTOR = 4.0
 """How many times longer than computing an entry another one's work on it is waited for."""
 _KEPT = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -73,7 +71,6 @@ class FeatureReuse:
         self._storing = False
         self._computed: list[float] = []
         self._read: list[float] = []
-        self._waited = 0.0
 
     def begin(self, trunk: Trunk | None) -> None:
         """From now on features are those of `trunk`; None: there are none. Its numbers must not change."""
@@ -105,24 +102,18 @@ class FeatureReuse:
         """Stored features of a validation batch, on the trunk's device; from any thread."""
         return self._known(_batch_name(rows))
 
-    def of_microbatch(self, epoch: int, step: int, index: int, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Features of a microbatch: another one's if there are any by now, else computed and stored."""
-        return self._of(_microbatch_name(epoch, step, index), compute, decides=True)
+    def of_microbatch(
+        self, epoch: int, step: int, index: int, compute: Callable[[], torch.Tensor], waited: float = 0.0
+    ) -> torch.Tensor:
+        """Features of a microbatch: another training's if there are any by now, else computed and stored.
+
+        `waited` seconds for its images count as time that computing its features takes.
+        """
+        return self._of(_microbatch_name(epoch, step, index), compute, waited, decides=True)
 
     def of_batch(self, rows: NDArray[np.int64], compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Features of a validation batch, as `of_microbatch`."""
-        return self._of(_batch_name(rows), compute, decides=False)
-
-    def waited(self, items: Iterator[_T]) -> Iterator[_T]:
-        """The items; what is waited for each counts as time that computing its features takes."""
-        while True:
-            start = perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            self._waited = perf_counter() - start
-            yield item
+        return self._of(_batch_name(rows), compute, 0.0, decides=False)
 
     def _known(self, name: str) -> torch.Tensor | None:
         scope = self._scope
@@ -132,8 +123,7 @@ class FeatureReuse:
         found = scope.get(name)
         return None if found is None else self._hit(found, start)
 
-    def _of(self, name: str, compute: Callable[[], torch.Tensor], *, decides: bool) -> torch.Tensor:
-        waited, self._waited = self._waited, 0.0
+    def _of(self, name: str, compute: Callable[[], torch.Tensor], waited: float, *, decides: bool) -> torch.Tensor:
         scope = self._scope
         if scope is None or not self._storing:
             return self._compute(compute, waited)

@@ -18,6 +18,7 @@ from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.reduction import Reduction
 from resnet_dist.training.source import Microbatch, Step
 from resnet_dist.training.state import TrainState
+from resnet_dist.training.wait_clock import WaitClock
 
 
 class Draw(Protocol):
@@ -60,16 +61,19 @@ class StepTotals:
     """L2 norm of the step's gradient before clipping; the sum of them over several steps."""
     skipped: torch.Tensor
     """Steps left out because a loss or gradient was not finite."""
+    learning_rate: float
+    """What was applied in the last of the steps, the plateau's factor included."""
     steps: int = 1
 
     def __add__(self, other: "StepTotals") -> "StepTotals":
-        """The sums over both."""
+        """The sums over both, `other` being the later one."""
         return StepTotals(
             loss=self.loss + other.loss,
             correct=self.correct + other.correct,
             samples=self.samples + other.samples,
             gradient_norm=self.gradient_norm + other.gradient_norm,
             skipped=self.skipped + other.skipped,
+            learning_rate=other.learning_rate,
             steps=self.steps + other.steps,
         )
 
@@ -83,21 +87,22 @@ class StepTotals:
         }
 
 
-def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: float) -> StepTotals:
-    """Move `state` by one global batch. Collective: every rank calls it for every step.
+def train_step(
+    state: TrainState, recipe: Recipe, step: Step, learning_rate: float, clock: WaitClock | None = None
+) -> StepTotals:
+    """Move `state` by one global batch. Collective: every rank calls it for every step. `clock` times its microbatches.
 
     A step with a loss or gradient that is not finite leaves weights, BatchNorm, optimizer and EMA untouched: all
     ranks see the same sums, so they agree without asking.
     """
-    group, reduction = recipe.group, recipe.reduction
+    group, reduction, clock = recipe.group, recipe.reduction, clock or WaitClock()
     owned = group.owned(step.microbatch_count)
     loss_scale = state.scale.scale(torch.ones((), device=next(state.suffix.parameters()).device))
     records: list[torch.Tensor] = []
     with recipe.statistics.of_microbatches():
-        microbatches = step.microbatches if recipe.reuse is None else recipe.reuse.waited(step.microbatches)
-        for position, microbatch in enumerate(microbatches):
+        for position, microbatch in enumerate(clock.timed(step.microbatches)):
             with reduction.microbatch(last=position == owned - 1):
-                loss, correct = _forward(state, recipe, step.index, microbatch)
+                loss, correct = _forward(state, recipe, step.index, microbatch, clock.latest)
                 share = loss * (reduction.weight / step.samples)
                 state.scale.scale(share).backward()  # pyright: ignore[reportUnknownMemberType]
             reduction.collect(loss_scale)
@@ -133,17 +138,21 @@ def train_step(state: TrainState, recipe: Recipe, step: Step, learning_rate: flo
         samples=step.samples,
         gradient_norm=norm,
         skipped=skip.to(torch.float32),
+        learning_rate=learning_rate,
     )
 
 
-def _forward(state: TrainState, recipe: Recipe, step: int, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss summed over the microbatch and the number of right answers, scalars."""
+def _forward(
+    state: TrainState, recipe: Recipe, step: int, microbatch: Microbatch, waited: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss summed over the microbatch, which was `waited` for, and the number of right answers, scalars."""
     mix, keep = _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
     features = microbatch.features
     images = microbatch.images if mix is None or features is not None else mix.images(microbatch.images)
     with autocast(images.device, recipe.autocast):
         if features is None and recipe.reuse is not None:
-            features = recipe.reuse.of_microbatch(state.epoch, step, microbatch.index, lambda: state.features(images))
+            place = state.epoch, step, microbatch.index
+            features = recipe.reuse.of_microbatch(*place, lambda: state.features(images), waited)
         logits = recipe.reduction.module(state.features(images) if features is None else features, keep)
     loss = recipe.loss(logits, microbatch.labels, mix)
     return loss, (logits.detach().argmax(1) == microbatch.labels).sum()

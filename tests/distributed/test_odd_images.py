@@ -16,6 +16,7 @@ import torch
 from data_pipeline.errors import DataError
 from data_pipeline.listing.samples import relative_path_of, sample_id_of
 from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.splits.assign import read_split_csv
 from ray_jobs.cli.show import show_evaluation
 from ray_jobs.data.prepare import decoder, prepare_data
@@ -189,9 +190,8 @@ def test_an_epoch_shows_every_sample_once_as_the_reference_sees_it(make_odd_job:
     shown: list[torch.Tensor] = []
     for source in ("dali", "reference"):
         data = job.data.model_copy(update={"source": source})
-        with training_source(
-            data, job.augmentation, job.seed, samples, batch, microbatch, 0, 1, torch.device("cpu"), 1, decoder(job)
-        ) as training:
+        spec = SourceSpec(data, decoder(job), job.augmentation, job.seed)
+        with training_source(spec, samples, batch, microbatch, RankShare()) as training:
             parts = [
                 (each.keys.tolist(), each.images.clone()) for step in training.epoch(0) for each in step.microbatches
             ]

@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 
 from data_pipeline.listing.samples import Samples, key_of
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.randomness import SeededDraw
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
@@ -167,23 +168,14 @@ def train(
     def decode(_: bytes) -> np.ndarray:
         raise AssertionError("synthetic images need no file")
 
-    training = training_source(
-        job.data, job.augmentation, job.seed, learn, 16, size, group.rank, group.world_size, CPU, 1, decode
-    )
-    validation = evaluation_source(job.data, judge, 4, group.rank, group.world_size, CPU, 1, decode)
+    spec = SourceSpec(job.data, decode, job.augmentation, job.seed)
+    share = RankShare(group.rank, group.world_size)
+    training = training_source(spec, learn, 16, size, share)
+    validation = evaluation_source(spec, judge, 4, share)
     keeper = Keeper(stop_at, stop_after)
     with training, validation:
         try:
-            fit(
-                state,
-                setup.begin_epoch,
-                training,
-                validation,
-                job.training.epochs,
-                lambda step: setup.learning_rate(step, training.steps_per_epoch),
-                job.training.max_skipped_steps,
-                keeper,
-            )
+            fit(state, setup, training, validation, job.training.epochs, job.training.max_skipped_steps, keeper)
         except StopError:
             assert stop_at is not None or stop_after is not None
     return keeper

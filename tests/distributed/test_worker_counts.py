@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray.train
 import ray.train.torch
-import torch
 
 from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.data.prepare import decoder, prepare_data
 from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.job.config import JobConfig
@@ -62,10 +62,8 @@ def log_microbatches(config: dict[str, object]) -> None:
     samples = prepare_data(job).split("train")
     batch, microbatch = job.training.global_batch_size, job.training.microbatch_size
     lines = []
-    with training_source(
-        job.data, job.augmentation, job.seed, samples, batch, microbatch,
-        rank, workers, torch.device("cpu"), 1, decoder(job),
-    ) as source:  # fmt: skip
+    spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed)
+    with training_source(spec, samples, batch, microbatch, RankShare(rank, workers)) as source:
         ids = dict(zip(samples.keys.tolist(), samples.sample_ids, strict=True))
         for epoch, first_step in PASSES:
             for step in source.epoch(epoch, first_step):

@@ -6,6 +6,7 @@ import torch
 
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.augmentation import evaluation_views
 
 pytest.importorskip("nvidia.dali", reason="nvidia.dali is not installed")
@@ -33,7 +34,9 @@ def by_reference(data):
 
 
 def train(data, samples, decode, device, augmentation=EVERYTHING, rank=0, world_size=1):
-    return training_source(data, augmentation, 1, samples, 8, 4, rank, world_size, device, 2, decode)
+    return training_source(
+        SourceSpec(data, decode, augmentation, 1, 2), samples, 8, 4, RankShare(rank, world_size, device)
+    )
 
 
 def all_images(source, epoch=0):
@@ -44,7 +47,7 @@ def all_images(source, epoch=0):
 
 def judged(data, samples, decode, device):
     """All images of a split in its order."""
-    with evaluation_source(data, samples, 8, 0, 1, device, 2, decode) as source:
+    with evaluation_source(SourceSpec(data, decode, threads=2), samples, 8, RankShare(device=device)) as source:
         return torch.cat([batch.images for batch in source.batches()])
 
 

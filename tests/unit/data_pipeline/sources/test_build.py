@@ -8,16 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.order import epoch_order
 
 CPU = torch.device("cpu")
 
 
 def train(data, samples, decode, global_batch_size=8):
-    return training_source(data, AugmentationConfig(), 0, samples, global_batch_size, 4, 0, 1, CPU, 1, decode)
+    return training_source(SourceSpec(data, decode), samples, global_batch_size, 4, RankShare())
 
 
 @pytest.mark.parametrize("backend", ["dali", "reference", "synthetic"])
@@ -53,7 +54,7 @@ def test_too_few_images_for_a_batch_are_refused(small_photos, decode):
 def test_an_empty_split_has_no_batches(small_photos, decode):
     for backend in ("dali", "reference", "synthetic"):
         data = DataConfig(source=backend, image_size=16)
-        with evaluation_source(data, small_photos.select(np.arange(0)), 8, 0, 1, CPU, 1, decode) as source:
+        with evaluation_source(SourceSpec(data, decode), small_photos.select(np.arange(0)), 8, RankShare()) as source:
             assert source.samples == 0
             assert list(source.batches()) == []
 
@@ -64,8 +65,9 @@ def test_a_strip_that_a_centre_crop_would_blow_up_is_refused(samples_in, image_f
     samples = samples_in(tmp_path, {b"strip.png": strip})
     data = DataConfig(source=backend, resize="center_crop", max_pixels=10**7)
     with pytest.raises(DataError, match=r"'strip.png' is 2000x1 pixels.*512000x256.*10000000.*letterbox"):
-        evaluation_source(data, samples, 4, 0, 1, CPU, 1, decode)
-    with evaluation_source(data.model_copy(update={"resize": "letterbox"}), samples, 4, 0, 1, CPU, 1, decode) as source:
+        evaluation_source(SourceSpec(data, decode), samples, 4, RankShare())
+    letterbox = data.model_copy(update={"resize": "letterbox"})
+    with evaluation_source(SourceSpec(letterbox, decode), samples, 4, RankShare()) as source:
         assert len(list(source.batches())) == 1
 
 
@@ -75,13 +77,14 @@ def test_without_dali_the_message_names_the_remedy_and_the_reference_works():
         sys.modules["nvidia.dali"] = None  # as if it were not installed
         import numpy as np, torch
         from data_pipeline.sources.build import evaluation_source
+        from data_pipeline.sources.spec import RankShare, SourceSpec
         from data_pipeline.config import DataConfig
         from data_pipeline.errors import DataError
         from data_pipeline.listing.samples import Samples
         none = Samples("", ("a",), (), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, 2), np.int32),
                        np.zeros(0, bool), ())
         def source(backend):
-            return evaluation_source(DataConfig(source=backend), none, 4, 0, 1, torch.device("cpu"), 1, None)
+            return evaluation_source(SourceSpec(DataConfig(source=backend), None), none, 4, RankShare())
         source("reference")
         source("synthetic")
         try:
@@ -105,7 +108,7 @@ def visited(samples, decode, world_size=1, first_step=0, epoch=2, **settings):
     data = DataConfig(source="synthetic", image_size=16, **settings)
     found = {}
     for rank in range(world_size):
-        source = training_source(data, AugmentationConfig(), 5, samples, 8, 4, rank, world_size, CPU, 1, decode)
+        source = training_source(SourceSpec(data, decode, seed=5), samples, 8, 4, RankShare(rank, world_size))
         with source:
             for step in source.epoch(epoch, first_step):
                 found |= {(step.index, m.index): (m.keys.tolist(), m.labels.tolist()) for m in step.microbatches}

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.cached_features import cached_or_rendered
+from data_pipeline.sources.spec import RankShare, SourceSpec
 
 CPU = torch.device("cpu")
 NONE = torch.empty((0, 3, 4, 4))
@@ -59,7 +60,7 @@ def test_each_item_has_its_own_content_and_at_most_one_is_held(known: list[bool]
 def test_sources_leave_out_what_is_known(small_photos, decode, backend: str, first_step: int) -> None:
     if backend == "dali":
         pytest.importorskip("nvidia.dali")
-    data, augmentation = DataConfig(source=backend, image_size=32), AugmentationConfig()
+    spec, share = SourceSpec(DataConfig(source=backend, image_size=32), decode, seed=3), RankShare()
     some = {(1, 0, 1), (1, 1, 0), (1, 1, 1), (1, 2, 0)}
 
     def known(epoch: int, step: int, index: int) -> torch.Tensor | None:
@@ -69,9 +70,7 @@ def test_sources_leave_out_what_is_known(small_photos, decode, backend: str, fir
         return torch.from_numpy(rows) if rows[0] in (0, 8) else None
 
     def listed(with_known: bool):
-        source = training_source(
-            data, augmentation, 3, small_photos, 8, 4, 0, 1, CPU, 1, decode, known if with_known else None
-        )
+        source = training_source(spec, small_photos, 8, 4, share, known if with_known else None)
         with source:
             return [(step.index, each) for step in source.epoch(1, first_step) for each in step.microbatches]
 
@@ -86,8 +85,8 @@ def test_sources_leave_out_what_is_known(small_photos, decode, backend: str, fir
             assert each.features is None
             assert torch.equal(each.images, expected.images)
     with (
-        evaluation_source(data, small_photos, 4, 0, 1, CPU, 1, decode, known_rows) as source,
-        evaluation_source(data, small_photos, 4, 0, 1, CPU, 1, decode) as other,
+        evaluation_source(spec, small_photos, 4, share, known_rows) as source,
+        evaluation_source(spec, small_photos, 4, share) as other,
     ):
         for batch, expected in zip(source.batches(), other.batches(), strict=True):
             assert torch.equal(batch.labels, expected.labels)

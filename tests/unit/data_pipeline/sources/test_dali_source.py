@@ -20,6 +20,7 @@ from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.dali_graphs import Operators
 from data_pipeline.sources.dali_source import DaliRenderer
 from data_pipeline.sources.reference_source import apply_view
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.augmentation import evaluation_views, training_views
 from resnet_dist.runtime.preprocess import decode_rgb
 from tests.laws import examples
@@ -53,11 +54,11 @@ SMALL = DataConfig(image_size=32)
 
 
 def train(data, samples, decode, augmentation=EVERYTHING, rank=0, world_size=1, seed=1, cut=(8, 4)):
-    return training_source(data, augmentation, seed, samples, *cut, rank, world_size, CPU, 2, decode)
+    return training_source(SourceSpec(data, decode, augmentation, seed, 2), samples, *cut, RankShare(rank, world_size))
 
 
 def evaluate(data, samples, decode, rank=0, world_size=1):
-    return evaluation_source(data, samples, 8, rank, world_size, CPU, 2, decode)
+    return evaluation_source(SourceSpec(data, decode, threads=2), samples, 8, RankShare(rank, world_size))
 
 
 def microbatches(source, epoch, first_step=0):
@@ -320,7 +321,7 @@ def test_microbatches_do_not_depend_on_prefetching_or_threads(
     small_photos, decode, undisturbed, prefetch, threads, epoch
 ):
     data = SMALL.model_copy(update={"prefetch": prefetch})
-    with training_source(data, EVERYTHING, 1, small_photos, 8, 4, 0, 1, CPU, threads, decode) as source:
+    with training_source(SourceSpec(data, decode, EVERYTHING, 1, threads), small_photos, 8, 4, RankShare()) as source:
         assert microbatches(source, epoch) == undisturbed[epoch]
 
 
@@ -465,7 +466,7 @@ def four_files(samples_in, image_files, tmp_path):
 def test_a_file_that_can_no_longer_be_decoded_is_named(four_files, decode, damage, row):
     path = Path(os.fsdecode(four_files.path(row)))
     whole = path.read_bytes()
-    with evaluation_source(SMALL, four_files, 2, 0, 1, CPU, 2, decode) as source:
+    with evaluation_source(SourceSpec(SMALL, decode, threads=2), four_files, 2, RankShare()) as source:
         expected = [batch.images for batch in source.batches()]
         path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"text"}[damage])
         with pytest.raises(DataError, match=rf"could not decode '{row:02d}\.jpg',.*readable when.*reference"):
@@ -478,7 +479,7 @@ def test_a_file_that_can_no_longer_be_decoded_is_named(four_files, decode, damag
 @pytest.mark.parametrize("row", [0, 7, 11])
 def test_a_file_that_is_gone_is_named(four_files, decode, row):
     path = Path(os.fsdecode(four_files.path(row)))
-    with evaluation_source(SMALL, four_files, 2, 0, 1, CPU, 2, decode) as source:
+    with evaluation_source(SourceSpec(SMALL, decode, threads=2), four_files, 2, RankShare()) as source:
         expected = [batch.images for batch in source.batches()]
         path.rename(f"{path}.away")
         with pytest.raises(DataError, match=rf"'{row:02d}\.jpg'.*No such file.*restore it"):
@@ -491,7 +492,7 @@ def test_a_file_that_is_gone_is_named(four_files, decode, row):
 def test_a_file_that_has_become_smaller_names_its_microbatch(four_files, decode, image_files):
     Path(os.fsdecode(four_files.path(5))).write_bytes(image_files.encode(image_files.photo(20, 10), "JPEG"))
     with (
-        evaluation_source(SMALL, four_files, 4, 0, 1, CPU, 2, decode) as source,
+        evaluation_source(SourceSpec(SMALL, decode, threads=2), four_files, 4, RankShare()) as source,
         pytest.raises(DataError, match=r"could not decode one of .*'05\.jpg'"),
     ):
         list(source.batches())

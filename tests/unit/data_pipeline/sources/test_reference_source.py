@@ -11,6 +11,7 @@ from PIL import Image
 from data_pipeline.config import DataConfig
 from data_pipeline.sources.build import evaluation_source
 from data_pipeline.sources.reference_source import apply_view
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.augmentation import Views, evaluation_views
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -127,7 +128,7 @@ def test_evaluation_views_are_the_runtimes_preprocessing(size, resize, image_siz
 def test_the_source_gives_each_images_view(small_photos, decode):
     data = DataConfig(image_size=32, source="reference")
     views = evaluation_views(data, small_photos.sizes)
-    with evaluation_source(data, small_photos, 8, 0, 1, torch.device("cpu"), 1, decode) as source:
+    with evaluation_source(SourceSpec(data, decode), small_photos, 8, RankShare()) as source:
         batches = list(source.batches())
     assert [len(batch.rows) for batch in batches] == [8, 8, 5]
     for batch in batches:

@@ -1,9 +1,10 @@
 import numpy as np
 import torch
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.listing.samples import Samples, key_of
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_images
 
 CPU = torch.device("cpu")
@@ -32,9 +33,9 @@ def images_by_key(source, epoch):
 
 def test_a_sample_looks_the_same_in_every_epoch_and_unlike_the_others():
     listed = samples(10)
-    with training_source(DATA, AugmentationConfig(), 0, listed, 4, 2, 0, 1, CPU, 1, refuse) as source:
+    with training_source(SourceSpec(DATA, refuse), listed, 4, 2, RankShare()) as source:
         first, second = images_by_key(source, 0), images_by_key(source, 1)
-    with evaluation_source(DATA, listed, 10, 0, 1, CPU, 1, refuse) as source:
+    with evaluation_source(SourceSpec(DATA, refuse), listed, 10, RankShare()) as source:
         (batch,) = source.batches()
     assert set(first) == set(second) == set(listed.keys.tolist())
     for key, image in zip(listed.keys.tolist(), batch.images, strict=True):

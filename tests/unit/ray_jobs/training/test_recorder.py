@@ -10,17 +10,17 @@ from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.training.recorder import RunRecorder
+from ray_jobs.training.recorder import RunRecorder, RunStart
 from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.training.state import TrainState
 
 
-def meet(_state: TrainState, _metrics: dict[str, float]) -> bool:
+def go_on(_state: TrainState, _metrics: dict[str, float]) -> bool:
     return True
 
 
 def recorder_of(run: RunDirectory, lease: Lease) -> RunRecorder:
-    return RunRecorder(JobConfig(), run, lease, 3, lambda _: 0.1, None, "first", ["hello"], Microbatches(32, 0), meet)
+    return RunRecorder(RunStart(JobConfig(), run, lease, "first", None, Microbatches(32, 0), 3), ["hello"], go_on)
 
 
 def test_a_holder_that_lost_the_run_leaves_the_new_ones_status_alone(tmp_path: Path) -> None:

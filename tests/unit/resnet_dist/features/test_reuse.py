@@ -12,9 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.sources.batching import Renderer, Request
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
@@ -101,22 +102,10 @@ def train(
     at: tuple[int, int, int] = (0, 0, 0),
 ) -> Trained:
     setup = replace(setup, reuse=reuse)
-    training = training_source(
-        DATA,
-        AugmentationConfig(),
-        0,
-        synthetic_samples(31),
-        16,
-        4,
-        0,
-        1,
-        CPU,
-        1,
-        decode,
-        None if reuse is None else reuse.cached_microbatch,
-    )
-    known = None if reuse is None else reuse.cached_batch
-    validation = evaluation_source(DATA, synthetic_samples(9), 4, 0, 1, CPU, 1, decode, known)
+    microbatch, batch = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
+    spec, share = SourceSpec(DATA, decode), RankShare()
+    training = training_source(spec, synthetic_samples(31), 16, 4, share, microbatch)
+    validation = evaluation_source(spec, synthetic_samples(9), 4, share, batch)
     counting = Counting(training.renderer), Counting(validation.renderer)
     training, validation = replace(training, renderer=counting[0]), replace(validation, renderer=counting[1])
     state = setup.state_at(at[1])
@@ -125,7 +114,7 @@ def train(
         state.step, state.epoch, state.step_in_epoch = at
     watcher = Watcher(stop_at)
     with training, validation, suppress(StopError):
-        fit(state, setup.begin_epoch, training, validation, epochs, lambda _: 0.02, 10, watcher)
+        fit(state, setup, training, validation, epochs, 10, watcher)
     if reuse is not None:
         reuse.close()
     return Trained(state, watcher.metrics, sum(each.rendered for each in counting), watcher.kept)
@@ -321,6 +310,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.views.randomness import SeededDraw
 from data_pipeline.sources.synthetic_source import synthetic_samples
@@ -368,14 +358,13 @@ setup = Setup(
     device=cpu,
     reuse=reuse,
 )
-state, data = setup.state_at(0), DataConfig(source="synthetic", image_size=32)
+state, spec = setup.state_at(0), SourceSpec(DataConfig(source="synthetic", image_size=32), None)
+share = RankShare(rank, world_size)
 microbatch, batch = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
-training = training_source(
-    data, AugmentationConfig(), 0, synthetic_samples(31), 16, 4, rank, world_size, cpu, 1, None, microbatch
-)
-validation = evaluation_source(data, synthetic_samples(9), 4, rank, world_size, cpu, 1, None, batch)
+training = training_source(spec, synthetic_samples(31), 16, 4, share, microbatch)
+validation = evaluation_source(spec, synthetic_samples(9), 4, share, batch)
 with training, validation:
-    fit(state, setup.begin_epoch, training, validation, 2, lambda _: 0.02, 10, Watcher())
+    fit(state, setup, training, validation, 2, 10, Watcher())
 counts = [0, 0] if reuse is None else [reuse.counts.hits, reuse.counts.misses]
 torch.save({"weights": state.judged_weights(), "metrics": Watcher.metrics, "counts": counts}, f"{folder}/{rank}.pt")
 if world_size > 1:

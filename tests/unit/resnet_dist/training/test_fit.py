@@ -1,7 +1,7 @@
 """The real loop on a tiny network, in one process: what a step does, and what it leaves alone."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data_pipeline.config import AugmentationConfig, DataConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
 from data_pipeline.sources.batching import TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from resnet_dist.config import FreezingConfig, OptimizerConfig
 from resnet_dist.errors import DivergedError
@@ -23,18 +24,16 @@ from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step
 
-DATA = DataConfig(source="synthetic", image_size=32)
-
 
 def decode(_: bytes) -> NDArray[np.uint8]:
     raise AssertionError("synthetic images need no file")
 
 
+SPEC = SourceSpec(DataConfig(source="synthetic", image_size=32), decode)
+
+
 def source(global_batch: int = 16, microbatch: int = 4, count: int = 32) -> TrainingImages:
-    cpu = torch.device("cpu")
-    return training_source(
-        DATA, AugmentationConfig(), 0, synthetic_samples(count), global_batch, microbatch, 0, 1, cpu, 1, decode
-    )
+    return training_source(SPEC, synthetic_samples(count), global_batch, microbatch, RankShare())
 
 
 def first_step(training: TrainingImages, epoch: int) -> ImageStep:
@@ -144,10 +143,23 @@ class Watcher:
         return True
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A plan that changes nothing."""
+
+    recipe: Recipe
+
+    def begin_epoch(self, _: TrainState) -> Recipe:
+        return self.recipe
+
+    def learning_rate(self, _step: int, _steps_per_epoch: int) -> float:
+        return 0.02
+
+
 def run(state: TrainState, recipe: Recipe, epochs: int, most: int = 10) -> Watcher:
     watcher = Watcher()
-    validation = evaluation_source(DATA, synthetic_samples(9), 4, 0, 1, torch.device("cpu"), 1, decode)
-    fit(state, lambda _: recipe, source(), validation, epochs, lambda _: 0.02, most, watcher)
+    validation = evaluation_source(SPEC, synthetic_samples(9), 4, RankShare())
+    fit(state, Constant(recipe), source(), validation, epochs, most, watcher)
     return watcher
 
 
