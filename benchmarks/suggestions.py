@@ -18,7 +18,7 @@ import psutil
 
 from ray_jobs.job.config import JobConfig
 from ray_jobs.search.optuna_study import StudySearch
-from ray_jobs.search.space import Params
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.toml import read_search
 from ray_jobs.search.trainable import params_of
 

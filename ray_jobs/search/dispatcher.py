@@ -1,7 +1,8 @@
-"""Where trials meet worker groups: an actor that hands out trials, and passes on what becomes of them.
+"""An actor that hands trials to worker groups, and passes on what becomes of them.
 
 A worker group serves one trial after the other, so it starts once and not once for each trial; a trial goes to
-whichever group is free, so it never waits for one that finds no room. No torch here: its process only passes events.
+whichever group is free, so it never waits for one that finds no room. This process
+needs no torch, and loads none.
 """
 
 import asyncio
@@ -31,10 +32,11 @@ class TrialOrder:
 
 @dataclass(frozen=True)
 class TrialEvent:
-    """What a trial has come to."""
+    """What has happened to a trial."""
 
     kind: Literal["epoch", "finished", "stopped", "diverged", "failed", "lost", "too_large", "closed"]
-    """epoch: one more; lost: its worker group ended; too_large: of memory; closed: the search ends."""
+    """epoch: it has trained one more; lost: its worker group ended; too_large: its microbatch does not fit into memory;
+    closed: the search ends."""
     epoch: Epoch = field(default_factory=dict[str, float])
     error: str = ""
     results: dict[str, float] = field(default_factory=dict[str, float])
@@ -100,13 +102,15 @@ class Dispatcher:
             trial = _Trial(order)
             if before is not None:
                 trial.queued, trial.started = before.queued, before.started
-                trial.allowed = before.allowed  # said once, though epochs are trained again from the last checkpoint
+                trial.allowed = before.allowed  # epochs that are trained again from the last checkpoint are allowed
             self._trials[order.digest] = trial
             self._waiting.append(trial)
             self._changed.notify_all()
 
-    async def next_event(self, digest: str) -> TrialEvent:
-        """The trial's next event, once there is one."""
+    async def next_event(self, digest: str, after: float = 0.0) -> TrialEvent:
+        """The trial's next event, once there is one. The trial may train on after the epoch `after`."""
+        if after:
+            await self.go_on(digest, after)
         trial = self._trials[digest]
         await self._until(lambda: bool(trial.events) or self._closed)
         return trial.events.popleft() if trial.events else TrialEvent("closed")
@@ -118,7 +122,7 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def release(self, digest: str, by: EndedBy | None) -> None:
-        """The search has no more use for the trial, whether it is known here or not; `by` where something ended it."""
+        """The search has no more use for the trial, submitted or not; `by` names what ended it, if anything did."""
         async with self._changed:
             trial = self._trials.get(digest)
             if trial is not None:
@@ -128,27 +132,27 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def ended_by(self, digest: str) -> EndedBy | None:
-        """What ended a trial that may not go on; None for what nothing but itself has ended."""
+        """What ended a trial before its training did; None where nothing has."""
         trial = self._trials[digest]
         return trial.released_by if trial.released else self._closed_by
 
     async def times(self, digest: str) -> TrialTimes | None:
-        """When the trial was queued, begun and ended, and where; None for one that never came here."""
+        """When the trial was queued, begun and ended, and in which slot; None for one that was never submitted."""
         trial = self._trials.get(digest)
         if trial is None:
             return None
         return TrialTimes(None if trial.group is None else trial.group[0], trial.queued, trial.started, trial.ended)
 
     async def results(self) -> dict[str, dict[str, float]]:
-        """What was measured at the end of each trial that has ended, by digest."""
+        """What was measured at the end of each trial, by digest."""
         return {digest: trial.results for digest, trial in self._trials.items() if trial.results}
 
     async def startup_s(self) -> list[float]:
-        """How long each slot's first worker group took to start, of those that did."""
+        """Seconds that each slot's first worker group took to start; slots without one are left out."""
         return [took - self._began[slot] for slot, took in self._first_take.items()]
 
     async def close(self, by: EndedBy | None = None) -> None:
-        """End: nothing is handed out any more, and whoever waits hears so; `by` where trials end before their time."""
+        """Hand out no more trials, and tell all that wait; `by` names what ends trials before their training does."""
         async with self._changed:
             self._closed, self._closed_by = True, self._closed_by or by
             self._changed.notify_all()
@@ -156,7 +160,7 @@ class Dispatcher:
     async def take(self, slot: int, group: int, turn: int) -> TrialOrder | None:
         """The trial that a worker group serves as its `turn`-th: the same on every rank. None: there are no more.
 
-        Whoever asked may be gone when a trial comes: a group that is lost is given none.
+        A group may be lost while it waits: it is given none.
         """
         key, whose = (slot, group, turn), (slot, group)
         self._first_take.setdefault(slot, time.time())
@@ -175,7 +179,7 @@ class Dispatcher:
         return self._taken[key].order
 
     async def epoch_done(self, digest: str, epoch: Epoch, *, is_last: bool) -> bool:
-        """Pass an epoch on; whether the trial goes on, once the search has said so. After the last it need not."""
+        """Pass an epoch on; True if the trial goes on, once the search has decided. After the last it does not wait."""
         trial = self._trials[digest]
         async with self._changed:
             trial.add(TrialEvent("epoch", epoch))
@@ -198,7 +202,7 @@ class Dispatcher:
         await self._end(self._trials[digest], event)
 
     async def lost(self, slot: int, group: int, event: TrialEvent) -> bool:
-        """A worker group has ended with an error; whether its slot should start another one."""
+        """A worker group has ended with an error. True if its slot should start another one."""
         whose = (slot, group)
         served = whose in self._groups_served and whose not in self._groups_lost
         self._groups_lost.add(whose)
@@ -211,7 +215,7 @@ class Dispatcher:
             return self._lost_in_a_row[slot] < MOST_LOST and not self._closed
 
     async def abandoned(self, slot: int, event: TrialEvent) -> bool:
-        """A slot's supervisor has ended, and its worker group with it; whether the slot should get another one."""
+        """A slot's supervisor has ended, and its worker group with it. True if the slot should get another one."""
         return await self.lost(slot, self._groups.get(slot, 0), event)
 
     async def _end(self, trial: _Trial, event: TrialEvent) -> None:

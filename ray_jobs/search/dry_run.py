@@ -17,9 +17,10 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.latency import parameter_count
 from ray_jobs.search.optuna_study import StudySearch
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.prepare import SearchStart, prepare_search
 from ray_jobs.search.records import SearchDirectory
-from ray_jobs.search.space import Params, Space, job_with
+from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.trainable import params_of
 from ray_jobs.training.feature_sharing import default_folder, room_for
 from resnet_dist.features.entry import pack, unpack

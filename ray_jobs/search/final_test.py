@@ -1,4 +1,4 @@
-"""The best trial against the default on images that no trial has seen: what a search was worth."""
+"""The best trial against the default on images that no trial has seen: what the search has gained."""
 
 # pyarrow carries no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -1,4 +1,4 @@
-"""Records of trials that are over, and a wait for those that are not: equal parameters are trained once."""
+"""An actor that has equal parameters trained once: it answers with the record, or waits until there is one."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from ray_jobs.search.records import TrialRecord
 
 
 class KnownTrials:
-    """An actor: one for a search."""
+    """The records of trials that are over, and who trains the others. One for a search."""
 
     def __init__(self, records: list[TrialRecord]) -> None:
         self._over = {record.digest: record for record in records if record.is_over}
@@ -25,12 +25,12 @@ class KnownTrials:
             return self._over.get(digest)
 
     async def is_trained_by(self, digest: str, asker: str) -> bool:
-        """Whether it is for the asker to say how they ended; where nobody trains them it is, and others wait."""
+        """Whether the asker trains these parameters. If nobody did, it does from now on, and others wait."""
         async with self._changed:
             return self._trained_by.setdefault(digest, asker) == asker
 
     async def over(self, record: TrialRecord) -> None:
-        """A trial is over, or, when its record says that it is to be gone on with, nobody trains it now."""
+        """A trial is over; or its record is unfinished, and nobody trains it now."""
         async with self._changed:
             self._trained_by.pop(record.digest, None)
             if record.is_over:

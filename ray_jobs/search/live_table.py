@@ -1,4 +1,4 @@
-"""What a person sees of a search: a live table of trials on a terminal, a line for each end elsewhere."""
+"""Shows a search: a live table of trials on a terminal; elsewhere a line for each trial that ends."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -51,13 +51,13 @@ class LiveTable:
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def ended(self, record: TrialRecord, records: Sequence[TrialRecord]) -> None:
-        """A trial is over, or the search ends before it is."""
+        """Print a trial that is over, or unfinished at the end of the search."""
         best = ranked(self._config, records)[:1]
         mark = "  best so far" if best and best[0].digest == record.digest else ""
         self.say(f"{one_line(record, self._config, self._epochs)}{mark}")
 
     def refresh(self, records: Sequence[TrialRecord], *, now: bool = False) -> None:
-        """Show how it stands, at most twice a second."""
+        """Redraw the table, at most twice a second."""
         if self._live is None or (not now and monotonic() - self._shown_at < _EVERY_S):
             return
         self._shown_at = monotonic()

@@ -21,8 +21,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search.optuna import OptunaSearch
 
 from ray_jobs.search.config import SearchConfig, is_maximized
+from ray_jobs.search.parameter import Parameter, Params, Plain, text_of
 from ray_jobs.search.records import TrialRecord
-from ray_jobs.search.space import Parameter, Params, Plain, Space, text_of
+from ray_jobs.search.space import Space
 from ray_jobs.search.trainable import PARAMS
 
 _STUDY = "search"
@@ -63,7 +64,7 @@ class StudySearch(Unsaved, OptunaSearch):
         self._outside: set[str] = set()
         self._epochs: dict[str, dict[int, float]] = {}
         self.suggested: Callable[[Params], None] = lambda _: None
-        """Hears each configuration before it is tried."""
+        """Called with each configuration before it is tried."""
         self.suggest_s: list[float] = []
         several = len(config.objectives) > 1
         directions = ["max" if is_maximized(name) else "min" for name in config.objectives]
@@ -80,7 +81,7 @@ class StudySearch(Unsaved, OptunaSearch):
             self.add_record(record)
 
     def add_record(self, record: TrialRecord) -> None:
-        """Tell the study of a trial that is over. One outside of the space cannot be told."""
+        """Add a trial that is over to the study, unless it lies outside the space: Optuna refuses those."""
         if not self._searched.contains(record.params):
             return
         trial = _frozen(self._searched, record, several=isinstance(self.metric, list))
@@ -116,13 +117,13 @@ class StudySearch(Unsaved, OptunaSearch):
         return {PARAMS: json.dumps(params)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch more, told at the end of its trial: what diverges later has none, and nothing told can be undone."""
+        """Keep an epoch's value until its trial ends: one that diverges reports none, and Optuna takes none back."""
         if math.isfinite(result["objective"]):
             self._epochs.setdefault(trial_id, {})[int(result["epoch"])] = result["objective"]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The end of a trial, however it came. One that ended with the search is told like a failed one, of which
-        samplers learn nothing: that the budget was spent is no word about its parameters.
+        """Tell Optuna how the trial ended. One that ended with the search counts as failed, and samplers ignore those:
+        a spent budget says nothing about the trial's parameters.
         """
         if trial_id in self._outside:
             return

@@ -1,4 +1,4 @@
-"""What a search stores: who it is, and a record of each trial, from which all else is made again."""
+"""What a search stores: its identity, and a record of each trial. All other files are derived from these."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast, get_args
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import difference
-from ray_jobs.search.space import Params, Plain
+from ray_jobs.search.parameter import Params, Plain
 from resnet_dist.errors import RunError
 from resnet_dist.plain_json import json_object, plain_number, plain_numbers
 
@@ -28,7 +28,7 @@ Epoch = dict[str, float]
 
 
 def digest_of(params: Mapping[str, Plain]) -> str:
-    """What names a trial: its parameters alone, so that equal ones are one trial."""
+    """A trial's name: a hash of its parameters alone, so that equal ones are one trial."""
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What a finished search has stored besides its records, written again where it is gone, damaged or out of date."""
+"""Repairs a finished search: files made of its records are written again where missing, damaged or out of date."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from ray_jobs.search.results import (
 from resnet_dist.errors import RunError
 
 _OF_ITS_START = {"made", "slots", "workers_per_trial", "latency"}
-"""Of search.json: what another machine would say otherwise, without being more right."""
+"""Keys of search.json that depend on the machine that wrote it: no reason to write it again."""
 
 
 def repair_results(
@@ -37,10 +37,10 @@ def repair_results(
     importance: Callable[[], dict[str, float] | None],
     judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None],
 ) -> list[str]:
-    """Hold the three files against the records, and replace all where one of them does not fit; those that did not.
+    """Compare the three files with the records; if one does not fit, write all again. Returns those that did not.
 
-    What no record tells, the pool's times and how the best trial did on the test split, is kept from a search.json that
-    can be read, or asked for again: of `importance`, and of `judge`, with the best trial and the default.
+    The records hold neither the pool's times nor the final test nor importances. They are kept from a search.json that
+    can be read; else `importance` and `judge`, which gets the best trial and the default, compute them again.
     """
     stored = _read(directory.store)
     pool = _pool(stored, slots)
@@ -56,7 +56,7 @@ def repair_results(
     wrong = [name for name, is_right in fits.items() if not is_right]
     if not wrong:
         return []
-    if not fits[SEARCH]:  # an end that was cut short may have left more than that
+    if not fits[SEARCH]:  # a search that was cut short may also have left losers' checkpoints
         _drop_losers(directory, facts, records)
         default = [record for record in records if record.is_default and record.values]
         if stored is None or stored["best"] != expected["best"] or stored["test"] is None:
@@ -67,7 +67,7 @@ def repair_results(
 
 
 def _read(store: Store) -> dict[str, Any] | None:
-    """search.json; None where it is missing or says nothing that could be read."""
+    """search.json; None where it is missing or cannot be read."""
     if not store.exists(SEARCH):
         return None
     try:
@@ -86,7 +86,7 @@ def _pool(stored: dict[str, Any] | None, slots: int) -> SlotPool:
 
 
 def _is_best(store: Store, facts: SearchFacts, best: TrialRecord) -> bool:
-    """Whether best.toml trains as the best trial did; where and with how many threads is its reader's to change."""
+    """Whether best.toml trains as the best trial did. Its reader may change storage and threads."""
     if not store.exists(BEST):
         return False
     try:

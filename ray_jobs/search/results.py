@@ -17,8 +17,9 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config
 from ray_jobs.search.config import SearchConfig, is_maximized
 from ray_jobs.search.latency import latency_how
+from ray_jobs.search.parameter import text_of
 from ray_jobs.search.records import SCHEMA, SearchDirectory, TrialRecord
-from ray_jobs.search.space import Space, job_with, text_of
+from ray_jobs.search.space import Space, job_with
 from resnet_dist.plain_json import plain_number, plain_numbers
 
 BEST = "best.toml"
@@ -28,7 +29,7 @@ SEARCH = "search.json"
 
 @dataclass(frozen=True)
 class SlotPool:
-    """What the pool did, in seconds."""
+    """How the slots spent their time, in seconds."""
 
     slots: int
     wall_s: float

@@ -1,16 +1,17 @@
-"""Which trials end early: Ray Tune's schedulers by epoch, told again what trials before this start have shown."""
+"""Which trials end early: Ray Tune's schedulers by epoch, which also hear the trials of earlier starts."""
 
 # Ray Tune carries no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from dataclasses import dataclass
+import json
 from typing import Any, cast
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from ray_jobs.search.config import SearchConfig, best_value, is_maximized
 from ray_jobs.search.records import TrialRecord, digest_of
-from ray_jobs.search.trainable import params_of
+from ray_jobs.search.trainable import PARAMS, params_of
 
 
 def build_scheduler(config: SearchConfig, epochs: int, over: list[TrialRecord], spared: str) -> TrialScheduler:
@@ -58,7 +59,7 @@ class _Sparing:
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge the trial, so that its value counts, and keep to it unless the trial is spared."""
         decision = cast("Any", super()).on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if _digest(trial) == self._spared else decision
+        return TrialScheduler.CONTINUE if digest_of(params_of(trial.config)) == self._spared else decision
 
 
 class _SparingAsha(_Sparing, ASHAScheduler):
@@ -76,20 +77,10 @@ class _SparingMedian(_Sparing, MedianStoppingRule):
         return super().on_trial_result(tune_controller, trial, result)
 
 
-def _digest(trial: Any) -> str:
-    return trial.digest if isinstance(trial, _Before) else digest_of(params_of(trial.config))
-
-
-@dataclass(frozen=True)
-class _Before:
-    """A trial of an earlier start, as far as schedulers look at one: they hash it, and ask for its name."""
-
-    trial_id: str
-    digest: str
-
-
 def _tell(scheduler: TrialScheduler, record: TrialRecord, objective: str) -> None:
-    trial: Any = _Before(f"before-{record.digest}", record.digest)
+    """Let the scheduler hear a trial of an earlier start, epoch by epoch. Ray Tune does not run it: it is a stub."""
+    config = {PARAMS: json.dumps(record.params)}
+    trial = Trial("earlier", stub=True, trial_id=f"before-{record.digest}", config=config)
     nobody: Any = None
     values: list[float] = []
     scheduler.on_trial_add(nobody, trial)

@@ -48,9 +48,9 @@ def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[NodeCap
     each = cluster.cpus_per_worker or max(min(shared, default=1), 1)
     fits = sum(min(node[0] // each, place) for node, place in zip(nodes, places, strict=True))
     if fits < workers:
-        asked = f"{each} CPUs" + (f" and {share:g} GPU" if use_gpu else "")
+        one = f"{each} CPUs" + (f" and {share:g} GPU" if use_gpu else "")
         raise ResourceError(
-            f"a trial of {workers} workers with {asked} each never fits: there is room for {fits} such workers; use "
+            f"a trial of {workers} workers with {one} each never fits: there is room for {fits} such workers; use "
             "fewer (search.workers_per_trial, cluster.num_workers), smaller ones (cluster.cpus_per_worker), "
             + (
                 f"or let the embedded Ray offer more logical CPUs than cores (cluster.local_cpus={workers * each})"
@@ -65,8 +65,8 @@ def plan_slots(cluster: ClusterConfig, search: SearchConfig, nodes: list[NodeCap
 def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: DispatcherClient, number: int) -> str:
     """Start the slot's worker groups, one after the other, until one ends because the dispatcher is closed.
 
-    `slot` holds a reference to the workers' Slot, `number` says which one it is. Returns why it is given up, "" where
-    it is not.
+    `slot` holds a reference to the workers' Slot, `number` says which one it is. Returns why the slot is given up, ""
+    if it is not.
     """
     while True:
         group = dispatcher.call(Dispatcher.open_slot, number)
@@ -74,7 +74,7 @@ def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: DispatcherClient
         try:
             with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
                 failure = fit_worker_group(serve_worker, config, plan, scratch)
-        except OSError as error:  # such as a full disk: its trial must hear of it
+        except OSError as error:  # such as a full disk: the trial must be told
             failure = error
         if failure is None:
             return ""

@@ -6,9 +6,9 @@ from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.run.directory import names_a_place
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
 from ray_jobs.search.results import SearchFacts, ranked
-from ray_jobs.search.space import Params
 from ray_jobs.search.trainable import values_of
 
 

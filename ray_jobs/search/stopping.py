@@ -1,4 +1,4 @@
-"""When a search ends before its trials are used up: its budget is spent, a person asks for it, or no slot is left."""
+"""When a search ends before its trials are used up: its budget is spent, a person interrupts it, or no slot is left."""
 
 # Ray Tune carries no types.
 # pyright: reportUntypedBaseClass=false
@@ -21,7 +21,7 @@ from ray_jobs.search.trial_log import TrialLog
 
 
 class SearchStopper(Unsaved, NoopStopper):
-    """Ends the search when its budget is spent, when a person asks for it, or when there is no slot to go on with."""
+    """Ends the search when its budget is spent, when a person interrupts it, or when no slot is left."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class SearchStopper(Unsaved, NoopStopper):
         self._until = None if config.hours is None else began + 3600.0 * config.hours
 
     def stop_all(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - Ray states no type
-        """Whether the search ends now. Ray Tune asks many times a second, so slots are looked after here, too."""
+        """Whether the search ends now. Ray Tune asks many times a second, so supervisors are replaced here, too."""
         if self._trial_log.is_closing:
             return True
         self._supervisors.look()

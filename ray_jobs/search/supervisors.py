@@ -1,4 +1,4 @@
-"""The supervisors of a search's slots, watched from the driver: one that is killed cannot say so itself."""
+"""The supervisors of a search's slots, watched from the driver: a supervisor that is killed cannot report it."""
 
 # Ray's tasks carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -28,8 +28,8 @@ class Supervisors:
     def __init__(
         self, slot: Any, plan: WorkerPlan, slots: int, dispatcher: DispatcherClient, say: Callable[[str], None]
     ) -> None:
-        """`slot` is a reference to what the workers of all slots are told; `say` hears what a person should know."""
-        # In a list, a reference is handed on as it is: supervisors have no use for what is behind it.
+        """`slot` is a reference to the workers' Slot; `say` shows a line to the user."""
+        # Ray resolves a reference that is an argument, but not one in a list: supervisors do not need the Slot itself.
         self._slot, self._plan, self._dispatcher, self._say = [slot], plan, dispatcher, say
         self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
         self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
@@ -40,7 +40,7 @@ class Supervisors:
     def look(self) -> None:
         """Replace each supervisor that was killed, unless its slot is to be given up. Not while the dispatcher closes.
 
-        What worker groups had reserved that lost their supervisor, or Ray's controller, is freed for those to come.
+        Placement groups of worker groups whose supervisor or controller has died are removed, so that new ones fit.
         """
         if time.monotonic() - self._orphans_at > _ORPHANS_EVERY_S:
             self._orphans_at = time.monotonic()
@@ -60,7 +60,7 @@ class Supervisors:
                 self.failure = error
 
     def end(self) -> None:
-        """Let workers store what they have, and end what does not end by itself."""
+        """Let workers store what they have, and cancel supervisors that do not end by themselves."""
         with suppress(RayError):
             self._dispatcher.call(Dispatcher.close)
         for task in self._ended(_ENDING_S):

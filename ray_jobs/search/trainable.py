@@ -1,7 +1,7 @@
-"""What Ray Tune runs for a trial: it orders the training at the dispatcher and reports each epoch. No torch here.
+"""What Ray Tune runs for a trial: it submits an order to the dispatcher and reports each epoch. No torch here.
 
-Its process takes no CPU of the pool: it only waits. Only what a worker group holds is reserved, so that trials and
-their workers can never wait for each other.
+Its process only waits and takes no CPU. Only worker groups reserve any, so trials and their workers can never wait for
+each other.
 """
 
 # Ray Tune carries no types.
@@ -19,8 +19,9 @@ from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.config import best_value
 from ray_jobs.search.dispatcher import Dispatcher, TrialEvent, TrialOrder
 from ray_jobs.search.known_trials import KnownTrials
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import Epoch, TrialRecord, digest_of
-from ray_jobs.search.space import Params, job_with
+from ray_jobs.search.space import job_with
 from resnet_dist.errors import RunError
 from resnet_dist.training.out_of_memory import halved
 
@@ -53,11 +54,9 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The trial's next epoch, or its end. A failure is a result too: Tune would lose its words."""
+        """The trial's next epoch, or its end. A failure is a result, too: Tune would lose its message."""
         if self._replayed is not None:
             return self._replay(self._replayed)
-        if self._reported:
-            self._dispatcher.call(Dispatcher.go_on, self._digest, self._reported)
         try:
             return self._next()
         except (TrialError, RunError) as error:
@@ -77,8 +76,9 @@ class Trial(tune.Trainable):
             self._dispatcher.call(Dispatcher.submit, self._order)
 
     def _next(self) -> dict[str, Any]:
+        after = self._reported
         while True:
-            event = self._dispatcher.call(Dispatcher.next_event, self._digest)
+            event = self._dispatcher.call(Dispatcher.next_event, self._digest, after)
             match event.kind:
                 case "epoch":
                     epoch = event.epoch
@@ -90,9 +90,7 @@ class Trial(tune.Trainable):
                         return self._result("running")
                 case "finished" | "diverged":
                     return {**self._result(event.kind, event), DONE: True}
-                case (
-                    "closed" | "stopped"
-                ):  # whoever hears of a stop was not ended by the scheduler, but with the search
+                case "closed" | "stopped":  # the scheduler's stops end this process, so this one is the search's
                     return {**self._result("closed"), DONE: True}
                 case "lost" | "too_large":
                     self._again(event)
@@ -100,7 +98,7 @@ class Trial(tune.Trainable):
                     raise TrialError(event.error)
 
     def _again(self, event: TrialEvent) -> None:
-        """Go on where the last checkpoint is, unless that was tried too often."""
+        """Go on from the last checkpoint, unless that has failed too often."""
         if event.kind == "too_large":
             job = self._order.job
             size = halved(int(event.results["microbatch"]), job.training.global_batch_size)
@@ -160,6 +158,6 @@ def values_of(
 
 
 def objective_keys(objectives: tuple[str, ...], values: tuple[float | None, ...]) -> dict[str, float]:
-    """Values under the names that the study asks for."""
+    """Values under the names of the study's metrics."""
     found = dict(zip((f"objective_{place}" for place in range(len(objectives))), values, strict=False))
     return {name: value for name, value in found.items() if value is not None}

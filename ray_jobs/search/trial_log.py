@@ -18,9 +18,9 @@ from ray_jobs.search.dispatcher import Dispatcher, TrialTimes
 from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.optuna_study import Unsaved
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import EndedBy, Epoch, SearchDirectory, TrialRecord, TrialState, digest_of, repeated
 from ray_jobs.search.results import SearchFacts, SlotPool, kept_trials, ranked, write_results
-from ray_jobs.search.space import Params
 from ray_jobs.search.trainable import params_of, values_of
 
 _RESULTS_EVERY_S = 15.0
@@ -65,7 +65,7 @@ class TrialLog(Unsaved, tune.Callback):
         return sum(len(record.history) for record in self.records.values())
 
     def suggested(self, params: Params) -> None:
-        """A trial is about to begin, or to go on: it gets its number now, in the order of the study."""
+        """A trial is about to begin or to go on. A new one gets its number now, in the order of the study."""
         digest = digest_of(params)
         if digest not in self.records:
             number = 1 + max((record.number for record in self.records.values()), default=-1)
@@ -75,7 +75,7 @@ class TrialLog(Unsaved, tune.Callback):
         self._table.refresh(self.ordered)
 
     def close(self, by: EndedBy | None = None) -> None:
-        """From now on trials end with the search, and not for what they came to."""
+        """From now on trials end because the search does, and not for their values."""
         self.is_closing, self.closed_by = True, self.closed_by or by
 
     def on_trial_result(
@@ -86,7 +86,7 @@ class TrialLog(Unsaved, tune.Callback):
         result: dict[str, Any],
         **_: Any,
     ) -> None:
-        """An epoch more; stored with the trial's end, since the run itself has stored it."""
+        """The trial has trained one more epoch, which the run has stored. The record is written at the trial's end."""
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over:
             return
@@ -99,32 +99,32 @@ class TrialLog(Unsaved, tune.Callback):
         self._table.refresh(self.ordered)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """A trial is over, or, when the search closes, left for the next start."""
+        """A trial is over, or is left for the next start because the search ends."""
         result: dict[str, Any] = trial.last_result or {}
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over:  # answered by its record, however much of that was replayed
             self._write(repeated(record))
             return
-        said = result.get("state", "running")
-        state: TrialState = said
-        if said == "closed" or (said == "running" and self.is_closing):
+        reported = result.get("state", "running")
+        state: TrialState = reported
+        if reported == "closed" or (reported == "running" and self.is_closing):
             state = "running"
-        elif said == "running":  # by its own account: the scheduler has ended it
+        elif reported == "running":  # it would have gone on: the scheduler has ended it
             state = "stopped"
         self._over(record, state, result.get("error", ""), json.loads(result.get("results", "{}")))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """A trial's process ended: its error is recorded, unless it waited for another one. The search goes on."""
+        """A trial's process ended: record its error, unless it only waited for an equal trial. The search goes on."""
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over or not self._known_trials.call(KnownTrials.is_trained_by, record.digest, trial.trial_id):
             self._write(repeated(record))
             return
-        # What went wrong is not known here yet, and it was not training: that reports its failures as results.
-        said = "the process that followed the trial ended; start the search again to go on with others"
-        self._over(record, "running" if self.is_closing else "failed", said, {})
+        # Training reports its failures as results, so this is another one, and its cause has not arrived here yet.
+        error = "the process that followed the trial ended; start the search again to go on with others"
+        self._over(record, "running" if self.is_closing else "failed", error, {})
 
     def finish(self, pool: SlotPool, judge: Callable[[TrialRecord, TrialRecord], dict[str, Any] | None]) -> None:
-        """Write everything down once all worker groups are gone; `judge` compares the best trial to the default."""
+        """Write all results once the worker groups are gone; `judge` compares the best trial with the default."""
         for digest, results in self._dispatcher.call(Dispatcher.results).items():
             record = self.records[digest]
             if record.reuse is None and (reuse := _reuse(results)):
@@ -162,7 +162,7 @@ class TrialLog(Unsaved, tune.Callback):
             )
 
     def _leave(self, record: TrialRecord) -> None:
-        """The search ends before one of its trials is over, of which Ray Tune says nothing."""
+        """Record what ends the search before this trial is over: Ray Tune does not report such trials."""
         times = self._dispatcher.call(Dispatcher.times, record.digest)
         if self.closed_by is None or (times is None and record.ended_by is not None):
             return  # not begun again since it was left
@@ -184,7 +184,7 @@ class TrialLog(Unsaved, tune.Callback):
         self._directory.write_trial(record)
 
     def _drop_losers(self, *, wait: bool) -> None:
-        """Not before a trial's workers have stored their last: they would store it into a folder that is gone."""
+        """Remove losers' checkpoints, but only once a trial's workers have ended: they still write to its folder."""
         if self._facts.job.checkpoint.keep_losers:
             return
         kept = kept_trials(self._facts.config, self.ordered)

@@ -37,7 +37,7 @@ WeightsKey = tuple[str, str, bool]
 
 @dataclass(frozen=True)
 class Slot:
-    """All that a slot's workers are told once; the same for every slot, rank and trial."""
+    """What a slot's workers get once: the same for every slot, rank and trial."""
 
     dispatcher: DispatcherClient
     search_uri: str
@@ -53,12 +53,12 @@ class Slot:
     sharing: FeatureSharing | None = None
     """Where features of frozen stages are shared."""
     images: NodeImages | None = None
-    """How each node comes to its copy of the images; None where all see the samples' folder."""
+    """How each node gets its copy of the images; None where all nodes see the samples' folder."""
 
 
 @dataclass
 class _EpochBarrier:
-    """The end of each epoch: rank zero asks the search, and all ranks do as it says."""
+    """The end of each epoch: rank zero asks the search whether the trial goes on, and tells all ranks."""
 
     order: TrialOrder
     slot: Slot
@@ -81,7 +81,7 @@ class _EpochBarrier:
 def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: int) -> None:
     """Under Ray Train, on every rank of a slot's worker group: serves until the dispatcher has no more.
 
-    An error that not all ranks barrier alike ends the worker group, whose slot starts another one.
+    An error that only some ranks raise ends the worker group; its slot then starts another one.
     """
     context = ray.train.get_context()
     slot = ray.get(reference)
@@ -171,7 +171,7 @@ def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device,
 
 
 def _measured(order: TrialOrder, slot: Slot, device: torch.device) -> dict[str, float]:
-    """What is measured of a trial's network besides training."""
+    """Measurements of a trial's network that training does not make."""
     measures: dict[str, Callable[[], float]] = {
         "latency_ms": lambda: latency_ms(order.job, len(slot.train.classes), device),
         "parameters": lambda: float(parameter_count(order.job, len(slot.train.classes))),

@@ -39,18 +39,18 @@ from resnet_dist.errors import RunError
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search has come to."""
+    """The result of a search."""
 
     uri: str
     config: SearchConfig
     records: tuple[TrialRecord, ...]
     best: TrialRecord | None
     best_file: str
-    """A job file for `resnet-dist train`; empty where no trial came to a value."""
+    """A job file for `resnet-dist train`; empty where no trial has a value."""
     pool: SlotPool
     already_finished: bool
     repaired: tuple[str, ...] = ()
-    """Files of a search that was finished before that had to be written again."""
+    """Files that had to be written again, of a search that was finished before."""
 
 
 def run_tune(
@@ -64,7 +64,7 @@ def run_tune(
 
     Raises ConfigError, DataError, ResourceError or StorageError for what cannot work before anything is started,
     RunHeldError when another process holds the search, KeyboardInterrupt, with the best so far written down, when
-    interrupted, JobFailedError when no trial came to a value.
+    interrupted, JobFailedError when no trial has a value.
     """
     submission = submission or uuid.uuid4().hex
     if (job.cluster.address or "").startswith("ray://"):
@@ -157,7 +157,7 @@ def _run_trials(
 
 
 def _repaired(directory: SearchDirectory, start: SearchStart, records: list[TrialRecord]) -> list[str]:
-    """Which files of a finished search had to be written again, such as those whose writer was killed."""
+    """Write again what is missing or wrong of a finished search, for example after a kill; the names of those files."""
     facts, table = start.facts, LiveTable(start.facts.config, start.facts.job.training.epochs)
     over = [record for record in records if record.is_over]
 
@@ -176,7 +176,7 @@ def _repaired(directory: SearchDirectory, start: SearchStart, records: list[Tria
 
 
 def _report(directory: SearchDirectory, table: LiveTable) -> None:
-    """The page, where what it needs is installed: a search is not lost for it."""
+    """Write the report page; where Plotly is not installed, say so and go on."""
     try:
         run_report(directory.uri, directory.uri)
     except (ConfigError, RunError) as error:

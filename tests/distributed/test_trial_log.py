@@ -15,9 +15,10 @@ from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Dispatcher, TrialOrder
 from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.live_table import LiveTable
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
 from ray_jobs.search.results import SearchFacts, SlotPool
-from ray_jobs.search.space import Params, Space
+from ray_jobs.search.space import Space
 from ray_jobs.search.trial_log import TrialLog
 
 pytestmark = pytest.mark.usefixtures("shared_ray")

@@ -13,7 +13,7 @@ JOB = JobConfig()
 Play = Callable[[Dispatcher], Coroutine[Any, Any, None]]
 
 
-def on_a_desk(play: Play) -> None:
+def on_a_dispatcher(play: Play) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(30):
             await play(Dispatcher())
@@ -59,7 +59,7 @@ def test_trials_are_handed_out_in_the_order_in_which_they_came():
         await submit(dispatcher, "d")
         assert await fourth == TrialOrder("d", JOB)
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 @pytest.mark.parametrize("first_comes_rank", [0, 1, 2])
@@ -78,7 +78,7 @@ def test_every_rank_has_the_same_trial_at_a_turn(first_comes_rank: int):
         assert await taken(dispatcher, 0, 1, 1) == "c"
         assert await taken(dispatcher, 0, 1, 2) is None
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_another_group_of_a_slot_begins_anew():
@@ -87,7 +87,7 @@ def test_another_group_of_a_slot_begins_anew():
         assert await taken(dispatcher, 0, 1, 0) == "a"
         assert await taken(dispatcher, 0, 2, 0) == "b"
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_trial_goes_on_after_the_epoch_that_the_search_has_seen():
@@ -106,7 +106,23 @@ def test_a_trial_goes_on_after_the_epoch_that_the_search_has_seen():
         await dispatcher.go_on("a", 2.0)
         assert await second is True
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
+
+
+def test_to_ask_for_the_event_after_an_epoch_lets_the_trial_go_on():
+    async def play(dispatcher: Dispatcher) -> None:
+        await submit(dispatcher, "a")
+        await taken(dispatcher, 0, 1, 0)
+        first = asyncio.ensure_future(dispatcher.epoch_done("a", {"epoch": 1.0}, is_last=False))
+        assert (await dispatcher.next_event("a")).epoch == {"epoch": 1.0}
+        asking = asyncio.ensure_future(dispatcher.next_event("a", 1.0))
+        assert await first is True
+        assert await pending(asking)
+        second = asyncio.ensure_future(dispatcher.epoch_done("a", {"epoch": 2.0}, is_last=False))
+        assert (await asking).epoch == {"epoch": 2.0}
+        assert await pending(second)
+
+    on_a_dispatcher(play)
 
 
 def test_a_released_trial_ends_at_its_epoch_whatever_was_allowed():
@@ -120,7 +136,7 @@ def test_a_released_trial_ends_at_its_epoch_whatever_was_allowed():
         await dispatcher.release("b", "scheduler")
         assert await dispatcher.epoch_done("b", {"epoch": 3.0}, is_last=False) is False
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_the_last_epoch_waits_for_nobody():
@@ -132,7 +148,7 @@ def test_the_last_epoch_waits_for_nobody():
         assert await dispatcher.next_event("a") == TrialEvent("finished", results={"parameters": 7.0})
         assert await dispatcher.results() == {"a": {"parameters": 7.0}}
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_resumed_epochs_are_passed_on_in_their_order_before_new_ones():
@@ -148,7 +164,7 @@ def test_resumed_epochs_are_passed_on_in_their_order_before_new_ones():
         await dispatcher.go_on("a", 3.0)
         assert await third is True
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_who_asks_for_a_note_waits_for_it():
@@ -160,7 +176,7 @@ def test_who_asks_for_a_note_waits_for_it():
         await dispatcher.ended("a", TrialEvent("diverged", error="nan"))
         assert await event == TrialEvent("diverged", error="nan")
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_lost_group_is_told_to_its_unfinished_trial_only():
@@ -178,7 +194,7 @@ def test_a_lost_group_is_told_to_its_unfinished_trial_only():
         assert await pending(*waiting)
         assert await taken(dispatcher, 0, 2, 0) == "queued"
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_lost_trial_is_served_again_with_the_time_at_which_it_first_began():
@@ -196,7 +212,7 @@ def test_a_lost_trial_is_served_again_with_the_time_at_which_it_first_began():
         assert (after.queued, after.started) == (before.queued, before.started)
         assert await dispatcher.times("never came") is None
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_an_epoch_that_is_trained_again_waits_for_nobody():
@@ -213,7 +229,7 @@ def test_an_epoch_that_is_trained_again_waits_for_nobody():
         third = asyncio.ensure_future(dispatcher.epoch_done("a", {"epoch": 3.0}, is_last=False))
         assert await pending(third)
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_lost_group_takes_no_trial_though_one_of_its_calls_still_waits():
@@ -227,7 +243,7 @@ def test_a_lost_group_takes_no_trial_though_one_of_its_calls_still_waits():
         assert await dispatcher.take(0, 1, 1) is None
         assert await taken(dispatcher, 0, 2, 0) == "a"
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 @pytest.mark.parametrize("turns_before_the_loss", range(8))
@@ -247,7 +263,7 @@ def test_a_group_may_be_lost_while_another_one_takes(turns_before_the_loss: int)
         assert sorted(filter(None, [await other for other in others])) == ["b", "c", "d"]
         assert await events_of(dispatcher, "a", 1) == ["lost"]
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_slot_is_given_up_after_three_groups_that_never_served_and_no_trial_fails_for_it():
@@ -262,14 +278,14 @@ def test_a_slot_is_given_up_after_three_groups_that_never_served_and_no_trial_fa
         await dispatcher.close()
         assert await waiting == TrialEvent("closed")
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_groups_are_numbered_by_slot():
     async def play(dispatcher: Dispatcher) -> None:
         assert [await dispatcher.open_slot(slot) for slot in (0, 1, 0, 0, 1)] == [1, 1, 2, 3, 2]
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_supervisors_death_is_told_to_its_newest_groups_trial():
@@ -285,7 +301,7 @@ def test_a_supervisors_death_is_told_to_its_newest_groups_trial():
         assert await dispatcher.take(0, 1, 1) is None  # its workers may outlive it by a moment
         assert await taken(dispatcher, 0, await dispatcher.open_slot(0), 0) == "a"
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_supervisors_that_never_open_their_slot_are_given_up_though_one_before_them_served():
@@ -296,7 +312,7 @@ def test_supervisors_that_never_open_their_slot_are_given_up_though_one_before_t
         assert goes_on == [True] * MOST_LOST + [False]
         assert await events_of(dispatcher, "a", 1) == ["lost"]
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_group_that_served_makes_good_for_those_that_did_not():
@@ -308,7 +324,7 @@ def test_a_group_that_served_makes_good_for_those_that_did_not():
                 await taken(dispatcher, 0, group, 0)
             assert await dispatcher.lost(0, group, TrialEvent("lost")) is True
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_closing_wakes_everybody():
@@ -330,10 +346,10 @@ def test_closing_wakes_everybody():
         assert await dispatcher.lost(0, 1, TrialEvent("lost")) in (True, False)
         assert [await dispatcher.lost(1, group, TrialEvent("lost")) for group in (2, 3)] == [False, False]
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
-def test_the_desk_says_what_ended_a_trial():
+def test_the_dispatcher_says_what_ended_a_trial():
     async def play(dispatcher: Dispatcher) -> None:
         await submit(dispatcher, "a", "b", "c")
         await dispatcher.release("a", "scheduler")
@@ -343,7 +359,7 @@ def test_the_desk_says_what_ended_a_trial():
         await dispatcher.close()
         assert [await dispatcher.ended_by(name) for name in "abc"] == ["scheduler", None, "hours"]
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_queued_trial_that_is_released_is_not_handed_out():
@@ -357,7 +373,7 @@ def test_a_queued_trial_that_is_released_is_not_handed_out():
         await submit(dispatcher, "a")
         assert (await waiting) == TrialOrder("a", JOB)
 
-    on_a_desk(play)
+    on_a_dispatcher(play)
 
 
 def test_a_slots_start_is_that_of_its_first_group():
@@ -373,4 +389,4 @@ def test_a_slots_start_is_that_of_its_first_group():
         assert await dispatcher.startup_s() == [before]
         assert before >= 0.0
 
-    on_a_desk(play)
+    on_a_dispatcher(play)

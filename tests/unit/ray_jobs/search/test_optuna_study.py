@@ -2,6 +2,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from optuna.trial import TrialState
 
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.optuna_study import StudySearch, importances
+from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import TrialRecord
-from ray_jobs.search.space import Params, Space
+from ray_jobs.search.space import Space
 from ray_jobs.search.trainable import params_of
 
 Start = Callable[..., StudySearch]
@@ -143,19 +145,22 @@ def test_an_epoch_that_is_told_twice_is_no_trouble(start: Start, recwarn: pytest
     assert search.study.trials[0].intermediate_values == {1: 0.2}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("state", ["finished", "running", "diverged", "stopped", "failed", "closed"])
 @pytest.mark.parametrize("settings", [{}, SEVERAL, {"objectives": ("val/loss",)}])
-def test_no_odd_number_leaves_a_trial_running(start: Start, value: float, state: str, settings: dict[str, Any]):
+def test_no_odd_number_leaves_a_trial_running(start: Start, settings: dict[str, Any]):
     search = start(**settings)
-    search.suggest("a")
-    search.on_trial_result("a", {"epoch": 1.0, "objective": value, "state": "running"})
-    keys = {"objective_0": value, "objective_1": 3.0}
-    search.on_trial_complete("a", {"epoch": 2.0, "objective": value, "state": state, **keys})
-    (trial,) = search.study.trials
-    assert trial.state in (TrialState.PRUNED, TrialState.FAIL)
-    assert not any(math.isnan(each) for each in trial.intermediate_values.values())
-    assert search.study.get_trials(states=[TrialState.RUNNING]) == []
+    states = ["finished", "running", "diverged", "stopped", "failed", "closed"]
+    ends = list(product([float("nan"), float("inf"), float("-inf")], states))
+    for number, (value, state) in enumerate(ends):
+        name = f"trial {number}"
+        search.suggest(name)
+        search.on_trial_result(name, {"epoch": 1.0, "objective": value, "state": "running"})
+        keys = {"objective_0": value, "objective_1": 3.0}
+        search.on_trial_complete(name, {"epoch": 2.0, "objective": value, "state": state, **keys})
+    trials = search.study.trials
+    assert len(trials) == len(ends)
+    for end, trial in zip(ends, trials, strict=True):
+        assert trial.state in (TrialState.PRUNED, TrialState.FAIL), end
+        assert not any(math.isnan(each) for each in trial.intermediate_values.values()), end
 
 
 @pytest.mark.parametrize("settings", [{}, SEVERAL])
@@ -179,12 +184,16 @@ def test_a_missing_value_leaves_no_trial_running(start: Start, settings: dict[st
     assert {trial.state for trial in search.study.trials} <= {TrialState.PRUNED, TrialState.FAIL}
 
 
-@pytest.mark.parametrize("values", [(float("nan"),), (float("inf"),), (None,), ()])
-@pytest.mark.parametrize("state", ["finished", "stopped", "diverged", "failed"])
-def test_a_record_of_any_number_can_be_told(start: Start, values: tuple[float | None, ...], state: str):
-    search = start([record(0, state, values=values, history=({"epoch": 1.0, "val/top1": 0.5},))])
-    (trial,) = search.study.trials
-    assert trial.state in (TrialState.PRUNED, TrialState.FAIL)
+def test_a_record_of_any_number_can_be_told(start: Start):
+    ends = list(product([(float("nan"),), (float("inf"),), (None,), ()], ["finished", "stopped", "diverged", "failed"]))
+    history = ({"epoch": 1.0, "val/top1": 0.5},)
+    search = start(
+        [record(number, state, values=values, history=history) for number, (values, state) in enumerate(ends)]
+    )
+    trials = search.study.trials
+    assert len(trials) == len(ends)
+    for end, trial in zip(ends, trials, strict=True):
+        assert trial.state in (TrialState.PRUNED, TrialState.FAIL), end
     assert search.suggest("next")
 
 

@@ -19,37 +19,33 @@ def plan(nodes: list[NodeCapacity], workers: int = 1, **settings: object) -> tup
     return found.num_workers, found.cpus_per_worker, slots
 
 
-@given(
-    NODES,
-    st.integers(1, 6),
-    st.none() | st.integers(1, 6),
-    st.none() | st.integers(1, 5),
-    st.none() | st.booleans(),
-    st.floats(0.05, 1.0),
-    st.none() | st.integers(1, 9),
-    st.integers(1, 40),
+CLUSTERS = st.builds(
+    ClusterConfig,
+    num_workers=st.integers(1, 6),
+    cpus_per_worker=st.none() | st.integers(1, 5),
+    use_gpu=st.none() | st.booleans(),
 )
-@example([(16, 3.0)], 1, None, 1, None, 0.3, None, 40)
-@example([(8, 2.0)], 1, None, 1, None, 0.4, None, 40)
-def test_slots_never_ask_for_more_than_there_is(
-    nodes: list[NodeCapacity],
-    workers: int,
-    per_trial: int | None,
-    cpus: int | None,
-    use_gpu: bool | None,
-    share: float,
-    most: int | None,
-    trials: int,
-):
-    cluster = ClusterConfig(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu)
-    search = SearchConfig(workers_per_trial=per_trial, gpus_per_worker=share, max_concurrent_trials=most, trials=trials)
+SEARCHES = st.builds(
+    SearchConfig,
+    workers_per_trial=st.none() | st.integers(1, 6),
+    gpus_per_worker=st.floats(0.05, 1.0),
+    max_concurrent_trials=st.none() | st.integers(1, 9),
+    trials=st.integers(1, 40),
+)
+
+
+@given(NODES, CLUSTERS, SEARCHES)
+@example([(16, 3.0)], ClusterConfig(num_workers=1, cpus_per_worker=1), SearchConfig(gpus_per_worker=0.3))
+@example([(8, 2.0)], ClusterConfig(num_workers=1, cpus_per_worker=1), SearchConfig(gpus_per_worker=0.4))
+def test_slots_never_take_more_than_there_is(nodes: list[NodeCapacity], cluster: ClusterConfig, search: SearchConfig):
+    most, trials, share = search.max_concurrent_trials, search.trials, search.gpus_per_worker
     try:
         found, slots = plan_slots(cluster, search, nodes)
     except ResourceError:
         return
-    assert found.num_workers == (per_trial or workers)
+    assert found.num_workers == (search.workers_per_trial or cluster.num_workers)
     assert 1 <= slots <= min(most or trials, trials)
-    assert found.use_gpu is (any(gpus for _, gpus in nodes) if use_gpu is None else use_gpu)
+    assert found.use_gpu is (any(gpus for _, gpus in nodes) if cluster.use_gpu is None else cluster.use_gpu)
     # A worker lies on one node, and its share on one GPU.
     on_a_gpu = next(count for count in range(20, 0, -1) if count * share <= 1.0 + 1e-9)
     room = sum(

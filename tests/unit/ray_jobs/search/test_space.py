@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, dotted_fields
-from ray_jobs.search.space import Space, job_with, searchable_fields, value_of
+from ray_jobs.search.space import Space, job_with, value_of
+from ray_jobs.search.space_table import searchable_fields
 from ray_jobs.search.toml import read_search
 
 RATE = {"optimizer.learning_rate": {"log_uniform": [0.001, 0.3]}}
