@@ -17,8 +17,6 @@ LONG_FILES: dict[str, str] = {
     "cluster/kube/queues/apply.py": "not yet split",
     "ray_jobs/api.py": "not yet split",
     "ray_jobs/cli/app.py": "not yet split",
-    "ray_jobs/search/space.py": "not yet split",
-    "ray_jobs/search/tune.py": "not yet split",
     "resnet_dist/config.py": "not yet split",
     "resnet_dist/runtime/preprocess.py": "not yet split",
 }
@@ -26,7 +24,6 @@ LONG_FILES: dict[str, str] = {
 
 LONG_FUNCTIONS: dict[str, str] = {
     "data_pipeline/sources/dali_graphs.py:build_graph": "not yet split",
-    "ray_jobs/search/tune.py:_search": "not yet split",
     "ray_jobs/training/rank.py:train_rank": "not yet split",
     "benchmarks/export_parity.py:main": "not yet split",
 }
