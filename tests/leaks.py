@@ -22,6 +22,7 @@ LASTING_THREADS = {
 OTHERS_VARIABLES = {
     "PYTEST_CURRENT_TEST": "pytest's own",
     "CRC32C_SW_MODE": "set by tensorboardX when it is imported",
+    "RAY_CLIENT_MODE": "set by ray when it is imported",
 }
 """Variables that may change, and why."""
 
