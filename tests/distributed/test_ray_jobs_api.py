@@ -202,7 +202,7 @@ def test_a_changed_working_tree_reaches_the_job(head: Head, job: tuple[str, ...]
             shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, tree / name)
-    module = tree / "ray_jobs" / "show.py"
+    module = tree / "ray_jobs" / "cli" / "show.py"
     text = module.read_text()
     assert "{outcome.run} {done}: " in text
     module.write_text(text.replace("{outcome.run} {done}: ", "{outcome.run} {done} by other code: "))

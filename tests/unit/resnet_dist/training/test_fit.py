@@ -197,17 +197,26 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
+def learnt_in_a_step(make_setup: MakeSetup, **options: Any) -> dict[str, torch.Tensor]:
+    setup = make_setup(**options)
+    state = setup.state_at(0)
+    train_step(state, setup.begin_epoch(state), first_step(source(count=31), 0), 0.05)
+    return everything(state)
+
+
+@pytest.fixture(scope="module")
+def plain(make_setup: MakeSetup) -> dict[str, torch.Tensor]:
+    """What a step learns without any option."""
+    return learnt_in_a_step(make_setup)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_has_an_effect_and_none_when_off(make_state: MakeState, option: str) -> None:
-    learnt: list[dict[str, torch.Tensor]] = []
-    off, on = OPTIONS[option]
-    for options in ({}, {option: off}, {option: on}):
-        state, recipe = make_state(**options)
-        step = first_step(source(count=31), 0)
-        train_step(state, recipe, step, 0.05)
-        learnt.append(everything(state))
-    assert all(torch.equal(learnt[0][name], learnt[1][name]) for name in learnt[0])
-    assert any(not torch.equal(learnt[0][name], learnt[2][name]) for name in learnt[0])
+def test_each_option_has_an_effect_and_none_when_off(
+    make_setup: MakeSetup, plain: dict[str, torch.Tensor], option: str
+) -> None:
+    off, on = (learnt_in_a_step(make_setup, **{option: value}) for value in OPTIONS[option])
+    assert all(torch.equal(plain[name], off[name]) for name in plain)
+    assert any(not torch.equal(plain[name], on[name]) for name in plain)
 
 
 # Adam's first step is the gradient's sign, so rounding turns it over where the gradient is next to nothing.
