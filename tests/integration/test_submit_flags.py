@@ -1,0 +1,22 @@
+"""Flags of `submit` that say where on Kubernetes a job goes are refused for a Ray, before it is asked anything."""
+
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.cli.app import main
+
+NOBODY = "http://127.0.0.1:9"
+"""Where no Ray answers: a command that asked one would end with 1."""
+
+
+@pytest.mark.parametrize(("words", "flag"), [(("--team", "vision"), "--team"), (("--dry-run",), "--dry-run")])
+def test_flags_of_the_other_kind_are_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], flag: str
+) -> None:
+    place = ("--data.root", str(folder / "data"), "--storage.root", str(folder / "out"), "--name", "a")
+    assert main(["submit", "train", *place, "--cluster.address", NOBODY, *words]) == 2
+    _, error = capfd.readouterr()
+    assert error.startswith("error: ")
+    assert flag in error
+    assert not (folder / "out").exists()
