@@ -174,10 +174,13 @@ def test_a_driver_that_is_interrupted_or_killed_costs_nothing_but_time(
     kill_at = random.randint(1, 3)
     print(f"{sent.name} at step {kill_at}")
     job = make_job(f"driverless-{sent.name}-{workers}", workers, EVERY_STEP)
-    driver = start_command(job, tmp_path)
-    wait_for_step(job, kill_at, lambda: driver.poll() is None)
-    driver.send_signal(sent)
-    text = driver.communicate(timeout=120)[0].decode()
+    with start_command(job, tmp_path) as driver:
+        try:
+            wait_for_step(job, kill_at, lambda: driver.poll() is None)
+            driver.send_signal(sent)
+            text = driver.communicate(timeout=120)[0].decode()
+        finally:
+            driver.kill()
     if sent == signal.SIGINT:
         assert driver.returncode == 130, text
         status = RunDirectory.named(job.storage.root, job.name or "").read_status()
