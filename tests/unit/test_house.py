@@ -22,7 +22,6 @@ LONG_FILES: dict[str, str] = {
 
 LONG_FUNCTIONS: dict[str, str] = {
     "data_pipeline/sources/dali_graphs.py:build_graph": "not yet split",
-    "ray_jobs/training/rank.py:train_rank": "not yet split",
     "benchmarks/export_parity.py:main": "not yet split",
 }
 """A longer function, "path:name", and why it is one."""
