@@ -1,6 +1,6 @@
 """Records of a run besides its checkpoints: metrics in parts, and the status that programs poll.
 
-Object stores cannot append, so metrics are parts that are written once. A part names the claim it was written under,
+Object stores cannot append, so metrics are parts that are written once. A part names its writer's claim,
 and only parts whose claim is in the lease's history are read. JSON has no NaN or infinity: such numbers are stored as
 the texts "nan", "inf" and "-inf".
 """
@@ -62,11 +62,11 @@ def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int) -> 
 
 @dataclass(frozen=True)
 class Status:
-    """What a run is doing: status.json, for people and programs."""
+    """The state of a run, status.json, for people and programs."""
 
     state: State
     submission: str
-    """Who started it: retries of one submission share it."""
+    """The submission that started it: its retries share the name."""
     generation: int = 0
     """The lease generation of the worker group."""
     step: int = 0

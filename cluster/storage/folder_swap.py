@@ -1,4 +1,4 @@
-"""A folder that appears under its name whole, or is replaced by another at once."""
+"""Writes a folder that appears under its name whole, or replaces another one at once."""
 
 import ctypes
 import errno
@@ -22,9 +22,9 @@ _YOUNG_S = 60.0
 
 @contextmanager
 def fresh_folder(target: Path) -> Generator[Path]:
-    """An empty folder beside `target`, on the same file system, that is gone afterwards unless it was put in place.
+    """An empty folder beside `target`, on the same file system, that is removed at the end unless it was put in place.
 
-    What killed processes left of such folders goes, too. Raises StorageError; then no new folder is left.
+    Such folders of killed processes are removed, too. Raises StorageError; then no new folder is left.
     """
     made = [folder for folder in target.parents if not folder.exists()]
     folder = target.parent / f".{target.name}.part-{secrets.token_hex(4)}"

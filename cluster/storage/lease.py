@@ -1,11 +1,11 @@
 """One writer a run: `lease.json`, a generation and a random token for each worker-group attempt.
 
-Storage offers no conditional write, so a lease is taken by write, wait and read back, and whatever its holder stores
-carries generation and token: a holder that lost its lease without knowing can write, but no reader believes it.
+Storage offers no conditional write, so a lease is taken by write, wait and read back. Whatever its holder stores
+carries generation and token: a holder that lost its lease unnoticed can still write, but no reader believes it.
 
-`lease.json` is also the only place that says which claims to believe. `lease-copy.json` repeats it as it was when last
-taken, and is read where lease.json is gone or damaged: whoever deletes a lease to free a run must not disown its
-checkpoints with it, nor start beside a process that still trains.
+Only `lease.json` says which claims to believe. `lease-copy.json` repeats it as it was when it was last taken, and is
+read where lease.json is gone or damaged: a person who deletes a lease to free a run must not disown its checkpoints
+with it, nor start beside a process that still trains.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class _Record:
 
 
 class Lease:
-    """A run that is ours. A context manager: a heartbeat while it lasts, released at its end."""
+    """A run that this process holds. A context manager: a heartbeat while it lasts, released at its end."""
 
     def __init__(self, store: Store, record: _Record) -> None:
         self._store = store
@@ -153,7 +153,7 @@ class Lease:
                 self._record = replace(self._record, heartbeat=self._record.heartbeat + 1)
                 self._store.write(_FILE, self._record.to_bytes())
             except RunHeldError:
-                return  # whoever stores next finds out by `confirm`
+                return  # the next write finds out by `confirm`
             except StorageError:
                 continue  # a short outage costs heartbeats, not the run
 

@@ -30,8 +30,8 @@ class Mirror:
     """The copy of one store below a folder for caches, shared by all processes of a node.
 
     Each file is complete or absent. A file is fetched again when its size or its time of modification differ. Only one
-    process fetches at a time; a lock goes with the process that holds it. While somebody reads, nothing that is there
-    is changed or removed.
+    process fetches at a time, and its lock ends with it. While another process reads, nothing that is there is changed
+    or removed.
     """
 
     def __init__(self, store: Store, cache: Path) -> None:
@@ -111,7 +111,7 @@ class Mirror:
         return same and stat.S_ISREG(status.st_mode)
 
     def _here(self, lock: ReaderLock) -> dict[str, StoredFile]:
-        """What is there; what is neither folder nor file has no business here, and goes."""
+        """The files that are there; what is neither folder nor file is removed."""
         found: dict[str, StoredFile] = {}
         waiting = [""]
         while waiting:
@@ -179,7 +179,7 @@ class Mirror:
         lock: ReaderLock,
         show: Show | None,
     ) -> None:
-        """Several at a time. What is not as `wanted` says is refused."""
+        """Fetch several at a time. A file that differs from `wanted` is refused."""
         self._refuse_too_much(files)
         names, done = sorted(files), 0
 
@@ -224,7 +224,7 @@ class Mirror:
 
 
 def digest_of(uri: str) -> str:
-    """A name for what is kept of a URI."""
+    """The name of the folder that keeps files of a URI."""
     return hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Durable storage: whole files under a root on any pyarrow filesystem, written so that they are never seen in part."""
+"""Durable storage: whole files under a root on any pyarrow filesystem; a reader never sees part of one."""
 
 # pyarrow carries no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -28,7 +28,7 @@ _BAD_KEYS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a listing says of a file."""
+    """A file in a listing."""
 
     size: int
     """Bytes."""
@@ -42,7 +42,7 @@ def absolute_root(root: str) -> str:
 
 
 def child_uri(root: str, path: str) -> str:
-    """The address of a folder below another: on this machine, or a URI with its options. Nothing is asked for it."""
+    """The address of a folder below another: on this machine, or a URI with its options. Makes no request."""
     if "://" not in root:
         return f"{Path(root).expanduser().absolute()}/{path}"
     place, mark, options = root.partition("?")
@@ -66,7 +66,7 @@ class Store:
     def open(cls, root: str, setting: str = "storage.root") -> Self:
         """A store at a folder (created when first written to) or at a URI such as s3://bucket/prefix.
 
-        `setting` is what names it, for messages.
+        `setting` is the configuration key that names it, for messages.
         """
         if re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", root):
             raise StorageError(
@@ -104,7 +104,7 @@ class Store:
     def read(self, path: str, most: int | None = None) -> bytes:
         """The bytes of a file, or the first `most` of them."""
         with self._explained("read", path), self._filesystem.open_input_file(self._full(path)) as stream:
-            # Memory for all that is asked for would be reserved, however little there is.
+            # pyarrow reserves memory for all that `read` may return, however little there is.
             return stream.read(None if most is None else min(most, stream.size()))
 
     def read_or_none(self, path: str, most: int | None = None) -> bytes | None:
@@ -223,7 +223,7 @@ def why(error: BaseException, folder: Path | None, choice: str = "--storage.root
         return f"no permission; grant access or choose another {choice}"
     if any(name in str(error) for name in _BAD_KEYS):
         return (
-            f"the server refuses it ({_server_said(error)}): no permission for these keys, or none given; set "
+            f"the server refuses it ({_reason_of(error)}): no permission for these keys, or none given; set "
             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, grant access, or choose another {choice}"
         )
     if "NO_SUCH_BUCKET" in str(error):
@@ -235,12 +235,12 @@ def why(error: BaseException, folder: Path | None, choice: str = "--storage.root
     return f"{error}; check the address and the connection"
 
 
-def _server_said(error: BaseException) -> str:
+def _reason_of(error: BaseException) -> str:
     found = re.search(r"AWS Error (\w+)", str(error))
     return found[1] if found else "access denied"
 
 
 def _free(folder: Path | None) -> str:
-    """How much is free, " (1.2 MB free)", where that can be seen."""
+    """The free space as " (1.2 MB free)"; empty where it cannot be seen."""
     existing = [] if folder is None else [each for each in (folder, *folder.parents) if each.is_dir()]
     return f" ({shutil.disk_usage(existing[0]).free / 1e6:.1f} MB free)" if existing else ""

@@ -1,4 +1,4 @@
-"""A file that appears under its name whole, or replaces another one at once."""
+"""Writes a file that appears under its name whole, or replaces another one at once."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ PART = ".part-"
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """Within, what is written goes to a file beside `path`; at the end it takes that name, after an error it is gone.
+    """A stream to a file beside `path`, which takes the name `path` at the end and is removed after an error.
 
     A reader sees the old file or the new one, also after a power cut: the bytes are on disk before the name is. Raises
     OSError.

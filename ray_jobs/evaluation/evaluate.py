@@ -43,7 +43,7 @@ class EvaluationOutcome:
     """Name of the checkpoint that was judged."""
     result: EvaluationResult
     notes: tuple[str, ...]
-    """What a person should know of the images that were chosen."""
+    """For people: how the images were chosen."""
 
 
 def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
@@ -51,8 +51,8 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
 
     `overrides` change where it runs and, with data.root, which folder is judged; everything else is the run's own.
     Another folder that has only class folders is judged whole. Writes evaluation/<split>.json, or
-    <folder>.<split>.json for another folder, and its predictions to the run. Raises RunError or DataError for what is
-    not there.
+    <folder>.<split>.json for another folder, and the predictions to the run. Raises RunError or DataError where the
+    run, its checkpoint or the images are missing.
     """
     directory = find_run(run, overrides)
     job = job_of_run(directory, overrides)
@@ -64,7 +64,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     work = _Work(
         model=found.model_json(),
         weights=found.weights(),
-        # How large an image may be says nothing of how it is seen, so it is as asked for here.
+        # A limit on image size does not change how an image is seen, so this command may set its own.
         preprocess=replace(directory.read_preprocess(), max_pixels=job.data.max_pixels),
         samples=samples,
         batch_size=job.evaluation.batch_size,
@@ -90,7 +90,7 @@ class _Work:
     samples: Samples
     batch_size: int
     images: NodeImages | None
-    """How each node comes to its copy of the images."""
+    """How each node gets its copy of the images."""
 
 
 def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
     try:
         return assemble(ray.get(parts), len(work.samples))
     except RayTaskError as error:
-        # The worker's own error, without the traceback of its process.
+        # The worker's own error without Ray's wrapping.
         raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
 
 
@@ -128,7 +128,7 @@ def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
 
 
 def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named: bool) -> EvaluationSet:
-    """`is_named`: whether other data were given to be judged; a copy of the run's own is still the run's own."""
+    """`is_named`: whether the caller named data; a copy of the run's own data counts as the run's own."""
     stored = directory.read_dataset()
     dataset = index_data(job, may_lack_classes=True)
     classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])

@@ -109,7 +109,7 @@ class RunDirectory:
         self._write_json("status.json", status.to_json())
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Store what a finished run has come to."""
+        """Store the results of a finished run."""
         self._write_json("result.json", result)
 
     def read_split_csv(self) -> str:

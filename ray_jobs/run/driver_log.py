@@ -1,4 +1,4 @@
-"""What a submitted command printed and how it ended, in the logs/ of its run: it outlives the cluster it ran on."""
+"""The output of a submitted command and how it ended, in the logs/ of its run: both outlive the cluster."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from cluster.errors import StorageError
 from cluster.storage.store import Store
 
 _HEAD, _TAIL = 256 * 1024, 1024 * 1024
-"""Bytes of a log that are kept from its begin and from its end."""
+"""Bytes of a log that are kept from its start and from its end."""
 _MOST_RECORD = 64 * 1024
 
 
@@ -24,7 +24,7 @@ class DriverEnd:
     ended: str
     """UTC time, ISO 8601."""
     last_line: str
-    """Of what it printed."""
+    """The last line that it printed."""
 
 
 def read_end(run: Store, submission: str) -> DriverEnd | None:
@@ -46,13 +46,13 @@ def read_end(run: Store, submission: str) -> DriverEnd | None:
 
 
 def read_log(run: Store, submission: str) -> str:
-    """What the newest attempt printed so far, the middle of a long one left out; empty where nothing is stored."""
+    """The newest attempt's output so far, without the middle of a long one; empty where nothing is stored."""
     attempts = _attempts(run, submission)
     return run.read(_log_file(submission, attempts[-1])).decode(errors="replace") if attempts else ""
 
 
 class DriverLog:
-    """The log of one attempt. Bounded: of a long one, the middle is left out."""
+    """The log of one attempt; a long one loses its middle."""
 
     def __init__(self, run: Store, submission: str, verb: str) -> None:
         """Take the next attempt's number. Raises StorageError where the run's place cannot be read."""
@@ -62,7 +62,7 @@ class DriverLog:
         self._written = b""
 
     def add(self, text: bytes) -> None:
-        """What was printed."""
+        """Append output."""
         room = _HEAD - len(self._head)
         self._head += text[: max(room, 0)]
         self._tail += text[max(room, 0) :]
@@ -71,18 +71,18 @@ class DriverLog:
             del self._tail[:-_TAIL]
 
     def text(self) -> bytes:
-        """What was printed, as it is to be stored."""
+        """The output, as it is to be stored."""
         gap = f"\n[... {self._left_out} bytes left out ...]\n".encode() if self._left_out else b""
         return bytes(self._head) + gap + bytes(self._tail)
 
     def store(self, text: bytes) -> None:
-        """Write what `text` gave, where that is more than before. Raises StorageError."""
+        """Write the result of `text` if it has changed since the last call. Raises StorageError."""
         if text != self._written:
             self._run.write(_log_file(self._submission, self.attempt), text)
             self._written = text
 
     def end(self, exit_code: int) -> None:
-        """The last of the log, and how the attempt ended. Raises StorageError."""
+        """Store the rest of the log and how the attempt ended. Raises StorageError."""
         self.store(self.text())
         end = self._written[-4096:].decode(errors="replace")
         lines = [line.strip() for line in end.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The records of a run at its start and at its end, whoever trains it."""
+"""The records of a run at its start and at its end, where it stands in between, and its results."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from resnet_dist.training.early_stopping import stopping_of
 
 
 def write_records(run: RunDirectory, job: JobConfig, dataset: dict[str, Any], split_csv: str) -> None:
-    """What makes a folder a run; `dataset` and `split_csv` as its files dataset.json and split.csv hold them."""
+    """Write what makes a folder a run; `dataset` and `split_csv` become dataset.json and split.csv."""
     run.write_dataset(dataset)
     run.write_split_csv(split_csv)
     run.write_preprocess(preprocess_of(job))
@@ -23,7 +23,7 @@ def write_records(run: RunDirectory, job: JobConfig, dataset: dict[str, Any], sp
 
 
 def preprocess_of(job: JobConfig) -> Preprocess:
-    """The contract that evaluation, prediction and exported models share."""
+    """The preprocessing that evaluation, prediction and exported models share."""
     data = job.data
     height, width = data.input_size
     return Preprocess(
@@ -60,7 +60,7 @@ def is_done(progress: Progress, job: JobConfig) -> bool:
 
 
 def write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:
-    """The final status. A process that was refused the run leaves the holder's status alone."""
+    """Write the final status, unless another process holds the run: then the status is its own."""
     if isinstance(error, RunHeldError):
         return
     code = ExitCode.DONE if error is None else exit_code_of(error)
@@ -76,7 +76,7 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
     try:
         run.write_status(status)
     except StorageError:
-        # Storage may be what failed; the error itself is what the caller hears.
+        # Storage may be what failed; the caller gets the first error.
         if error is None:
             raise
 

@@ -1,4 +1,4 @@
-"""What a command that works on a finished run takes from it: where it is, its job, and which checkpoint."""
+"""Finds a finished run, its job and the checkpoint that a command works on."""
 
 import tomllib
 from typing import Any
@@ -12,19 +12,19 @@ from resnet_dist.checkpoint.reading import Which
 
 
 def find_run(run: str, overrides: Tree) -> RunDirectory:
-    """A RUN argument, a bare name under the storage root of the overrides. Raises RunError where there is none."""
+    """The run of a RUN argument; a bare name is looked up under the overrides' storage root. Raises RunError."""
     return RunDirectory.find(run, str(dict(overrides.get("storage", {})).get("root", JobConfig().storage.root)))
 
 
 def job_of_run(directory: RunDirectory, overrides: Tree) -> JobConfig:
-    """The run's own job with overrides, but for where it was trained, which says nothing of where it is used."""
+    """The run's own job with overrides, without its `cluster` section: it may be used elsewhere than it was trained."""
     stored: dict[str, Any] = tomllib.loads(print_config(directory.read_config()))
     stored.pop("cluster", None)
     return check(merged(stored, overrides))
 
 
 def which_checkpoint(checkpoint: str) -> Which:
-    """Best, last, or the number of a step. Raises ConfigError for anything else."""
+    """From the text "best", "last" or the number of a step. Raises ConfigError for anything else."""
     match checkpoint:
         case "best" | "last":
             return checkpoint

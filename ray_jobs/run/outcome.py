@@ -1,4 +1,4 @@
-"""What a finished job hands back to its caller."""
+"""The results of a finished run."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from resnet_dist.plain_json import plain_numbers
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A run that is done."""
+    """What `run_train` returns."""
 
     run: str
     """URI of the run."""

@@ -1,4 +1,4 @@
-"""The weights that a run starts from, found and checked on the driver: workers may see neither file nor network."""
+"""A run's initial weights, found and checked on the driver: workers may see neither the file nor the network."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -35,21 +35,21 @@ def process_group(use_gpu: bool) -> Generator[None]:
         "nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world_size, timeout=_TIMEOUT
     )
     yield
-    # After an error the others may wait in a collective, and to wait for them would hide it; Ray ends the processes.
+    # Not after an error: others may wait in a collective, and waiting for them would hide it. Ray ends the processes.
     dist.destroy_process_group()
 
 
 def choose_interface(address: str) -> None:
     """Let gloo listen on this process's own `address`, unless GLOO_SOCKET_IFNAME says otherwise.
 
-    It asks the host's name for an address, which in containers is often one that no other node reaches.
+    By default gloo resolves the host's name, which in containers often gives an address that no other node reaches.
     """
     if (name := interface_of(address)) is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface that has an address; None where there is none, as behind a translation of addresses."""
+    """The network interface that has an address; None where there is none, as behind NAT."""
     for name, addresses in psutil.net_if_addrs().items():
         # An IPv6 address may carry its zone: fe80::1%eth0.
         if any(each.address.partition("%")[0] == address for each in addresses):

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it trains: a live line on a terminal, plain lines elsewhere."""
+"""Shows a run while it trains: a live line on a terminal, plain lines elsewhere."""
 
 from datetime import timedelta
 from types import TracebackType
@@ -23,7 +23,7 @@ _NUMBERS_WIDTH = 76
 
 
 class ProgressView:
-    """Reads what the run records; a context manager for the live line. `refresh` is called now and then."""
+    """A context manager for the live line; each `refresh` reads what the run has recorded."""
 
     def __init__(self, run: RunDirectory, data: PreparedData, console: Console | None = None) -> None:
         self._run = run
@@ -100,7 +100,7 @@ class ProgressView:
             self._show_epochs()
 
     def _show_messages(self, status: Status) -> None:
-        """Lines of the generation's log that were not shown yet; it is only read when the status says there are any."""
+        """Print the new lines of the generation's log, which is only read when the status says that there are any."""
         shown = self._messages_shown.get(status.generation, 0)
         path = f"logs/generation-{status.generation:06d}.log"
         if status.messages <= shown or (log := self._run.store.read_or_none(path)) is None:

@@ -12,14 +12,14 @@ from resnet_dist.model.compiling import require_compiler
 def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bool) -> JobConfig:
     """The job with nothing left to choose, and with absolute paths: workers run in folders of their own.
 
-    Raises ConfigError when the name belongs to a run of another identity, and for a schedule that the run's first
-    start would not see the end of, or not the plateau of.
+    Raises ConfigError when the name belongs to a run of another identity, and at a run's first start for a schedule
+    whose end, or whose plateau, it would never reach.
     """
     stored = run.read_config() if run.exists() else None
     if stored is None and job.schedule.epochs is not None and job.schedule.epochs > job.training.epochs:
         raise ConfigError(
             f"schedule.epochs={job.schedule.epochs} is longer than training.epochs={job.training.epochs}, so the rate "
-            "would never come to its end; lower it, leave it unset, or train for more epochs"
+            "would never reach its end; lower it, leave it unset, or train for more epochs"
         )
     if (
         stored is None
@@ -64,7 +64,7 @@ def check_compiler(job: JobConfig, use_gpu: bool) -> None:
 
 
 def _absolute_but_home(folder: str) -> str:
-    """Each node has homes of its own."""
+    """An absolute path, but one below a home stays as it is: each node has its own homes."""
     return folder if not folder or folder.startswith("~") else absolute_root(folder)
 
 

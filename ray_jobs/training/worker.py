@@ -1,4 +1,4 @@
-"""What runs on each worker under Ray Train: asks rank and device once, then trains."""
+"""The function that each worker runs under Ray Train: it asks for rank and device once, then trains."""
 
 from dataclasses import replace
 
@@ -18,14 +18,14 @@ from resnet_dist.training.state import TrainState
 
 
 def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
-    """Under Ray Train, on every rank."""
+    """Train this rank's share; Ray Train calls it on every rank."""
     context = ray.train.get_context()
     task = ray.get(reference)
     device = device_of(task.plan)
     group = RankGroup(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
     run = RunDirectory(Store.open(task.run_uri))
-    # Before the workers wait for each other: torch's patience ends, and a first copy of the images may take long.
+    # Images first: a first copy may take longer than torch lets workers wait for each other.
     with on_this_node(task.images, task.train, task.val) as (train, val), process_group(task.plan.use_gpu):
         task = replace(task, train=train, val=val)
         if group.rank > 0:
@@ -40,7 +40,7 @@ def device_of(plan: WorkerPlan) -> torch.device:
     """The one device of this worker."""
     if not plan.use_gpu:
         return torch.device("cpu")
-    # A resumed run must repeat the undisturbed one to the bit, and autotuning may choose another kernel each time.
+    # A resumed run must repeat an uninterrupted one to the bit, and autotuning may choose another kernel each time.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda", torch.cuda.current_device())

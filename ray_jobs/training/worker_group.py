@@ -29,11 +29,11 @@ def fit_worker_group(
 ) -> Exception | None:
     """Run a function on every rank to its end; the error that ended it, None when all is done.
 
-    A group that finds no room for a minute, or that loses a worker while it starts, is started again `starts` times;
-    -1: for ever, and silently.
-    `config` should hold plain values and references: Ray's controller reads it, too, and would load what is in it.
+    Ray starts a group again that found no room for a minute or lost a worker while it started, `starts` times; -1:
+    always, and silently. `config` should hold plain values and references: Ray's controller unpickles it, too, and
+    would load the modules of whatever is in it.
     """
-    # Another process, which would ask again and again whether a node is about to go: training ends at any step alike.
+    # One process less: it would poll whether a node is about to be taken away, which a run survives at any step.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     trainer = _Trainer(
         function,
@@ -44,7 +44,7 @@ def fit_worker_group(
             use_gpu=plan.use_gpu,
             resources_per_worker=plan.resources_per_worker,
         ),
-        # Checkpoints are ours: what Ray stores is scratch of this attempt, and it restarts nothing by itself.
+        # We write the checkpoints: what Ray stores is scratch of this attempt. Ray restarts nothing by itself.
         run_config=ray.train.RunConfig(
             name="attempt",
             storage_path=scratch,
@@ -53,22 +53,22 @@ def fit_worker_group(
     )
     try:
         trainer.fit()
-    except Exception as error:  # handed on, whatever it is
+    except Exception as error:  # returned, whatever it is
         return error
     return None
 
 
 def found_no_room(failure: Exception) -> bool:
-    """Whether a worker group was not started for want of resources."""
+    """Whether a worker group did not start because its places were taken."""
     cause = failure.controller_failure if isinstance(failure, ControllerError) else None
-    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # Ray's own, of a module that it calls internal
+    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # a class of Ray's internal modules
 
 
 class _Trainer(DataParallelTrainer):
     """TorchTrainer, but without torch, which only workers need, and without the processes that a run does not use.
 
-    Their start takes seconds of a small machine's processors.
-    `_create_default_callbacks` is Ray's own. Where it has another name, nothing is left out, and all works as before.
+    Starting those takes seconds on a small machine. `_create_default_callbacks` is Ray's own method: if Ray renames it,
+    nothing is left out, and everything still works.
     """
 
     def _create_default_callbacks(self) -> list[Any]:

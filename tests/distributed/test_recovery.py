@@ -16,6 +16,7 @@ import torch
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
+from ray_jobs.terminal.watcher import watched
 from ray_jobs.training.driver import run_train
 from tests.distributed.driver_process import start_command, wait_for_step
 
@@ -107,7 +108,8 @@ def test_damaged_weights_are_trained_again(
     else:
         checkpoints.delete("step-00000006")
         damage_weights(checkpoints, 3)
-    outcome = run_train(job)
+    with watched():
+        outcome = run_train(job)
     assert not outcome.already_finished
     assert outcome == replace(undisturbed.outcome, run=outcome.run, images_per_second=outcome.images_per_second)
     assert_same(job, undisturbed.job)
