@@ -50,17 +50,11 @@ if TYPE_CHECKING:
 Changes = Mapping[str, Any]
 """Fields that differ from a run's own job, nested by section: {"data": {"root": "/data/parts"}}."""
 Say = Callable[[str], None]
-
-
-def _nothing(_: str) -> None:
-    pass
+_silent: Say = lambda _: None  # noqa: E731
 
 
 def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
-    """Train the job's run from where it stands; a finished run is returned as it is.
-
-    `submission` names the caller, so that a retry of it is known as one; by default each call is one of its own.
-    """
+    """Train the job's run from where it stands. `submission` names the caller, so that its retries are known."""
     from ray_jobs.training.driver import run_train
 
     return run_train(job, submission)
@@ -74,12 +68,7 @@ def cross_validate(job: JobConfig, *, submission: str | None = None) -> FoldsOut
 
 
 def tune(
-    job: JobConfig,
-    search: SearchConfig,
-    space: Space,
-    *,
-    warm_start: str | None = None,
-    submission: str | None = None,
+    job: JobConfig, search: SearchConfig, space: Space, *, warm_start: str | None = None, submission: str | None = None
 ) -> SearchOutcome:
     """Search for a better configuration than the job's own, or continue a search of the same name and space.
 
@@ -107,10 +96,8 @@ def report(target: str, *, storage_root: str = "outputs") -> str:
 def evaluate(
     run: str, *, split: str | None = None, checkpoint: str = "best", changes: Changes | None = None
 ) -> EvaluationOutcome:
-    """Judge a run's model on a split, by default test where there is one, else val.
-
-    `run`: a path, a URI, or a name under the storage root of `changes`. `checkpoint`: best, last or a step.
-    """
+    """Judge a run's model on a split, by default test where there is one, else val. `run`: a path, a URI, or a name
+    under the storage root of `changes`; `checkpoint`: best, last or a step."""
     from ray_jobs.evaluation.evaluate import run_evaluate
 
     return run_evaluate(run, split, checkpoint, changes or {})
@@ -122,7 +109,7 @@ def export(
     checkpoint: str = "best",
     changes: Changes | None = None,
     output: Path | None = None,
-    say: Say = _nothing,
+    say: Say = _silent,
 ) -> ExportOutcome:
     """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed parity are in `refused`."""
     from ray_jobs.bundles.export import run_export
@@ -136,7 +123,7 @@ def benchmark(
     *,
     run: str | None = None,
     storage_root: str = "outputs",
-    say: Say = _nothing,
+    say: Say = _silent,
 ) -> BenchmarkOutcome:
     """Measure how fast a bundle's formats are on this machine. `run`: the run that the bundle was made of."""
     from ray_jobs.bundles.benchmark import BenchmarkOptions, run_benchmark
@@ -170,22 +157,11 @@ def pull(name: str, to: Path, *, storage_root: str = "outputs", verify_key: Path
 def predict(
     bundle: str, images: Iterable[str], options: PredictOptions | None = None, *, storage_root: str | None = None
 ) -> Iterator[tuple[str, Prediction]]:
-    """Each image's path with the bundle's answer, in order. Needs no torch.
-
-    `images`: files, folders, patterns. An image that cannot be read is an answer with an error.
-    """
-    import sys
-
+    """Each image's path with the bundle's answer, in order, without torch. `images`: files, folders, patterns."""
     from ray_jobs.bundles.lookup import local_bundle
-    from ray_jobs.prediction.image_paths import check_paths, image_paths
-    from ray_jobs.prediction.predict import PredictOptions, answers
-    from resnet_dist.runtime.predictor import Predictor
+    from ray_jobs.prediction.predict import PredictOptions, predictions
 
-    options, paths = options or PredictOptions(), list(images)
-    check_paths(paths)
-    place = local_bundle(bundle, storage_root)
-    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
-    return answers(predictor, image_paths(paths, sys.stdin.buffer), options.batch_size)
+    return predictions(local_bundle(bundle, storage_root), images, options or PredictOptions())
 
 
 def predict_in_parts(
@@ -223,10 +199,7 @@ def split(
 
 
 def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:
-    """Check whether this machine can run the job, or each node of the Ray at `cluster.address`.
-
-    Checks of this machine name no node. `timeout_s`: how long to wait for an answer of a node.
-    """
+    """Check whether this machine can run the job (`node` is empty), or each node of the Ray at `cluster.address`."""
     if job.cluster.address is None:
         from cluster.health.preflight import NodeCheck
         from ray_jobs.doctor.machine import diagnose
@@ -237,7 +210,7 @@ def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:
     return diagnose_cluster(job, timeout_s)
 
 
-def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _nothing) -> PoolJob:
+def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _silent) -> PoolJob:
     """Start a command as a job on Kubernetes, or find it there."""
     from ray_jobs.submission.submit import submit_to_pool
 
@@ -251,14 +224,14 @@ def submit_to_ray(command: SubmitCommand, *, working_tree: Path | None = None) -
     return submit_to_ray(command, working_tree)
 
 
-def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _nothing) -> JobManifest:
+def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _silent) -> JobManifest:
     """The Kubernetes objects of a command, none created; with `server`, checked by the API server."""
     from ray_jobs.submission.submit import objects_of
 
     return objects_of(command, flags, say, server=server)
 
 
-def run_on_ray(command: SubmitCommand, *, print_line: Say = _nothing, say: Say = _nothing) -> int:
+def run_on_ray(command: SubmitCommand, *, print_line: Say = _silent, say: Say = _silent) -> int:
     """Run a command on the Ray at `cluster.address` to its end; returns its exit code. `print_line` gets its output."""
     from ray_jobs.submission.submit import run_on_ray
 
@@ -289,7 +262,7 @@ def jobs_stop(name: str, place: JobPlace) -> JobView:
     return place.target().stop(name)
 
 
-def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _nothing) -> int:
+def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _silent) -> int:
     """Wait until a job has ended; returns its exit code, or 1 when its pods were kept from starting `hindered_s`."""
     from ray_jobs.submission.watch import wait_for
 

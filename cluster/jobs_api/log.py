@@ -9,7 +9,7 @@ from aiohttp import ClientError
 from ray.job_submission import JobSubmissionClient
 
 _SILENCE_S = 60.0
-"""A connection that has said nothing for so long is made again: one that a router has dropped looks the same."""
+"""A connection that is silent for this long is made again: one that a router has dropped looks the same."""
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 

@@ -17,7 +17,7 @@ def check_name(name: str) -> None:
 
 
 def submission_id(name: str, attempt: int) -> str:
-    """Ray takes each id once, so that of two who submit the same attempt one is refused."""
+    """Ray takes each id once, so that it refuses the second submission of an attempt."""
     return f"{name}-{attempt}"
 
 

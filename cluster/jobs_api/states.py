@@ -1,4 +1,4 @@
-"""What Ray says of a job, as a view."""
+"""A job as Ray describes it, as a view."""
 
 import re
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def exit_code_of(details: JobDetails) -> int | None:
 
 
 def reason_of(details: JobDetails) -> str:
-    """Why a job is in its state, in one line; empty where there is nothing to say."""
+    """Why a job is in its state, in one line; empty without a reason."""
     match details.status:
         case JobStatus.PENDING:
             return "its environment is being made"
@@ -103,16 +103,16 @@ def _failure(details: JobDetails) -> str:
     if code is None:
         return first
     # The program ends with one block that begins so; whatever else is there came before it.
-    said = next((line.removeprefix("error: ") for line in reversed(logged) if line.startswith("error: ")), "")
-    if said:
-        return said
+    reported = next((line.removeprefix("error: ") for line in reversed(logged) if line.startswith("error: ")), "")
+    if reported:
+        return reported
     if any("No module named" in line and "ray_jobs" in line for line in logged):
         return "the cluster has no resnet-dist; send a checkout with the job, or use an image that has it"
     starved = next((line for line in reversed(logged) if any(word in line.lower() for word in _OUT_OF_MEMORY)), "")
     if starved:
         return f"out of memory: {starved}"
     if code == 128 + 9:
-        return "killed (signal 9), as happens to who takes more memory than there is"
+        return "killed (signal 9), as the system does to a process when memory runs out"
     return f"exit code {code}: {logged[-1]}" if logged else f"exit code {code}"
 
 

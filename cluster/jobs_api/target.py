@@ -143,7 +143,7 @@ class RayJobsTarget:
                     entrypoint_num_cpus=0,  # it waits for workers; they take the CPUs
                 )
             except SubmissionError:
-                # Somebody was first, or an answer was lost and this is the second time that it is asked for.
+                # Another submission was first, or Ray's answer to this one was lost and it was sent twice.
                 taken = self._found(identifier)
                 if taken is None:
                     raise
@@ -184,7 +184,7 @@ class RayJobsTarget:
         if details is None:
             raise NoSuchObjectError(
                 f"{self.address} has lost the job {name}, as a Ray does whose head node starts again; submit it again: "
-                "it goes on from its last checkpoint"
+                "it resumes from its last checkpoint"
             )
         return details
 
@@ -200,7 +200,7 @@ def _environment(request: JobRequest) -> dict[str, str]:
 
 
 def _other_code(runs: str, wanted: str) -> str:
-    """What to say where the same job runs other code than was asked for now."""
+    """The reason to show where the same job runs other code than was requested now."""
 
     def named(digest: str) -> str:
         return f"the code {digest[:12]}" if digest else "the image's code"

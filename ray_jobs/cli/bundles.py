@@ -35,20 +35,20 @@ def export(
 ) -> None:
     """Turn a run into a bundle: formats for production, each compared with the trained model.
 
-    A format that answers otherwise than its precision allows is left out of the bundle, and the exit code is 4.
+    A format that differs by more than its precision allows is left out of the bundle, and the exit code is 4.
 
     Parameters
     ----------
     run
         A path, a URI, or the name of a run under storage.root.
     formats
-        Names with commas between them; by default all that this machine can build. Wins over export.formats.
+        Names separated by commas; by default all that this machine can build. Overrides export.formats.
     checkpoint
         best, last, or the number of a step.
     output
-        A folder of its own for the bundle; by default bundle/ in the run.
+        The bundle's folder; by default bundle/ in the run.
     config
-        A job's TOML file: where its data and storage are and its [export]; all else in it is left alone.
+        A job's TOML file: its [export] and the place of its data and storage apply.
     """
     flags = job or {}
     if formats is not None:
@@ -70,33 +70,39 @@ def benchmark(
     batch_sizes: Word = "1,2,4,8,16,32,64",
     seconds: Number = 5.0,
     run: Text = None,
-    fail_under: Annotated[tuple[str, ...], Parameter(group=COMMAND, show_default=False, negative=())] = (),
+    fail_under: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=COMMAND,
+            show_default=False,
+            negative=(),
+            help="FORMAT=RATIO (to PyTorch, with one image) or FORMAT=NUMBERips (images per second, with the best "
+            "batch), on the most threads: the exit code is 4 if a format is slower. May be repeated.",
+        ),
+    ] = (),
     json: File = None,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
-    """Measure how fast a bundle's formats are here, with one image and with the best batch, beside PyTorch.
+    """Measure how fast a bundle's formats are on this machine, with one image and with the best batch, beside PyTorch.
 
-    Each format runs in a process of its own and all take turns, so that other load hits them alike.
+    Each format runs in its own process, and the processes take turns, so that other load affects all alike.
 
     Parameters
     ----------
     bundle
         A bundle's folder, a run's folder, or the name of a run under storage.root.
     formats
-        Names with commas between them; by default all but those that can hold code (TorchScript, torch.export).
+        Names separated by commas; by default all but those that can hold code (TorchScript, torch.export).
     threads
-        Numbers of threads with commas between them; by default 1 and all cores.
+        Numbers of threads, separated by commas; by default 1 and all cores.
     batch_sizes
-        That the best is looked for among, with commas between them.
+        Candidates for the best batch size, separated by commas.
     seconds
-        For which each format is timed with one image, and again with its best batch.
+        Seconds for which each format is timed with one image, and again with its best batch.
     run
-        The run that the bundle was made of, where it does not lie in it: PyTorch runs its network.
-    fail_under
-        FORMAT=RATIO (to PyTorch, with one image) or FORMAT=NUMBERips (images per second, with the best batch), on the
-        most threads: the exit code is 4 where a format is slower. May be repeated.
+        The run that the bundle was made of, if the bundle is elsewhere: PyTorch runs its network.
     json
-        A file for all numbers.
+        Write all numbers to this file.
     """
     resolved = read_job(None, job or {})
     from ray_jobs import api
@@ -128,18 +134,18 @@ def promote(
     rollback: Switch = False,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
-    """Make a run's bundle the production bundle of its name: verified, copied, then pointed at.
+    """Make a run's bundle the production bundle of its name: verify it, copy it, then point at it.
 
     Parameters
     ----------
     run
         A path, a URI, or the name of a run under storage.root; with --rollback the name of the production bundle.
     name
-        What production machines pull it by; by default the run's name.
+        The name by which production machines pull it; by default the run's name.
     accept_inconclusive
-        Also where val has too few images to tell whether an int8 format loses too much.
+        Accept int8 formats for which val has too few images to tell whether they lose too much.
     rollback
-        Point at the bundle that was in production before; again: back to the later one.
+        Return to the bundle that was in production before; a second time, to the later one.
     """
     root = read_job(None, job or {}).storage.root
     _require_storage()
@@ -160,16 +166,16 @@ def pull(
     verify_key: File = None,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
-    """Fetch a bundle into a folder that is complete or absent at any time, with every file verified.
+    """Fetch a bundle and verify every file; the folder is complete or absent at any time.
 
     Parameters
     ----------
     name
-        Of a production bundle under storage.root, as NAME or NAME@DIGEST; or the path or URI of a bundle or a run.
+        A production bundle under storage.root, as NAME or NAME@DIGEST; or the path or URI of a bundle or a run.
     to
-        The folder; a bundle that is there already stays if it is the same one, and is replaced at once if not.
+        The folder. The same bundle there stays; another one is replaced in one step.
     verify_key
-        A public key (PEM): the bundle must be signed by its other half.
+        A public key (PEM file); the bundle must be signed by its private key.
     """
     root = read_job(None, job or {}).storage.root
     _require_storage()

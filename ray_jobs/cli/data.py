@@ -23,10 +23,9 @@ def sample(
     Parameters
     ----------
     name
-        digits: 1,797 handwritten digits, bundled with scikit-learn. fashion-mnist: 70,000 garments, from the Debian
-        package dataset-fashion-mnist.
+        digits: 1,797 handwritten digits of scikit-learn; fashion-mnist: Debian's package dataset-fashion-mnist.
     folder
-        Where to; the same sample there is completed.
+        The folder to write; an interrupted sample there is completed.
     """
     from ray_jobs import api
     from ray_jobs.terminal.console import show_line
@@ -51,35 +50,35 @@ def split(
     seed: Annotated[int, Parameter(group=COMMAND)] = 0,
     overwrite: Switch = False,
 ) -> None:
-    """Split a folder's images into train, val and test, with groups whole, and write that down for data.labels.
+    """Split a folder's images into train, val and test, keep groups whole, and write a file for data.labels.
 
-    Splits that the data have stay, and with --folds their folds. At most one --group flag; images without a group
-    are alone.
+    Existing splits and, with --folds, existing folds stay. Give at most one --group flag.
+    An image without a group is a group of its own.
 
     Parameters
     ----------
     folder
         An ImageFolder, or the folder that the paths in --labels are relative to.
     output
-        The CSV to write: path, label, split, group, fold.
+        The CSV file to write: path, label, split, group, fold.
     labels
         A CSV or Parquet file of paths and labels, instead of class folders; relative to the working directory.
     group_regex
-        A regular expression: its first group, or its whole match, in an image's path names the image's group.
+        A regular expression; its first group, or its whole match, in an image's path names the image's group.
     group_column
-        The column of --labels that names groups; by default group, where there is one.
+        The column of --labels that names groups; by default "group" if there is one.
     group_gap
-        Images of one class whose file names' numbers lie within this of the next one are a group.
+        Group images of one class while the numbers in their file names differ by at most this from one to the next.
     val_fraction
-        Share of each class that goes to val where the data have no val split.
+        Share of each class for val, if the data have no val split.
     test_fraction
-        Share of each class that goes to test where the data have no splits.
+        Share of each class for test, if the data have no splits.
     folds
-        Deal train and val to so many folds of a cross-validation, too.
+        Also deal train and val to this number of folds of a cross-validation.
     seed
-        What the split is a function of, besides the images' paths; data.folds repeats it with the same one.
+        The split is a function of this seed and the images' paths; data.folds with the same seed repeats it.
     overwrite
-        Replace the output where it is there.
+        Replace an existing output.
     """
     given = {"root": str(folder), "labels": "" if labels is None else str(labels.expanduser().absolute())}
     shares = {"val_fraction": val_fraction, "test_fraction": test_fraction, "folds": folds}

@@ -24,16 +24,16 @@ def doctor(
     json: File = None,
     job: Annotated[DoctorFlags, Parameter("*")] | None = None,
 ) -> ExitCode:
-    """Check whether this machine, or each node of the Ray at cluster.address, can run jobs, and how to mend it.
+    """Check whether this machine, or each node of the Ray at cluster.address, can run jobs, and say how to fix it.
 
     Parameters
     ----------
     config
-        The TOML file of a job to check for.
+        The TOML file of the job to run.
     timeout
-        Seconds to wait for an answer of a node of a cluster; a node that gives none is named.
+        Seconds to wait for the answer of a cluster's node; a node that does not answer is an error.
     json
-        Write what was found there, too: a list of objects with node, name, status, found, remedy.
+        Also write the checks to this file: a list of objects with node, name, status, found, remedy.
     """
     resolved = read_job(config, job or {})
     from ray_jobs import api

@@ -25,18 +25,18 @@ def evaluate(
     config: File = None,
     job: Annotated[EvaluateFlags, Parameter("*")] | None = None,
 ) -> int | None:
-    """Judge a run's model on a split, with 95 % intervals; data.root is the run's own unless given.
+    """Judge a run's model on a split, with 95 % intervals. By default the data are those of the run.
 
     Parameters
     ----------
     run
         A path, a URI, or the name of a run under storage.root.
     split
-        train, val or test; by default test where there is one, else val.
+        train, val or test; by default test if the data have one, else val.
     checkpoint
         best, last, or the number of a step.
     config
-        A job's TOML file: where its data and storage are and how it is judged; all else in it is left alone.
+        A job's TOML file: its [data], [storage], [evaluation] and [cluster] apply, as far as --help lists them.
     """
     resolved, changes = read_job_and_overrides(config, job or {}, of_evaluation)
     from ray_jobs import api

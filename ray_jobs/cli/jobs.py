@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from ray_jobs.cli.flags import job_flags
-from ray_jobs.cli.program import COMMAND, Number, Switch, Text, Word
+from ray_jobs.cli.program import COMMAND, Switch, Text, Word
 from ray_jobs.job.toml import read_job
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ else:
 
 Follow = Annotated[bool, Parameter(name=("--follow", "-f"), group=COMMAND, negative=(), show_default=False)]
 
-jobs = App(name="jobs", help="Look at jobs on a cluster, wait for them, end them.")
+jobs = App(name="jobs", help="Show, follow and end jobs on a cluster.")
 
 
 @jobs.command(name="list")
 def list_jobs(
     *, namespace: Text = None, kube_context: Text = None, job: Annotated[AddressFlags, Parameter("*")] | None = None
 ) -> None:
-    """All jobs of a namespace, or of the Ray at --cluster.address, the newest first.
+    """List the jobs of a namespace, or of the Ray at --cluster.address, the newest first.
 
     Parameters
     ----------
     namespace
         By default that of the kubeconfig's context.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     """
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import show_jobs
@@ -50,18 +50,18 @@ def status(
     kube_context: Text = None,
     job: Annotated[AddressFlags, Parameter("*")] | None = None,
 ) -> None:
-    """What a job is doing and why: its place in the queue, its step and speed, or the reason of its end.
+    """Show a job's state and its reason: its place in the queue, its step and speed, or why it ended.
 
     Parameters
     ----------
     name
-        The job's name, as `submit` and `jobs list` give it.
+        The job's name, as `submit` and `jobs list` print it.
     json
-        Print it for programs.
+        Print JSON.
     namespace
         By default that of the kubeconfig's context.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     """
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import print_json, show_job
@@ -79,18 +79,18 @@ def logs(
     kube_context: Text = None,
     job: Annotated[AddressFlags, Parameter("*")] | None = None,
 ) -> None:
-    """What a job prints; where its pods are gone, what is stored of it in the run's directory.
+    """Print the output of a job; if its pods are gone, the log in the run's directory.
 
     Parameters
     ----------
     name
         The job's name.
     follow
-        Go on until the job has ended, through its retries.
+        Continue until the job has ended, through its retries.
     namespace
         By default that of the kubeconfig's context.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     """
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import print_line
@@ -108,7 +108,7 @@ def stop(
     kube_context: Text = None,
     job: Annotated[AddressFlags, Parameter("*")] | None = None,
 ) -> None:
-    """End a job. What it has stored stays, and `submit` with the same job goes on with it.
+    """End a job. What it has stored stays, and `submit` with the same job resumes from it.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ def stop(
     namespace
         By default that of the kubeconfig's context.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     """
     from ray_jobs import api
     from ray_jobs.terminal.console import show_line
 
     view = api.jobs_stop(name, _place(job, namespace, kube_context))
-    show_line(f"job {view.name}: {view.state}; submitted again, it goes on from its last checkpoint")
+    show_line(f"job {view.name}: {view.state}; submitted again, it resumes from its last checkpoint")
 
 
 @jobs.command
@@ -131,24 +131,28 @@ def wait(
     name: Word,
     /,
     *,
-    hindered_s: Number = 900.0,
+    hindered_s: Annotated[
+        float,
+        Parameter(
+            group=COMMAND,
+            help="Seconds for which pods may fail to start (an image that cannot be pulled, a missing secret) before "
+            "this command gives up with exit code 1 and leaves the job alone. Time in a queue does not count.",
+        ),
+    ] = 900.0,
     namespace: Text = None,
     kube_context: Text = None,
     job: Annotated[AddressFlags, Parameter("*")] | None = None,
 ) -> int:
-    """Wait until a job has ended, a line for each change, and end with its own exit code (130: it was stopped).
+    """Wait until a job has ended, print each change, and end with the job's exit code (130: it was stopped).
 
     Parameters
     ----------
     name
         The job's name.
-    hindered_s
-        Seconds for which its pods may be kept from starting (an image that cannot be pulled, a missing secret) before
-        this gives up with exit code 1; the job is left as it is. Waiting in a queue does not count.
     namespace
         By default that of the kubeconfig's context.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     """
     from ray_jobs import api
     from ray_jobs.terminal.console import show_line

@@ -31,42 +31,42 @@ def predict(
     address: Annotated[str | None, Parameter(name="--cluster.address", group=_WHERE, show_default=False)] = None,
     local_cpus: Annotated[int | None, Parameter(name="--cluster.local-cpus", group=_WHERE, show_default=False)] = None,
 ) -> None:
-    """Answer images with a bundle: path, label (empty when rejected), confidence, error.
+    """Classify images with a bundle: path, label (empty when rejected), confidence, error.
 
-    An image that cannot be read is a row too. The exit code is 3 where none could be read.
+    An image that cannot be read is a row, too. The exit code is 3 if no image could be read.
 
     Parameters
     ----------
     bundle
         The folder of a bundle or of its run, or the name of a run under storage.root.
     paths
-        Images, folders, patterns in quotes, or - for a list on stdin, one path on each line.
+        Images, folders, patterns in quotes, or - for a list on stdin, one path per line.
     format
         One of the bundle's formats, such as onnxruntime_int8; by default onnx.
     output
-        A file, whole or not at all; - is stdout. With --workers or --cluster.address a folder for parts.
+        A file, written whole or not at all; - is stdout. With --workers or --cluster.address, a folder for parts.
     output_format
-        By default a table on a terminal for few images, else csv.
+        By default a table for few images on a terminal, else csv.
     probabilities
-        Also the probabilities of all classes.
+        Also write the probabilities of all classes.
     threads
-        By default all cores; with workers those of each.
+        By default all cores; with --workers, the threads of each worker.
     batch_size
         Images at a time.
     verify_key
-        The PEM file of a public key: the bundle must be signed by its other half.
+        A public key (PEM file); the bundle must be signed by its private key.
     fail_on_unreadable
-        End with 3 where any image could not be read, when all are answered.
+        End with exit code 3 if any image could not be read, after all others are classified.
     workers
-        Answer by so many processes of Ray, into parts that a killed command goes on with.
+        Classify with this number of Ray processes, into parts; a killed command resumes with the missing ones.
     part_size
-        Images of each part; by default 1000.
+        Images per part; by default 1000.
     storage_root
-        Where a run is looked up by its name; by default outputs.
+        Where a run's name is looked up; by default outputs.
     address
-        A running Ray (auto, ray://host:10001); with --workers alone, an embedded one for the length of the command.
+        A running Ray (auto, ray://host:10001); without it, --workers starts an embedded one for this command.
     local_cpus
-        Logical CPUs the embedded Ray offers; by default the cores of this machine.
+        Logical CPUs that the embedded Ray offers; by default the cores of this machine.
     """
     _refuse_flags(paths)
     if not paths:

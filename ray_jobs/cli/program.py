@@ -10,7 +10,7 @@ from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOpti
 from ray_jobs.errors import ConfigError, ExitCode, explain
 from ray_jobs.terminal.watcher import watched
 
-COMMAND = Group.create_ordered("command")
+COMMAND = Group.create_ordered("command", sort_key=0)
 """Flags of a command itself, above those of the job."""
 
 Word = Annotated[str, Parameter(group=COMMAND)]
@@ -41,8 +41,8 @@ def new_app() -> App:
         name="resnet-dist",
         help="From a folder of labelled photographs to a verified ResNet, on a laptop or a shared pool of GPUs.",
         help_format="plaintext",
-        help_epilogue="--debug, anywhere, shows where an error comes from. Exit codes: 0 done, 1 failed, 2 wrong usage "
-        "or configuration, 3 unusable data, run or storage, 4 a quality gate said no, 130 interrupted.",
+        help_epilogue="--debug, anywhere, adds the traceback to an error. Exit codes: 0 done, 1 failed, 2 wrong usage "
+        "or configuration, 3 unusable data, run or storage, 4 refused by a quality gate, 130 interrupted.",
         version=lambda: version("resnet-dist"),
         version_flags=("--version",),
         suppress_keyboard_interrupt=False,

@@ -9,9 +9,7 @@ from ray_jobs.cli.program import DryRun, File, Switch, Text, Word, strategy_of
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.errors import RuntimeMissingError
 
-queue = App(
-    name="queue", help="Give teams their share of the GPUs of a Kubernetes cluster, and see what becomes of it."
-)
+queue = App(name="queue", help="Give each team a share of the GPUs of a Kubernetes cluster, and show how it is used.")
 
 
 @queue.command
@@ -25,22 +23,22 @@ def create(
     output: File = None,
     kube_context: Text = None,
 ) -> None:
-    """Make a team's namespace, queue and rights, or change them to what its file says now. Deletes nothing.
+    """Create a team's namespace, queue and rights, or update them to its file. Deletes nothing.
 
     Parameters
     ----------
     team
-        The team's name, which is also that of its queue.
+        The name of the team and of its queue.
     config
         The team's TOML file; --print-team shows its form.
     print_team
-        Print a complete team as TOML, an example without --config, every key with what it does, and stop.
+        Print a complete team as TOML, by default an example, with a comment for every key, and stop.
     dry_run
         client prints the objects as YAML, without a cluster; server lets the cluster say what would change. Both stop.
     output
-        Write the objects to this YAML file, for an admin to apply, and stop.
+        Write the objects to this YAML file, for an administrator to apply, and stop.
     kube_context
-        The context of the kubeconfig; by default its current one, in a pod the pod's own.
+        The context of the kubeconfig; by default its current one, or in a pod the pod's own.
     """
     from ray_jobs.job.team_toml import example_team, read_team
     from ray_jobs.job.team_toml import print_team as printed
@@ -50,8 +48,8 @@ def create(
         return
     if config is None:
         raise ConfigError(
-            f"--config is missing: the file that says what team {team} gets. `resnet-dist queue create {team} "
-            f"--print-team > {team}.toml` writes one to begin with"
+            f"--config is missing: the file with the share of team {team}; write one to begin with: `resnet-dist queue "
+            f"create {team} --print-team > {team}.toml`"
         )
     strategy = strategy_of(dry_run)
     wanted = read_team(config, team)
@@ -81,16 +79,16 @@ def show(
     json: Switch = False,
     kube_context: Text = None,
 ) -> None:
-    """Show what a team owns, uses, borrows and lends, and which of its jobs wait and why; without a team, all queues.
+    """Show what a team owns, uses, borrows and lends, and why its jobs wait; without a team, list all queues.
 
     Parameters
     ----------
     team
         The team's name.
     json
-        Print it as JSON.
+        Print JSON.
     kube_context
-        The context of the kubeconfig; by default its current one, in a pod the pod's own.
+        The context of the kubeconfig; by default its current one, or in a pod the pod's own.
     """
     _require_client()
     from ray_jobs import api

@@ -73,8 +73,8 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
         for column, count in enumerate(counts)
         if row != column and count
     )
-    for count, truth, said in confused[:_MAX_CONFUSIONS]:
-        show_line(f"{-count} of {truth} taken for {said}")
+    for count, truth, answer in confused[:_MAX_CONFUSIONS]:
+        show_line(f"{-count} of {truth} taken for {answer}")
 
 
 def show_export(outcome: "ExportOutcome") -> None:
@@ -160,11 +160,11 @@ def show_node_checks(found: Sequence[NodeCheck]) -> None:
         if check.remedy:
             show_line(f"{', '.join(filter(None, nodes)) or 'all'}: {check.name}: {check.remedy}")
     errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
-    said = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
-    show_line(f"{len(names)} node{'s' if len(names) > 1 else ''}: {said}")
+    verdict = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
+    show_line(f"{len(names)} node{'s' if len(names) > 1 else ''}: {verdict}")
 
 
 def write_checks(path: Path, found: Iterable[tuple[str, Check]]) -> None:
-    """What `doctor` found, by node where it asked several, for programs."""
+    """Write the checks of `doctor` for programs, with the node where there are several."""
     items = [{"node": node, **asdict(check)} for node, check in found]
     path.write_text(json.dumps(items, indent=2) + "\n", encoding="utf-8")

@@ -33,14 +33,14 @@ def submit(
     dry_run: DryRun = "none",
     job: Annotated[JobFlags, Parameter("*")] | None = None,
 ) -> None:
-    """Run a command as a job on Kubernetes, in a team's queue, or with --cluster.address http://HOST:8265 on any Ray.
+    """Run a command as a job on Kubernetes, or with --cluster.address http://HOST:8265 on any running Ray.
 
-    The same name and job again is the same job: one that goes on is left alone, one that failed resumes.
+    The same name and configuration again is the same job: a running one is left alone, a failed one resumes.
 
     Parameters
     ----------
     verb
-        What to run.
+        The command to run.
     run
         For evaluate and export: the run, as a name under storage.root, a URI, or a path that the cluster has, too.
     config
@@ -54,21 +54,21 @@ def submit(
     checkpoint
         For evaluate and export: best, last, or the number of a step.
     formats
-        For export: names with commas between them.
+        For export: names separated by commas.
     team
-        Stands for the namespace and the queue of that name.
+        Short for the namespace and the queue of that name.
     namespace
         By default the team's, else that of the kubeconfig's context.
     queue
-        A Kueue LocalQueue of the namespace; without one, and without a team, the job does not wait in line.
+        A Kueue LocalQueue of the namespace; without a queue and a team, the job is not queued.
     priority
         A Kueue WorkloadPriorityClass: production, research or idle.
     image
-        NAME:VERSION or NAME@sha256:DIGEST; by default the one that the manifests name.
+        NAME:VERSION or NAME@sha256:DIGEST; by default the image in the manifests.
     kube_context
-        Of the kubeconfig; by default its current one.
+        The context of the kubeconfig; by default its current one.
     working_tree
-        With --cluster.address http://...: a checkout whose code the job is to run.
+        With --cluster.address http://...: a checkout whose code the job runs.
     dry_run
         client prints the objects as YAML and stops; server lets the API server check them first.
     """

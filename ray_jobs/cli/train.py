@@ -18,17 +18,17 @@ def train(
     print_config: Switch = False,
     job: Annotated[JobFlags, Parameter("*")] | None = None,
 ) -> int | None:
-    """Train a classifier, or go on with a run of the same name and identity.
+    """Train a classifier, or resume the run of the same name and identity.
 
-    A flag wins over the file, the file over the defaults.
-    Lists are several values: --data.mean 0.5 0.5 0.5. "none" unsets what may be unset.
+    A flag overrides the file, and the file overrides the defaults.
+    A list is several values: --data.mean 0.5 0.5 0.5. "none" unsets a field that may be unset.
 
     Parameters
     ----------
     config
         A TOML file with any of the keys below; --print-config shows its form.
     print_config
-        Print the complete job that would run, as TOML, and stop.
+        Print the complete job as TOML, and stop.
     """
     resolved = read_job(config, job or {})
     if print_config:

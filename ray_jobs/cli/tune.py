@@ -25,31 +25,31 @@ def tune(
     workers_per_trial: Whole = None,
     job: Annotated[JobFlags, Parameter("*")] | None = None,
 ) -> int | None:
-    """Search for a better configuration than the job's own, or go on with a search of the same name and space.
+    """Search for a better configuration than the job's own, or resume the search of the same name and space.
 
-    Every trial is a training of at most training.epochs; the job's own configuration runs first. Ctrl-C ends with the
-    best so far, and the same command goes on.
+    Every trial trains for at most training.epochs. The job's own configuration is the first trial.
+    Ctrl-C ends the search with the best trial so far; the same command resumes it.
 
     Parameters
     ----------
     config
-        A TOML file with the job: what is not searched.
+        The job's TOML file: all that is not searched.
     search
-        A TOML file with the space and how it is searched; by default the one that ships.
+        A TOML file with the search and its space; by default the one that ships.
     dry_run
-        Print what would be searched, how long it takes and what it stores, and stop.
+        Print what the search would try, how long it would take and what it would store, and stop.
     print_search
-        Print the complete search as TOML, every key with what it does, and stop.
+        Print the complete search as TOML, with a comment for every key, and stop.
     warm_start
-        An earlier search, whose finished trials the sampler knows from the start, and whose best one is tried second.
+        An earlier search: the sampler learns from its finished trials, and its best one is the second trial.
     trials
-        Most trials; this and the flags below win over the file.
+        The most trials. This flag and those below override the search's file.
     hours
-        Hours of this command after which no trial goes on.
+        Hours after which this command ends all trials.
     total_epochs
-        Epochs over all trials after which no trial goes on.
+        Epochs of all trials together after which the search ends.
     max_concurrent_trials
-        Trials at a time; by default as many as fit.
+        Trials at the same time; by default as many as fit.
     workers_per_trial
         Workers of each trial; by default cluster.num_workers.
     """
@@ -90,7 +90,7 @@ def report(
     *,
     job: Annotated[StorageFlags, Parameter("*")] | None = None,
 ) -> None:
-    """Render a search's results as one HTML file that needs no network.
+    """Render the results of a search as one HTML file that needs no network.
 
     Parameters
     ----------

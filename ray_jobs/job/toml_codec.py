@@ -57,7 +57,7 @@ def merged(base: Tree, top: Tree) -> dict[str, Any]:
 def checked(model: type[Model], tree: Tree, *, prefix: str = "", unknown: str = "", missing: str = "") -> Model:
     """The model's value of a tree. Raises ConfigError with a line for each problem: key, value, rule and remedy.
 
-    `prefix` stands before every key; `unknown` follows what is said of an unknown key, `missing` of a missing one.
+    `prefix` stands before every key; `unknown` ends the message of an unknown key, `missing` that of a missing one.
     """
     try:
         # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.

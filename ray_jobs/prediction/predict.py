@@ -85,6 +85,16 @@ def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, outp
     return tally
 
 
+def predictions(
+    place: Path, paths: Iterable[str], options: PredictOptions = PredictOptions()
+) -> Iterator[tuple[str, Prediction]]:
+    """Each image's path with the bundle's answer, in order. Raises what `run_predict` raises before it begins."""
+    paths = list(paths)
+    check_paths(paths)
+    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
+    return answers(predictor, image_paths(paths, sys.stdin.buffer), options.batch_size)
+
+
 def answers(
     predictor: Predictor, paths: Iterable[str], batch_size: int, base: str = ""
 ) -> Iterator[tuple[str, Prediction]]:
