@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 
-from resnet_dist.config import ARCHS
 from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, Speed, benchmark
 from resnet_dist.export.benchmarking.candidate import Candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats.build import BuiltFormat, Calibration, build, missing, write_graph
+from resnet_dist.model.config import ARCHS
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.preprocess import Preprocess

@@ -11,7 +11,8 @@ import torch
 from benchmarks.gpu_measuring import Settings, Switches, Variant, compiled
 from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
 from data_pipeline.views.randomness import SeededDraw
-from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import Trunk, split
 from resnet_dist.training.rank_group import RankGroup

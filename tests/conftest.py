@@ -24,12 +24,13 @@ from PIL import Image
 from pydantic import BaseModel
 
 from data_pipeline.views.randomness import SeededDraw
-from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.bundle_writer import BundleContent, write_bundle
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.export.formats.build import Calibration, build, write_graph
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.parity import ReferenceAnswers, check_parity
+from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess

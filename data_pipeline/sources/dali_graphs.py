@@ -97,50 +97,55 @@ def build_graph(
             images = fn.python_function(
                 images, width, height, function=resize, batch_processing=True, output_layouts="HWC"
             )
-        if operators.canvas:
-            images = fn.slice(
-                images,
-                _input("canvas_start", types.INT32),
-                _input("canvas_shape", types.INT32),
-                axis_names="WH",
-                out_of_bounds_policy="pad",
-                fill_values=list(data.pad_colour),
-            )
-        if operators.turns:
-            # A quarter turn takes pixel centres to pixel centres: the nearest one is the very pixel.
-            images = fn.rotate(
-                images, angle=_input("angle", types.FLOAT, 0), interp_type=types.INTERP_NN, keep_size=True, fill_value=0
-            )
-        if operators.vertical_flips:
-            images = fn.flip(images, horizontal=0, vertical=_input("vertical", types.INT32, 0))
-        if operators.colour:
-            images = fn.color_twist(
-                images,
-                brightness=_input("brightness", types.FLOAT, 0),
-                contrast=_input("contrast", types.FLOAT, 0),
-                saturation=_input("saturation", types.FLOAT, 0),
-            )
-        images = fn.crop_mirror_normalize(
-            images,
-            dtype=types.FLOAT,
-            output_layout="HWC",
-            mean=[255.0 * number for number in data.mean],
-            std=[255.0 * number for number in data.std],
-            mirror=_input("horizontal", types.INT32, 0) if operators.horizontal_flips else 0,
-        )
-        if operators.erase:
-            images = fn.erase(
-                images,
-                anchor=_input("erase_anchor", types.FLOAT),
-                shape=_input("erase_shape", types.FLOAT),
-                axis_names="WH",
-                normalized_anchor=False,
-                normalized_shape=False,
-                fill_value=0.0,
-            )
-        pipeline.set_outputs(images)
+        pipeline.set_outputs(_viewed(images, data, operators))
     pipeline.build()
     return pipeline
+
+
+def _viewed(images: Any, data: DataConfig, operators: Operators) -> Any:
+    """The steps of a view behind the resize, in the order of `data_pipeline.views.augmentation`."""
+    if operators.canvas:
+        images = fn.slice(
+            images,
+            _input("canvas_start", types.INT32),
+            _input("canvas_shape", types.INT32),
+            axis_names="WH",
+            out_of_bounds_policy="pad",
+            fill_values=list(data.pad_colour),
+        )
+    if operators.turns:
+        # A quarter turn takes pixel centres to pixel centres: the nearest one is the very pixel.
+        images = fn.rotate(
+            images, angle=_input("angle", types.FLOAT, 0), interp_type=types.INTERP_NN, keep_size=True, fill_value=0
+        )
+    if operators.vertical_flips:
+        images = fn.flip(images, horizontal=0, vertical=_input("vertical", types.INT32, 0))
+    if operators.colour:
+        images = fn.color_twist(
+            images,
+            brightness=_input("brightness", types.FLOAT, 0),
+            contrast=_input("contrast", types.FLOAT, 0),
+            saturation=_input("saturation", types.FLOAT, 0),
+        )
+    images = fn.crop_mirror_normalize(
+        images,
+        dtype=types.FLOAT,
+        output_layout="HWC",
+        mean=[255.0 * number for number in data.mean],
+        std=[255.0 * number for number in data.std],
+        mirror=_input("horizontal", types.INT32, 0) if operators.horizontal_flips else 0,
+    )
+    if operators.erase:
+        images = fn.erase(
+            images,
+            anchor=_input("erase_anchor", types.FLOAT),
+            shape=_input("erase_shape", types.FLOAT),
+            axis_names="WH",
+            normalized_anchor=False,
+            normalized_shape=False,
+            fill_value=0.0,
+        )
+    return images
 
 
 def parameters(views: Views, operators: Operators) -> dict[str, NDArray[Any]]:

@@ -22,6 +22,16 @@ TRAIN, VAL, TEST = range(3)
 _COLUMNS = ["sample_id", "split", "label", "group", "fold"]
 
 
+@dataclass(frozen=True)
+class LabelledRows:
+    """N samples that are to be divided."""
+
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.int64]
+    groups: Sequence[str | None]
+    """Samples of one group stay together; None: alone."""
+
+
 def assign_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
     """The dataset with a split for every row, and a fold for those that are not test where `data.folds` is set.
 
@@ -30,14 +40,11 @@ def assign_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
     Raises DataError where a split that was asked for would be empty, or a fold would lack a class.
     """
     samples = dataset.samples
-    splits = split_of_rows(
-        samples.keys, samples.labels, dataset.splits, dataset.groups, data.val_fraction, data.test_fraction, seed
-    )
+    rows = LabelledRows(samples.keys, samples.labels, dataset.groups)
+    splits = split_of_rows(rows, dataset.splits, data.val_fraction, data.test_fraction, seed)
     folds: tuple[int | None, ...] = ()
     if data.folds is not None:
-        folds = fold_of_rows(
-            samples.keys, samples.labels, samples.classes, splits, dataset.folds, dataset.groups, data.folds, seed
-        )
+        folds = fold_of_rows(rows, samples.classes, splits, dataset.folds, data.folds, seed)
     if data.fold is not None:
         of_fold = {None: "test", data.fold: "val"}
         splits = tuple(of_fold.get(fold, "train") for fold in folds)
@@ -46,23 +53,18 @@ def assign_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
 
 
 def split_of_rows(
-    keys: NDArray[np.uint64],
-    labels: NDArray[np.int64],
-    given: Sequence[str | None],
-    groups: Sequence[str | None],
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
+    samples: LabelledRows, given: Sequence[str | None], val_fraction: float, test_fraction: float, seed: int
 ) -> tuple[str, ...]:
     """train, val or test for N samples, those `given` kept; see `assign_splits` and `carve`."""
     splits = [split or "" for split in given]
     if not any(splits):
-        rows = np.arange(len(keys))
+        rows = np.arange(len(samples.keys))
     elif "val" not in splits:
         rows, test_fraction = np.array([row for row, split in enumerate(splits) if split == "train"]), 0.0
     else:
         return tuple(splits)
-    carved = carve(keys[rows], labels[rows], [groups[row] for row in rows.tolist()], val_fraction, test_fraction, seed)
+    groups = [samples.groups[row] for row in rows.tolist()]
+    carved = carve(samples.keys[rows], samples.labels[rows], groups, val_fraction, test_fraction, seed)
     for row, split in zip(rows.tolist(), carved.tolist(), strict=True):
         splits[row] = SPLITS[split]
     return tuple(splits)
@@ -93,12 +95,10 @@ def refuse_empty(
 
 
 def fold_of_rows(
-    keys: NDArray[np.uint64],
-    labels: NDArray[np.int64],
+    samples: LabelledRows,
     classes: Sequence[str],
     splits: Sequence[str],
     given: Sequence[int | None],
-    groups: Sequence[str | None],
     folds: int,
     seed: int,
 ) -> tuple[int | None, ...]:
@@ -107,12 +107,12 @@ def fold_of_rows(
     Raises DataError for a class that a fold lacks.
     """
     rows = np.flatnonzero([split != "test" for split in splits])
-    row_groups = [groups[row] for row in rows.tolist()]
+    labels, row_groups = samples.labels[rows], [samples.groups[row] for row in rows.tolist()]
     if any(fold is not None for fold in given):
         found = np.array([given[row] for row in rows.tolist()], dtype=np.int64)
-        refuse_starved(found, labels[rows], row_groups, classes, folds)
+        refuse_starved(found, labels, row_groups, classes, folds)
         return tuple(given)
-    dealt = assign_folds(keys[rows], labels[rows], row_groups, classes, folds, seed)
+    dealt = assign_folds(samples.keys[rows], labels, row_groups, classes, folds, seed)
     fold_of: dict[int, int] = dict(zip(rows.tolist(), dealt.tolist(), strict=True))
     return tuple(fold_of.get(row) for row in range(len(splits)))
 

@@ -1,9 +1,7 @@
 """`resnet-dist data split`: writes down which image is in which split, group and fold, as a labels file."""
 
 import csv
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -11,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.storage.whole_file import replacing
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.listing.image_folder import SPLITS, Listing
 from data_pipeline.listing.index import given_folds, list_images
 from data_pipeline.listing.samples import key_of, sample_id_of
-from data_pipeline.splits.assign import fold_of_rows, refuse_empty, split_of_rows
+from data_pipeline.splits.assign import LabelledRows, fold_of_rows, refuse_empty, split_of_rows
 from data_pipeline.splits.grouping import groups_by_gap, groups_by_pattern
 from ray_jobs.data.node_images import local_data
 from ray_jobs.errors import ConfigError
@@ -89,11 +88,12 @@ def run_split(
     keys = np.array([key_of(sample_id) for sample_id in ids], dtype=np.uint64)
     labels = np.array([label_of[name] for name in names], dtype=np.int64)
     given = [image.split for image in listing.images]
-    splits = split_of_rows(keys, labels, given, groups, data.val_fraction, data.test_fraction, seed)
+    rows = LabelledRows(keys, labels, groups)
+    splits = split_of_rows(rows, given, data.val_fraction, data.test_fraction, seed)
     refuse_empty(splits, given, groups, data.val_fraction, data.test_fraction)
     folds: Sequence[int | None] = (None,) * len(ids)
     if data.folds is not None:
-        folds = fold_of_rows(keys, labels, classes, splits, given_fold, groups, data.folds, seed)
+        folds = fold_of_rows(rows, classes, splits, given_fold, data.folds, seed)
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -182,21 +182,7 @@ def _path(relative_path: bytes) -> str:
 def _write(output: Path, text: str) -> None:
     """The file appears whole or not at all."""
     try:
-        with tempfile.NamedTemporaryFile(dir=output.absolute().parent, prefix=".split-", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text.encode())
-                file.close()
-                temporary.chmod(0o666 & ~_umask())
-                temporary.replace(output)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with replacing(output.absolute()) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written ({error.strerror}); name a file that can") from error
-
-
-def _umask() -> int:
-    """What the user's files are not to be readable for, which temporary ones never are."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

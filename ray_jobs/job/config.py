@@ -9,16 +9,9 @@ from cluster.config import ClusterConfig, StorageConfig
 from cluster.storage.folder_name import folder_name
 from data_pipeline.config import AugmentationConfig, DataConfig
 from ray_jobs.job.tracker import TrackerConfig
-from resnet_dist.config import (
-    CheckpointConfig,
-    EvaluationConfig,
-    FreezingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from resnet_dist.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.config import ExportConfig
+from resnet_dist.model.config import FreezingConfig, ModelConfig
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 

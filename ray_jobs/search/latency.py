@@ -8,12 +8,12 @@ from statistics import median
 import torch
 
 from ray_jobs.job.config import JobConfig
-from resnet_dist.config import Arch
 from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.benchmarking.timing import time_calls
 from resnet_dist.export.benchmarking.worker import BenchmarkWorker
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.export.formats.build import graph_folder, missing, write_graph
+from resnet_dist.model.config import Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.runtime.preprocess import Preprocess
 

@@ -12,8 +12,8 @@ from ray_jobs.data.prepare import PreparedData
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.terminal.console import progress_console
-from resnet_dist.config import freezing_phases
 from resnet_dist.errors import RunError
+from resnet_dist.model.config import freezing_phases
 from resnet_dist.model.freezing import expected_speed_up, stage_sizes
 from resnet_dist.model.resnet import build_model
 from resnet_dist.run_records import Record, Status

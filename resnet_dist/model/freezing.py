@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
-from resnet_dist.config import FREEZABLE, Policies, StagePolicy, depth_policies
+from resnet_dist.model.config import FREEZABLE, Policies, StagePolicy, depth_policies
 from resnet_dist.model.resnet import STAGES, ResNetClassifier
 
 _STEM = ("conv1", "bn1", "relu", "maxpool")

@@ -2,8 +2,8 @@
 
 from typing import Any, cast
 
-from resnet_dist.config import ARCHS, Arch
 from resnet_dist.errors import RunError
+from resnet_dist.model.config import ARCHS, Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import REDUCTION
 

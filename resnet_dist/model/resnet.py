@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from resnet_dist.config import Arch
+from resnet_dist.model.config import Arch
 from resnet_dist.model.squeeze_excite import SqueezeExcite, SqueezeExciteBasicBlock, SqueezeExciteBottleneck
 
 STAGES: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")

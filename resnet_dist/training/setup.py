@@ -8,18 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.config import (
-    FreezingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Policies,
-    ScheduleConfig,
-    TrainingConfig,
-    freezing_phases,
-)
+from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
 from resnet_dist.model.compiling import compile_parts
+from resnet_dist.model.config import FreezingConfig, ModelConfig, Policies, freezing_phases
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, Trunk, split

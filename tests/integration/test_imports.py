@@ -12,7 +12,13 @@ RUNTIME = sorted(
     for path in (ROOT / "resnet_dist" / "runtime").glob("*.py")
     if path.name != "__init__.py"
 )
-CONFIGS = ["cluster.config", "data_pipeline.config", "resnet_dist.config", "ray_jobs.job.config"]
+CONFIGS = [
+    "cluster.config",
+    "data_pipeline.config",
+    "resnet_dist.config",
+    "resnet_dist.model.config",
+    "ray_jobs.job.config",
+]
 ERRORS = ["cluster.errors", "data_pipeline.errors", "resnet_dist.errors", "ray_jobs.errors"]
 COMMANDS = [
     ["--help"],

@@ -314,7 +314,8 @@ from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.views.randomness import SeededDraw
 from data_pipeline.sources.synthetic_source import synthetic_samples
-from resnet_dist.config import FreezingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
 from resnet_dist.model.resnet import build_model

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_dist.config import Arch, Policies
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
+from resnet_dist.model.config import Arch, Policies
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import Suffix, split
 from resnet_dist.training.batch_norm import RunningStatistics

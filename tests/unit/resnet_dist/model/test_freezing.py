@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_dist.config import ARCHS, FREEZABLE, FreezingConfig, Policies, depth_policies, freezing_phases
+from resnet_dist.model.config import ARCHS, FREEZABLE, FreezingConfig, Policies, depth_policies, freezing_phases
 from resnet_dist.model.freezing import (
     expected_speed_up,
     frozen_norms,

@@ -9,8 +9,8 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_dist.config import ARCHS, Arch
 from resnet_dist.errors import RunError
+from resnet_dist.model.config import ARCHS, Arch
 from resnet_dist.model.freezing import frozen_stages, stage_of, stage_sizes, trainable_parameters
 from resnet_dist.model.model_json import describe, rebuild
 from resnet_dist.model.resnet import STAGES, ResNetClassifier, build_model, classify, pool

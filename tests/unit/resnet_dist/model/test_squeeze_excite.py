@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from resnet_dist.config import ARCHS, Arch
 from resnet_dist.errors import RunError
+from resnet_dist.model.config import ARCHS, Arch
 from resnet_dist.model.model_json import describe, rebuild
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_dist.config import Arch
+from resnet_dist.model.config import Arch
 from resnet_dist.model.freezing import frozen_stages, stage_of
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.trunk import Trunk, split

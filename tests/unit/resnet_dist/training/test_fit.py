@@ -15,8 +15,9 @@ from data_pipeline.sources.batching import TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_samples
-from resnet_dist.config import FreezingConfig, OptimizerConfig
+from resnet_dist.config import OptimizerConfig
 from resnet_dist.errors import DivergedError
+from resnet_dist.model.config import FreezingConfig
 from resnet_dist.model.resnet import build_model
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.fit import fit

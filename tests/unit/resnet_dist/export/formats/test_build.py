@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from resnet_dist.config import Arch
 from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats.build import Calibration, build, missing, wanted_formats, write_graph
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.formats.onnx_graph import operators
 from resnet_dist.export.formats.tensorrt_engine import OPERATORS, write_tensorrt
+from resnet_dist.model.config import Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite
 from resnet_dist.runtime.engines import Engine
