@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from cluster.health.preflight import NodeCheck
     from cluster.jobs import JobView
     from cluster.kube.jobs.manifest import JobManifest
-    from cluster.kube.queues.apply import Applied, TeamObjects
+    from cluster.kube.queues.apply import Applied
+    from cluster.kube.queues.manifest import TeamObjects
     from cluster.kube.queues.team import Team
     from cluster.kube.queues.view import QueueView, Summary
     from data_pipeline.config import DataConfig
@@ -271,7 +272,7 @@ def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say
 
 def queue_objects(team: Team) -> TeamObjects:
     """The Kubernetes objects of a team's namespace, queue and rights, none created."""
-    from cluster.kube.queues.apply import render_team
+    from cluster.kube.queues.manifest import render_team
 
     return render_team(team)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 
 ROOT = Path(__file__).parents[2]
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]

@@ -76,7 +76,7 @@ def test_an_installed_package_reads_its_own_manifests(python: Path, tmp_path: Pa
     """With what the extra `cluster` adds, which the environment of the base lacks, on the path."""
     ask = (
         f"import sys; sys.path.append({str(Path(yaml.__file__).parents[1])!r})\n"
-        "from cluster.kube.queues.manifests import load_job, manifest_folder\n"
+        "from cluster.kube.manifests import load_job, manifest_folder\n"
         "print(manifest_folder()); print(*(each['kind'] for each in load_job('tune')))"
     )
     folder, kinds = run(python, "-c", ask, cwd=tmp_path).stdout.split("\n")[:2]

@@ -7,9 +7,9 @@ import copy
 import secrets
 from typing import Any
 
-from cluster.kube.client.kinds import EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Kind, Object
+from cluster.kube.client.kinds import EVENT, POD, RAY_JOB, WORKLOAD, Kind, Object
 from tests.kube_server.server import KubeServer
-from tests.kube_server.store import WriteOptions, now
+from tests.kube_server.store import RAY_CLUSTER, WriteOptions, now
 
 NO_QUOTA = (
     "couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in flavor h100, "

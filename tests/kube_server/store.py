@@ -13,27 +13,18 @@ from cluster.kube.client import kinds
 from cluster.kube.client.kinds import Kind, Object
 from tests.kube_server import refusals
 from tests.kube_server.bodies import refuse_wrong, with_defaults
+from tests.kube_server.changes import Change
 from tests.kube_server.merging import Owner, Owners, applied_to, conflicts_of, merge_patched, owners_after
 from tests.kube_server.selectors import Matches
 
-ALL_KINDS: tuple[Kind, ...] = tuple(value for value in vars(kinds).values() if isinstance(value, Kind))
+RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
+"""KubeRay's own, which our code never reads."""
+ALL_KINDS: tuple[Kind, ...] = (*(value for value in vars(kinds).values() if isinstance(value, Kind)), RAY_CLUSTER)
 FIRST_VERSION = 1000
 _WITHOUT_STATUS = {kinds.CONFIG_MAP, kinds.SECRET, kinds.EVENT, kinds.SERVICE_ACCOUNT}
 _SYSTEM = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 Key = tuple[Kind, str, str]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One entry of what happened."""
-
-    version: int
-    kind: Kind
-    body: Object | None
-    """What it is after the change; None: it is gone."""
-    before: Object | None
-    """What it was before it; None: it was not there."""
 
 
 @dataclass(frozen=True)
@@ -306,27 +297,6 @@ class ObjectStore:
             is_homeless = bool(key[1]) and (kinds.NAMESPACE, "", key[1]) not in self._objects
             if is_orphan or is_homeless:
                 yield key
-
-
-EventType = Literal["ADDED", "MODIFIED", "DELETED"]
-
-
-def event_of(change: Change, kind: Kind, namespace: str, matches: Matches) -> tuple[EventType, Object] | None:
-    """A change as a watch of a selection sees it; None: not at all."""
-
-    def is_in(body: Object | None) -> bool:
-        return body is not None and namespace in ("", body["metadata"].get("namespace", "")) and matches(body)
-
-    if change.kind != kind:
-        return None
-    was, there = is_in(change.before), is_in(change.body)
-    if there and change.body is not None:
-        return ("MODIFIED" if was else "ADDED", change.body)
-    if was and change.before is not None:
-        gone = copy.deepcopy(change.before)
-        gone["metadata"]["resourceVersion"] = str(change.version)
-        return "DELETED", gone
-    return None
 
 
 def now() -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from cluster.kube.client.kinds import POD, Object
 from tests.kube_server import refusals
+from tests.kube_server.changes import event_of
 from tests.kube_server.faults import Fault
 from tests.kube_server.request import ApiRequest
 from tests.kube_server.selectors import selector
-from tests.kube_server.store import event_of
 
 if TYPE_CHECKING:
     from tests.kube_server.handler import Handler

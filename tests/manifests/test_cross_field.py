@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 from tests.manifests.cross_field import problems_of, quantity
 
 Object = dict[str, Any]

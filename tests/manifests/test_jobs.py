@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from cluster.jobs import Verb
-from cluster.kube.queues.manifests import load_job, manifest_folder
+from cluster.kube.manifests import load_job, manifest_folder
 from ray_jobs.job.toml import read_job_text
 from ray_jobs.search.toml import read_search_text
 from tests.manifests.places import K8S, VERBS, build, jobs, needs_kubectl

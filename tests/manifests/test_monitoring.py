@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 from tests.manifests.network import Pod
 from tests.manifests.places import K8S, read
 from tests.manifests.pods import pod_templates

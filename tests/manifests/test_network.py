@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 from tests.manifests.network import Pod, allowed
 from tests.manifests.places import K8S, build, needs_kubectl, read
 from tests.manifests.pods import pod_templates

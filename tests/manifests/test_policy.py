@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 from tests.manifests.policy import problems_of
 
 Object = dict[str, Any]

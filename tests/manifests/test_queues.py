@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.kube.queues.apply import TEAM_LABEL, kind_of, render_team
+from cluster.kube.queues.manifest import TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, parsed
 from cluster.kube.queues.team import Amounts, Members, Names, Preemption, Quota, Storage, Team
 from ray_jobs.job.team_toml import example_team, print_team, read_team_text

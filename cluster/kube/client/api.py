@@ -11,11 +11,9 @@ from urllib.parse import quote
 from cluster.errors import NoSuchObjectError, ObjectChangedError
 from cluster.kube.client.connection import Connection, Request
 from cluster.kube.client.discovery import refuse_unserved, serves
-from cluster.kube.client.fields import entries, part
 from cluster.kube.client.identity import ACCOUNT, find_identity
-from cluster.kube.client.kinds import POD, Kind, Object
-from cluster.kube.client.outage import RefusedError
-from cluster.kube.client.patience import Patience
+from cluster.kube.client.kinds import POD, Kind, Object, entries, part
+from cluster.kube.client.outage import Patience, RefusedError
 from cluster.kube.client.pod_logs import PodLog
 from cluster.kube.client.refusal import Attempt, error_of
 

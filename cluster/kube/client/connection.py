@@ -20,8 +20,7 @@ from kubernetes.config.config_exception import ConfigException
 from cluster.errors import SubmissionError
 from cluster.kube.client.identity import Identity
 from cluster.kube.client.kinds import Object
-from cluster.kube.client.outage import BrokenError, Outage, RefusedError
-from cluster.kube.client.patience import Patience
+from cluster.kube.client.outage import BrokenError, Outage, Patience, RefusedError
 from cluster.kube.client.refusal import one_line, status_of
 
 _LARGEST = 64 * 2**20

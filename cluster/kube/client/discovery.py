@@ -2,8 +2,7 @@
 
 from cluster.errors import SubmissionError
 from cluster.kube.client.connection import Connection, Request
-from cluster.kube.client.fields import entries
-from cluster.kube.client.kinds import Kind
+from cluster.kube.client.kinds import Kind, entries
 from cluster.kube.client.outage import RefusedError
 
 _OPERATORS = {

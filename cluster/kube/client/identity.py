@@ -19,8 +19,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from kubernetes.config.kube_config import load_kube_config
 
 from cluster.errors import SubmissionError
-from cluster.kube.client.fields import entries, part
-from cluster.kube.client.kinds import Object
+from cluster.kube.client.kinds import Object, entries, part
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WITHOUT = "or name a Ray that needs no Kubernetes: --cluster.address http://HOST:8265"
@@ -120,7 +119,8 @@ class KubeconfigIdentity:
         self._check()
         try:
             with _plugins_unquoted():
-                load_kube_config(self.files, self.context, client_configuration=configuration)
+                # Of several files the client takes the last one's current-context, and kubectl the first one's.
+                load_kube_config(self.files, self._context_name(), client_configuration=configuration)
         except ConfigException as error:
             raise SubmissionError(f"{self.words}: {_line(error)}; correct the file, {_WITHOUT}") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

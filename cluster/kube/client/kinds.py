@@ -1,7 +1,7 @@
-"""The kinds of Kubernetes objects that jobs and queues are made of."""
+"""Kubernetes objects as plain dicts: the kinds that jobs and queues are made of, and how their fields are read."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""
@@ -30,7 +30,6 @@ NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 RAY_JOB = Kind("ray.io/v1", "RayJob", "rayjobs")
-RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 LOCAL_QUEUE = Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues")
 CLUSTER_QUEUE = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 RESOURCE_FLAVOR = Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False)
@@ -49,3 +48,22 @@ CLUSTER_ROLE_BINDING = Kind(
 )
 ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+
+
+def part(body: Object, *keys: str) -> Object:
+    """The object inside an object at a path; empty where there is none."""
+    for key in keys:
+        inside: Any = body.get(key)
+        body = cast("Object", inside) if isinstance(inside, dict) else {}
+    return body
+
+
+def entries(body: Object, *keys: str) -> list[Object]:
+    """The objects in the list at a path; empty where there is none."""
+    found: Any = part(body, *keys[:-1]).get(keys[-1])
+    return [each for each in cast("list[Any]", found) if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def name_of(body: Object) -> str:
+    """An object's name; empty where it has none."""
+    return str(part(body, "metadata").get("name", ""))

@@ -5,9 +5,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from cluster.kube.client.connection import Connection, Request
-from cluster.kube.client.fields import entries, part
-from cluster.kube.client.kinds import Object
+from cluster.kube.client.kinds import Object, entries, part
 from cluster.kube.client.outage import BrokenError, RefusedError
+from cluster.kube.client.refusal import Status
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
@@ -65,24 +65,15 @@ class PodLog:
         outage, is_last = self.connection.outage(), not follow
         while True:
             try:
-                query = self._query(is_followed=not is_last, since_time=since_time)
-                request = Request("GET", f"{self.pod}/log", query)
-                with self.connection.stream(request, self.connection.patience.silent_log_s) as stream:
-                    self._place.start()
-                    for raw in stream:
-                        line = raw.decode(errors="replace")
-                        if self._place.is_new(line):
-                            outage = self.connection.outage()
-                            yield line.partition(" ")[2]
+                for line in self._stream(is_followed=not is_last, since_time=since_time):
+                    outage = self.connection.outage()
+                    yield line
                 if is_last:
                     return
             except RefusedError as error:
-                status = error.status
-                if status.code == 400 and "waiting to start" in status.message:
+                if self._is_over(error.status):
                     return
-                if status.code == 404 and self._place.second:
-                    return  # what there was is read
-                if is_last or not status.is_passing:
+                if is_last or not error.status.is_passing:
                     outage.wait(error)
             except BrokenError as error:
                 if is_last:
@@ -96,6 +87,22 @@ class PodLog:
                 is_last = self._has_ended(pod)
                 if not is_last:
                     outage.pause()
+
+    def _stream(self, *, is_followed: bool, since_time: str | None) -> Generator[str]:
+        """What one request gives of lines that were not read before."""
+        request = Request("GET", f"{self.pod}/log", self._query(is_followed=is_followed, since_time=since_time))
+        with self.connection.stream(request, self.connection.patience.silent_log_s) as stream:
+            self._place.start()
+            for raw in stream:
+                line = raw.decode(errors="replace")
+                if self._place.is_new(line):
+                    yield line.partition(" ")[2]
+
+    def _is_over(self, status: Status) -> bool:
+        """Whether a refusal means that there are no more lines: the container waits, or its pod is gone and was
+        read."""
+        is_waiting = status.code == 400 and "waiting to start" in status.message
+        return is_waiting or (status.code == 404 and bool(self._place.second))
 
     def _query(self, *, is_followed: bool, since_time: str | None) -> dict[str, str]:
         query = {"timestamps": "true"}

@@ -22,7 +22,7 @@ from cluster.kube.jobs.states import (
     SUBMISSION,
     VERB,
 )
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
 
 FOLDER = "/etc/resnet-dist"
 """Where a pod of the head sees the ConfigMap."""

@@ -1,12 +1,11 @@
 """What a job on Kubernetes is doing and why, read off its RayJob, pods, events and, with Kueue, its Workload."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from cluster.jobs import JobState, JobView
-from cluster.kube.client.fields import entries, part
-from cluster.kube.client.kinds import Object
+from cluster.kube.client.kinds import Object, entries, part
 
 PREFIX = "resnet-dist"
 IDENTITY, CONTENT, SUBMISSION, RUN, VERB = (
@@ -40,7 +39,6 @@ class JobObjects:
     """Kueue's, with a queue."""
     position: int | None = None
     """Workloads that the queue admits before this one."""
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def view_of(objects: JobObjects) -> JobView:
@@ -108,16 +106,16 @@ def _failure(objects: JobObjects) -> str:
     status = part(objects.ray_job, "status")
     message, reason = str(status.get("message") or ""), str(status.get("reason") or "")
     code = exit_code_in(message)
-    said = _ERROR_LINE.findall(message)
-    if code in {2, 3, 4} and said:
+    errors = _ERROR_LINE.findall(message)
+    if code in {2, 3, 4} and errors:
         kind = {2: "wrong configuration", 3: "unusable data, run or storage", 4: "a quality gate said no"}[code]
-        return f"{kind}: {said[-1]}"
+        return f"{kind}: {errors[-1]}"
     hindrance = _hindrance(objects.pods, objects.events)
     if hindrance:
         return hindrance
     for name, words in _WORDS.items():
         if any(word in message for word in words):
-            return f"{name}: {said[-1]}" if said else f"{name}: {_last_line(message)}"
+            return f"{name}: {errors[-1]}" if errors else f"{name}: {_last_line(message)}"
     match reason:
         case "DeadlineExceeded":
             return "it took longer than activeDeadlineSeconds allows"
@@ -127,7 +125,7 @@ def _failure(objects: JobObjects) -> str:
             return f"Ray did not take the job: {_last_line(message)}"
         case _:
             pass
-    text = said[-1] if said else _last_line(message)
+    text = errors[-1] if errors else _last_line(message)
     return " ".join(part for part in (f"exit code {code}:" if code is not None else "", text or reason) if part)
 
 

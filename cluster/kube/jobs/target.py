@@ -7,8 +7,7 @@ from contextlib import suppress
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.fields import part
-from cluster.kube.client.kinds import CONFIG_MAP, POD, RAY_JOB, Object
+from cluster.kube.client.kinds import CONFIG_MAP, POD, RAY_JOB, Object, part
 from cluster.kube.jobs.manifest import JobManifest
 from cluster.kube.jobs.states import NAME_LABEL, JobObjects, view_of
 from cluster.kube.jobs.toml_difference import differences
@@ -163,7 +162,7 @@ class KubeTarget:
         except NoSuchObjectError:
             return []
         texts = ((data.get(JOB_FILE), request.job_toml), (data.get(SEARCH_FILE), request.search_toml))
-        return [line for stored, asked in texts for line in differences(str(stored or ""), asked or "")]
+        return [line for stored, requested in texts for line in differences(str(stored or ""), requested or "")]
 
     def _complete(self, manifest: JobManifest, ray_job: Object) -> None:
         """Create the job's ConfigMap where it is not: its pods wait for it."""

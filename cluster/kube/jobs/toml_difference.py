@@ -9,12 +9,12 @@ _WHERE = ("cluster.", "tracker.")
 """Sections that never make two jobs different ones."""
 
 
-def differences(stored: str, asked: str) -> list[str]:
+def differences(stored: str, requested: str) -> list[str]:
     """A line for each key with another value, "optimizer.learning_rate: 0.01 -> 0.05"; a few of many.
 
     A text that is no TOML is taken for an empty one.
     """
-    before, after = dict(_flat(_parsed(stored))), dict(_flat(_parsed(asked)))
+    before, after = dict(_flat(_parsed(stored))), dict(_flat(_parsed(requested)))
     changed = [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in sorted(before.keys() | after.keys())

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from cluster.jobs import JobView
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.fields import entries, name_of, part
-from cluster.kube.client.kinds import EVENT, POD, WORKLOAD, Object
+from cluster.kube.client.kinds import EVENT, POD, WORKLOAD, Object, entries, name_of, part
 from cluster.kube.jobs.states import JOB_LABEL, NAME_LABEL, QUEUE_LABEL, JobObjects, view_of
 from cluster.kube.queues.view import queue_of, waiting_in_order
 

@@ -1,73 +1,30 @@
-"""The objects of a team's share of the GPUs: filled into those that ship, and applied."""
+"""A team's share of the GPUs in a cluster: its objects are applied, and what its jobs need is read from them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
 from pydantic import ValidationError
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.kube.client.api import MANAGER, KubeApi
-from cluster.kube.client.fields import name_of, part
 from cluster.kube.client.kinds import (
     CLUSTER_QUEUE,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
-    DISRUPTION_BUDGET,
-    LIMIT_RANGE,
     LOCAL_QUEUE,
     NAMESPACE,
-    NETWORK_POLICY,
     RESOURCE_FLAVOR,
-    RESOURCE_QUOTA,
-    ROLE,
-    ROLE_BINDING,
-    SERVICE_ACCOUNT,
     Kind,
     Object,
+    name_of,
+    part,
 )
-from cluster.kube.queues.manifests import manifest_folder
-from cluster.kube.queues.quantities import CPU, GPU, MEMORY
-from cluster.kube.queues.team import Amounts, Quota, Storage, Team
-
-TEAM_LABEL = "resnet-dist/team"
-SECRET, CLAIM = "resnet-dist/storage-secret", "resnet-dist/storage-claim"
-"""Annotations of a team's LocalQueue: how its jobs reach storage."""
-NAMESPACE_NAME = "kubernetes.io/metadata.name"
-"""The label by which Kubernetes itself names a namespace."""
+from cluster.kube.queues.manifest import CLAIM, SECRET, TEAM_LABEL, TeamObjects, kind_of, render_team
+from cluster.kube.queues.team import Storage, Team
 
 Change = Literal["created", "changed", "unchanged", "not judged"]
 
-_KINDS = {
-    (kind.api_version, kind.name): kind
-    for kind in (
-        *(NAMESPACE, CLUSTER_QUEUE, CLUSTER_ROLE_BINDING, SERVICE_ACCOUNT, ROLE, NETWORK_POLICY, DISRUPTION_BUDGET),
-        *(LOCAL_QUEUE, RESOURCE_QUOTA, LIMIT_RANGE, ROLE_BINDING),
-    )
-}
 _VOLATILE = {"resourceVersion", "managedFields", "generation", "uid", "creationTimestamp"}
-
-
-@dataclass(frozen=True)
-class TeamObjects:
-    """A team's objects, each in an order in which they can be made."""
-
-    cluster_scoped: tuple[Object, ...]
-    """An admin's to apply."""
-    namespaced: tuple[Object, ...]
-    """In the team's namespace."""
-
-    @property
-    def all(self) -> tuple[Object, ...]:
-        """All of them, the namespace before what is in it."""
-        return self.cluster_scoped + self.namespaced
-
-    def as_yaml(self) -> str:
-        """All of them as `kubectl apply --server-side -f` takes them."""
-        return yaml.safe_dump_all(self.all, sort_keys=False, width=120)
 
 
 @dataclass(frozen=True)
@@ -78,14 +35,6 @@ class Applied:
     name: str
     change: Change
     """In a dry run: what would become of it; not judged where its namespace is not there yet."""
-
-
-def render_team(team: Team) -> TeamObjects:
-    """A team's objects. Raises SubmissionError when those that ship are missing."""
-    queues = manifest_folder() / "queues" / "team"
-    cluster_scoped = tuple(_filled(each, team) for each in _shipped(queues / "cluster"))
-    in_namespace = [*_shipped(manifest_folder() / "base"), *_shipped(queues / "namespaced")]
-    return TeamObjects(cluster_scoped, tuple(_filled(each, team) for each in in_namespace))
 
 
 def apply_team(api: KubeApi, team: Team, *, dry_run: bool = False) -> list[Applied]:
@@ -126,96 +75,6 @@ def storage_of(api: KubeApi, queue: str | None) -> Storage:
             f"queue {queue} in namespace {api.namespace} names storage that cannot be ({error.errors()[0]['msg']}); an "
             "admin corrects [storage] in the team's file: resnet-dist queue create"
         ) from error
-
-
-def _filled(shipped: Object, team: Team) -> Object:
-    """An object that ships with what is the team's own."""
-    name, metadata = team.team.name, shipped["metadata"]
-    kind = kind_of(shipped)
-    if kind.namespaced:
-        metadata["namespace"] = team.namespace
-    if TEAM_LABEL in metadata.get("labels", {}):
-        metadata["labels"][TEAM_LABEL] = name
-    if kind is NAMESPACE:
-        metadata["name"] = team.namespace
-    elif kind is CLUSTER_QUEUE:
-        metadata["name"] = name
-        _fill_queue(shipped["spec"], team)
-    elif kind is LOCAL_QUEUE:
-        metadata["name"] = name
-        shipped["spec"]["clusterQueue"] = name
-        storage = {SECRET: team.storage.secret, CLAIM: team.storage.claim}
-        notes = {key: value for key, value in storage.items() if value is not None}
-        if notes:
-            metadata["annotations"] = notes
-    elif kind is CLUSTER_ROLE_BINDING:
-        metadata["name"] = f"resnet-dist-queue-viewers-{name}"
-        shipped["subjects"] = list(_subjects(team))
-    elif kind is ROLE_BINDING:
-        shipped["subjects"] = list(_subjects(team))
-    return shipped
-
-
-def _fill_queue(spec: Object, team: Team) -> None:
-    if team.team.cohort is None:
-        del spec["cohortName"]
-    else:
-        spec["cohortName"] = team.team.cohort
-    spec["namespaceSelector"]["matchLabels"] = {NAMESPACE_NAME: team.namespace}
-    (group,) = spec["resourceGroups"]
-    group["flavors"] = [_flavor(quota, group["coveredResources"]) for quota in team.quota]
-    spec["preemption"] = {
-        "reclaimWithinCohort": team.preemption.reclaim_within_cohort,
-        "withinClusterQueue": team.preemption.within_cluster_queue,
-        "borrowWithinCohort": {"policy": team.preemption.borrow_within_cohort},
-    }
-    spec["fairSharing"]["weight"] = f"{Decimal(str(team.team.weight)).normalize():f}"
-
-
-def _flavor(quota: Quota, resources: list[str]) -> Object:
-    own = Amounts(gpus=quota.gpus, cpus=quota.cpus, memory_gib=quota.memory_gib)
-    limits = (("nominalQuota", own), ("borrowingLimit", quota.borrow), ("lendingLimit", quota.lend))
-    return {
-        "name": quota.flavor,
-        "resources": [
-            {"name": name} | {key: amount for key, amounts in limits if (amount := _amounts(amounts)[name]) is not None}
-            for name in resources
-        ],
-    }
-
-
-def _amounts(amounts: Amounts) -> dict[str, str | None]:
-    """Limits as quantities, by resource."""
-    memory = None if amounts.memory_gib is None else f"{amounts.memory_gib}Gi"
-    return {
-        CPU: None if amounts.cpus is None else str(amounts.cpus),
-        MEMORY: memory,
-        GPU: None if amounts.gpus is None else str(amounts.gpus),
-    }
-
-
-def _subjects(team: Team) -> Iterator[Object]:
-    for kind, names in (("User", team.members.users), ("Group", team.members.groups)):
-        for name in names:
-            yield {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
-
-
-def _shipped(folder: Path) -> Iterator[Object]:
-    """The objects of a folder in the order of its kustomization, with the labels that it states."""
-    try:
-        kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-        labels = {key: value for each in kustomization.get("labels", ()) for key, value in each["pairs"].items()}
-        for name in kustomization["resources"]:
-            for each in yaml.safe_load_all((folder / name).read_text(encoding="utf-8")):
-                each["metadata"]["labels"] = each["metadata"].get("labels", {}) | labels
-                yield each
-    except OSError as error:
-        raise SubmissionError(f"{folder} cannot be read ({error}); install resnet-dist again") from error
-
-
-def kind_of(body: Object) -> Kind:
-    """The kind of one of a team's objects."""
-    return _KINDS[str(body["apiVersion"]), str(body["kind"])]
 
 
 def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from cluster.errors import NoSuchObjectError, SubmissionError
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.fields import name_of
 from cluster.kube.client.kinds import (
     CLUSTER_QUEUE,
     COHORT,
@@ -15,8 +14,9 @@ from cluster.kube.client.kinds import (
     NAMESPACE,
     WORKLOAD_PRIORITY_CLASS,
     Object,
+    name_of,
 )
-from cluster.kube.queues.quantities import CPU, GPU, MEMORY, UNITS, in_units, parsed, said
+from cluster.kube.queues.quantities import CPU, GPU, MEMORY, UNITS, in_units, in_words, parsed
 
 _RESOURCES = {"gpus": GPU, "cpus": CPU, "memory_gib": MEMORY}
 
@@ -160,19 +160,20 @@ def require_room(capacity: Capacity, name: str, requested: Mapping[str, float]) 
     pairs = capacity.pairs(name)
     problems: list[str] = []
     for key, resource in _RESOURCES.items():
-        asked = Fraction(requested.get(key, 0.0)) * (1024**3 if resource == MEMORY else 1)
+        amount = Fraction(requested.get(key, 0.0)) * (1024**3 if resource == MEMORY else 1)
         flavors = [flavor for flavor, each in pairs if each == resource]
-        if asked == 0:
+        if amount == 0:
             continue
         if not flavors:
-            problems.append(f"{said(resource, asked)}, and queue {name} has no quota of {UNITS[resource]} at all")
+            problems.append(f"{in_words(resource, amount)}, and queue {name} has no quota of {UNITS[resource]} at all")
             continue
         most = {flavor: capacity.most(name, flavor, resource) for flavor in flavors}
         # Workers are pods of one kind, and those get all their GPUs from one flavor; the head may sit elsewhere.
         there = max(most.values()) if resource == GPU else sum(most.values(), Fraction(0))
-        if asked > there:
+        if amount > there:
             problems.append(
-                f"{said(resource, asked)}, and queue {name} can never give {_stated(capacity, name, most, resource)}"
+                f"{in_words(resource, amount)}, and queue {name} can never give "
+                f"{_stated(capacity, name, most, resource)}"
             )
     if problems:
         raise SubmissionError(
@@ -245,7 +246,7 @@ def _stated(capacity: Capacity, name: str, most: Mapping[str, Fraction], resourc
         if amount:
             borrowed = amount - capacity.limits(name, flavor, resource).nominal
             loan = f", {in_units(resource, borrowed):g} of them borrowed" if borrowed else ""
-            parts.append(f"{said(resource, amount)} of {flavor}{loan}")
+            parts.append(f"{in_words(resource, amount)} of {flavor}{loan}")
     together = " in one flavor" if resource == GPU and len(parts) > 1 else ""
     return f"more than {' and '.join(parts)}{together}" if parts else "any"
 

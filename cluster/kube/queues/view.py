@@ -7,10 +7,9 @@ from typing import Literal, cast
 
 from cluster.errors import SubmissionError
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.fields import entries, name_of, part
-from cluster.kube.client.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object
-from cluster.kube.queues.apply import NAMESPACE_NAME
+from cluster.kube.client.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object, entries, name_of, part
 from cluster.kube.queues.capacity import Capacity, Limits, why_inactive
+from cluster.kube.queues.manifest import NAMESPACE_NAME
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, in_units, parsed
 
 _NOTHING = (Fraction(0), Fraction(0))
@@ -175,7 +174,7 @@ def _workloads(api: KubeApi, team: str, namespace: str) -> list[Object]:
 
 def _job(workload: Object, position: int | None) -> QueuedJob:
     spec, metadata = part(workload, "spec"), part(workload, "metadata")
-    asked = requests_of(workload)
+    requests = requests_of(workload)
     owners = cast("list[Object]", metadata.get("ownerReferences") or [])
     stage = stage_of(workload)
     return QueuedJob(
@@ -184,9 +183,9 @@ def _job(workload: Object, position: int | None) -> QueuedJob:
         position=position,
         priority_class=str(part(spec, "priorityClassRef").get("name", "")),
         priority=priority_of(workload),
-        gpus=in_units(GPU, asked.get(GPU, Fraction(0))),
-        cpus=in_units(CPU, asked.get(CPU, Fraction(0))),
-        memory_gib=in_units(MEMORY, asked.get(MEMORY, Fraction(0))),
+        gpus=in_units(GPU, requests.get(GPU, Fraction(0))),
+        cpus=in_units(CPU, requests.get(CPU, Fraction(0))),
+        memory_gib=in_units(MEMORY, requests.get(MEMORY, Fraction(0))),
         created=_created(workload),
         reason="" if stage == "running" else _reason(workload),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP
-from cluster.kube.client.patience import Patience
+from cluster.kube.client.outage import Patience
 from tests.kube_server.server import KubeServer
 
 QUICK = Patience(

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from cluster.kube.client.kinds import CLUSTER_QUEUE, CLUSTER_ROLE, RAY_JOB, RESOURCE_FLAVOR, WORKLOAD
-from cluster.kube.queues.apply import render_team
-from cluster.kube.queues.manifests import load_job
+from cluster.kube.manifests import load_job
+from cluster.kube.queues.manifest import render_team
 from ray_jobs.cli.app import main
 from ray_jobs.job.team_toml import read_team
 from tests.kube_server.server import KubeServer

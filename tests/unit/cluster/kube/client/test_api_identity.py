@@ -12,7 +12,7 @@ from cluster.errors import SubmissionError
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.identity import find_identity
 from cluster.kube.client.kinds import CONFIG_MAP, POD
-from cluster.kube.client.patience import Patience
+from cluster.kube.client.outage import Patience
 from tests.kube_server.certificate import make_certificate
 from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
@@ -122,6 +122,21 @@ def test_several_kubeconfigs_are_one(
     second.write_text(yaml.safe_dump({key: whole[key] for key in ("clusters", "users")}))
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, (first, tmp_path / "absent", second))))
     assert KubeApi.connect(patience=patience).list(CONFIG_MAP) == []
+
+
+def test_of_several_kubeconfigs_the_first_says_which_context_is_current(
+    server: KubeServer, patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = yaml.safe_load(server.kubeconfig(tmp_path).read_text())
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text(yaml.safe_dump(whole))
+    context = {"name": "other", "context": {"cluster": "test", "user": "nobody", "namespace": "team-b"}}
+    user = {"name": "nobody", "user": {"token": "another-token"}}
+    second.write_text(yaml.safe_dump({"current-context": "other", "contexts": [context], "users": [user]}))
+    monkeypatch.setenv("KUBECONFIG", f"{first}{os.pathsep}{second}")
+    api = KubeApi.connect(patience=patience)
+    assert api.namespace == "default"
+    assert api.list(CONFIG_MAP) == []
 
 
 def test_a_token_that_expires_is_read_again(server: KubeServer, config: Path, patience: Patience):
@@ -288,7 +303,7 @@ def test_an_address_with_a_password_is_not_shown(config: Path, server: KubeServe
 
 
 def test_the_client_is_not_imported_before_it_is_needed():
-    modules = "cluster.kube.client.kinds, cluster.jobs, cluster.kube.client.patience"
+    modules = "cluster.kube.client.kinds, cluster.jobs, cluster.kube.client.outage"
     code = f"import sys, {modules}; print('kubernetes' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"

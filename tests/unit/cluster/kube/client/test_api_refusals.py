@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError, TargetUnreachableError
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, LOCAL_QUEUE, NAMESPACE, POD, RAY_JOB, SECRET, Kind, Object
-from cluster.kube.client.patience import Patience
+from cluster.kube.client.outage import Patience
 from tests.kube_server.faults import Fault
 from tests.kube_server.server import KubeServer
 from tests.laws import examples

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from cluster.kube.client.api import KubeApi
-from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_CLUSTER, RAY_JOB, WORKLOAD, Object
+from cluster.kube.client.kinds import CONFIG_MAP, EVENT, POD, RAY_JOB, WORKLOAD, Object
 from tests.kube_server.operators import Operators
 from tests.kube_server.server import KubeServer
+from tests.kube_server.store import RAY_CLUSTER
 
 LOCAL_QUEUE = """{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue",
 "metadata": {"name": "%s", "namespace": "default"}, "spec": {"clusterQueue": "%s"}}"""

@@ -16,8 +16,9 @@ from cluster.kube.client.kinds import (
     WORKLOAD_PRIORITY_CLASS,
     Kind,
 )
-from cluster.kube.queues.apply import TEAM_LABEL, apply_team, kind_of, render_team
+from cluster.kube.queues.apply import apply_team
 from cluster.kube.queues.capacity import check_priority, fits
+from cluster.kube.queues.manifest import TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.team import Amounts, Members, Names, Quota, Storage, Team
 from tests.kube_server.server import KubeServer
 

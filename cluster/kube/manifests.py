@@ -9,7 +9,7 @@ from cluster.errors import SubmissionError
 from cluster.jobs import Verb
 from cluster.kube.client.kinds import Object
 
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[1]
 
 
 def manifest_folder() -> Path:
