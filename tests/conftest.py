@@ -25,15 +25,8 @@ from pydantic import BaseModel
 
 from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
-from resnet_dist.export.bundle_writer import BundleContent, write_bundle
-from resnet_dist.export.config import ExportConfig
-from resnet_dist.export.formats.build import Calibration, build, write_graph
-from resnet_dist.export.formats.load import engine_of
-from resnet_dist.export.parity import ReferenceAnswers, check_parity
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.runtime.operating_point import OperatingPoint
-from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from tests.kube_server.fixtures import (  # noqa: F401 - fixtures of all tests
@@ -43,6 +36,7 @@ from tests.kube_server.fixtures import (  # noqa: F401 - fixtures of all tests
     kube_server_https,
     server_certificate,
 )
+from tests.real_bundle import bundle_made_once, with_formats
 
 # `make test-all` asks for the thorough one. Laws that cost more than most take a share of either: tests/laws.py.
 settings.register_profile("quick", max_examples=30, deadline=None, print_blob=True)
@@ -236,42 +230,24 @@ def make_setup() -> Callable[..., Setup]:
     return make
 
 
-BUNDLE_CLASSES = ("bent", "good", "scratched")
+@pytest.fixture(scope="session")
+def real_bundle(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of a real bundle, not to be changed: a ResNet-18 that has learnt nothing, at 32 px.
+
+    It has the formats torchscript, onnx and openvino; its network lies beside it. It answers the photos of
+    `image_files` with several classes and rejects some. It refuses more than 10,000 pixels.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist share the folder above their own.
+    shared = base if worker_id == "master" else base.parent
+    photos = np.stack([ImageFiles.photo(48, 40, seed=seed) for seed in range(16)])
+    return bundle_made_once(shared / "real", photos)
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real bundle, not to be changed: a ResNet-18 that has learnt nothing, at 32 px, as ONNX and OpenVINO.
-
-    It answers the photos of `image_files` with several classes and rejects some. It refuses more than 10,000 pixels.
-    """
-    folder = tmp_path_factory.mktemp("made") / "bundle"
-    preprocess = Preprocess(
-        mode="whole", size=32, crop_fraction=1.0, pad_colour=(0, 0, 0), mean=(0.5, 0.5, 0.5), std=(0.1, 0.1, 0.1),
-        bit_depth=None, max_pixels=10_000,
-    )  # fmt: skip
-    model = build_model("resnet18", len(BUNDLE_CLASSES), 0.0, 0).eval()
-    pixels = np.stack([preprocess.apply(ImageFiles.photo(48, 40, seed=seed)) for seed in range(16)])
-    with torch.no_grad():
-        # The contrast of the logits of a network that has learnt nothing is small; their mean says nothing.
-        logits = model(torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2))
-        model.fc.bias -= logits.mean(0)
-        logits = (logits - logits.mean(0)).numpy()
-    point = OperatingPoint(temperature=float(np.abs(logits).max()) / 3, reject_below=0.45)
-    answered = ReferenceAnswers(pixels, logits.argmax(1), logits)
-    write_graph(model, preprocess, folder, ExportConfig().opset)
-    calibration = Calibration([pixels], [pixels], answered.labels)
-    built = [build(name, model, preprocess, folder, ExportConfig(), calibration) for name in ("onnx", "openvino")]
-    parities = {
-        each.name: check_parity(
-            engine_of(each, folder, preprocess, 1), each.precision, answered, answered, point, 0.5, 1, 4
-        )
-        for each in built
-    }
-    judged = {"val": {"samples": 16, "metrics": {}, "rejected": 0.0, "classes": {}}}
-    content = BundleContent("tiny", BUNDLE_CLASSES, preprocess, point, {"arch": "resnet18", "packages": {}}, judged)
-    write_bundle(folder, content, built, parities, {}, None)
-    return folder
+def bundle_folder(real_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real bundle with the formats onnx and openvino, not to be changed."""
+    return with_formats(real_bundle, tmp_path_factory.mktemp("made") / "bundle", "onnx", "openvino")
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ import pytest
 
 from ray_jobs.bundles.promote import run_promote
 from resnet_dist.runtime.bundle import MANIFEST, Bundle
-from tests.real_bundle import as_run, digest_of, inconclusive, make_bundle
+from tests.real_bundle import as_run, digest_of, inconclusive
 
 COMMAND = [sys.executable, "-m", "ray_jobs.cli.app"]
 SHORT = ("--threads", "1", "--batch-sizes", "1", "--seconds", "0.05", "--formats", "onnx")
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(bundle_folder: Path) -> Path:
     """The folder of a bundle with the formats onnx and openvino."""
-    return make_bundle(tmp_path_factory.mktemp("real") / "bundle", ("onnx", "openvino"))
+    return bundle_folder
 
 
 @pytest.fixture

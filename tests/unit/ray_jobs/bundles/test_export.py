@@ -17,14 +17,15 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.runtime.bundle import MANIFEST, Bundle
 from resnet_dist.runtime.errors import BundleError
-from tests.real_bundle import contract, make_bundle
+from tests.real_bundle import contract, with_formats
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def bundles(real_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two bundles of other formats."""
     folder = tmp_path_factory.mktemp("made")
-    return make_bundle(folder / "one", ("onnx", "torchscript")), make_bundle(folder / "two", ("onnx",))
+    one = with_formats(real_bundle, folder / "one", "onnx", "torchscript")
+    return one, with_formats(real_bundle, folder / "two", "onnx")
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

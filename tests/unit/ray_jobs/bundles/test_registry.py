@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from model_signing import signing
 
 from cluster.errors import StorageError
 from cluster.storage.folder_swap import fresh_folder, put_in_place
@@ -18,13 +19,13 @@ from ray_jobs.errors import ConfigError, GateError
 from resnet_dist.errors import RunError
 from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, Bundle
 from resnet_dist.runtime.errors import BundleError
-from tests.real_bundle import as_run, changed, digest_of, inconclusive, make_bundle
+from tests.real_bundle import as_run, changed, digest_of, inconclusive, with_formats
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(bundle_folder: Path) -> Path:
     """The folder of a bundle with the formats onnx and openvino."""
-    return make_bundle(tmp_path_factory.mktemp("real") / "bundle", ("onnx", "openvino"))
+    return bundle_folder
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ def test_a_failure_takes_along_the_folders_that_were_made(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signature_is_checked_where_a_key_is_given(tmp_path: Path):
+def test_a_signature_is_checked_where_a_key_is_given(bundle: Path, tmp_path: Path):
     key, public, other = (tmp_path / name for name in ("key.pem", "public.pem", "other.pem"))
     for private, half in ((key, public), (tmp_path / "k2.pem", other)):
         make = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private)]
@@ -314,7 +315,8 @@ def test_a_signature_is_checked_where_a_key_is_given(tmp_path: Path):
         subprocess.run(make, check=True, capture_output=True)
         subprocess.run(["openssl", "ec", "-in", private, "-pubout", "-out", half], check=True, capture_output=True)
     root = tmp_path / "store"
-    as_run(make_bundle(tmp_path / "bundle", ("onnx",), key), root, "a")
+    own = as_run(with_formats(bundle, tmp_path / "bundle", "onnx"), root, "a") / "bundle"
+    signing.Config().use_elliptic_key_signer(private_key=key).sign(own, own / SIGNATURE)
     done = run_promote("a", "line", str(root))
     assert run_pull("line", tmp_path / "line", str(root), public).is_signed
     assert (tmp_path / "line" / SIGNATURE).is_file()
