@@ -31,7 +31,7 @@ from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batching import EvaluationImages, TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
-from resnet_dist.runtime.preprocess import decode_rgb
+from resnet_dist.runtime.image_file import decode_rgb
 from resnet_dist.training.fit import fit
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import Recipe, StepTotals, train_step

@@ -35,7 +35,7 @@ from data_pipeline.config import AugmentationConfig, DataConfig
 from data_pipeline.listing.samples import Samples, key_of, sample_id_of
 from data_pipeline.sources.build import training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 TARGETS = {"DALI readers.file": 0.95, "torchvision": 1.6}
 """Least ratio expected on two cores."""

@@ -27,7 +27,7 @@ from ray_jobs.job.toml import check
 from ray_jobs.training.feature_sharing import views_digest
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
-from resnet_dist.runtime.preprocess import image_header
+from resnet_dist.runtime.image_file import image_header
 
 TARGETS = {5: 10.0, 4: 2.2}
 """Least ratio expected at a freeze depth."""

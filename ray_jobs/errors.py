@@ -33,7 +33,7 @@ No command shows these: the code that calls the module catches them.
       BrokenError                  -   cluster.kube.client.outage
       _BrokenError                 -   cluster.jobs_api.log
     ValueError
-      UnreadableImageError         -   resnet_dist.runtime.preprocess
+      UnreadableImageError         -   resnet_dist.runtime.image_file
 """
 
 import sys

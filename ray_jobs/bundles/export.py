@@ -34,7 +34,7 @@ from resnet_dist.export.formats.build import (
     write_graph,
 )
 from resnet_dist.export.formats.load import engine_of
-from resnet_dist.export.parity import Parity, ReferenceAnswers, check_parity
+from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
@@ -102,6 +102,7 @@ def run_export(
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
         val, noise = images.reference("val", data.val, model), images.noise(job, model)
         point = _operating_point(job, val, data.classes)
+        reference = Reference(val, noise, point)
         evaluation = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
         if data.test is not None:
             test = images.reference("test", data.test, model)
@@ -121,7 +122,7 @@ def run_export(
                 engine = engine_of(made, folder, preprocess, usable_cores())
                 size = sum((folder / file).stat().st_size for file in made.files)
                 most_loss = job.export.int8_max_loss
-                parity = check_parity(engine, made.precision, val, noise, point, most_loss, size, BATCH)
+                parity = check_parity(engine, made.precision, reference, most_loss, size, BATCH)
             except Exception as error:  # whatever a converter raises, the other formats are as good as before
                 failed[name] = f"it could not be built ({type(error).__name__}: {error})"
                 say(f"{name}: {failed[name]}")

@@ -17,7 +17,7 @@ from data_pipeline.splits.assign import SplitRow, assign_splits, split_rows
 from ray_jobs.data.node_images import local_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.terminal.scan_bar import ScanView
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 
 @dataclass(frozen=True)

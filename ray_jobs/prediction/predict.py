@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,19 +97,8 @@ def predictions(
 def answers(
     predictor: Predictor, paths: Iterable[str], batch_size: int, base: str = ""
 ) -> Iterator[tuple[str, Prediction]]:
-    """Each path with its answer, in order; those that are relative are below `base`, by default the working directory.
-
-    Of the paths no more are held than the predictor reads ahead.
-    """
-    begun = deque[str]()
-
-    def noted() -> Iterator[Path]:
-        for path in paths:
-            begun.append(path)
-            yield Path(base, path)
-
-    for answer in predictor.stream(noted(), batch_size):
-        yield begun.popleft(), answer
+    """Each path with its answer, in order. Relative paths are below `base`, by default the working directory."""
+    return predictor.stream(((path, Path(base, path)) for path in paths), batch_size)
 
 
 def write_rows(

@@ -3,12 +3,11 @@
 import csv
 import json
 from collections.abc import Callable
-from typing import Literal, TextIO, assert_never, get_args
+from typing import Literal, TextIO, assert_never
 
 from resnet_dist.runtime.predictor import Prediction
 
 OutputFormat = Literal["csv", "jsonl", "table"]
-OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 COLUMNS = ("path", "label", "confidence", "error")
 _DIGITS = 6
 

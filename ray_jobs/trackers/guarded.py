@@ -55,12 +55,6 @@ class GuardedTracker:
             self._notice_hang()
             return self._link
 
-    @property
-    def dropped(self) -> int:
-        """Calls that the tracker was too slow for."""
-        with self._changed:
-            return self._dropped
-
     def take_messages(self) -> list[str]:
         """What there is to say since the last call; lines for the run's log."""
         with self._changed:

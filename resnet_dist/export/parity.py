@@ -1,4 +1,4 @@
-"""Whether a format answers as the trained model does: differences, and what its precision allows."""
+"""Compares the answers of a format with those of the trained model, and judges them by what its precision allows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +34,15 @@ class ReferenceAnswers:
     """[N]; of noise they mean nothing."""
     logits: NDArray[np.float32]
     """[N, C] of the trained model, in fp32 by torch, unfolded."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The trained model, as formats are compared with it."""
+
+    val: ReferenceAnswers
+    noise: ReferenceAnswers
+    point: OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -80,14 +89,13 @@ def answers(engine: Engine, images: NDArray[np.uint8], batch_size: int) -> NDArr
 def check_parity(
     engine: Engine,
     precision: Precision,
-    val: ReferenceAnswers,
-    noise: ReferenceAnswers,
-    point: OperatingPoint,
+    reference: Reference,
     int8_max_loss: float,
     size_bytes: int,
     batch_size: int,
 ) -> Parity:
-    """Run a format over val and noise and compare."""
+    """Run a format over val and noise and compare its answers with the reference."""
+    val, noise = reference.val, reference.noise
     logits, on_noise = answers(engine, val.images, batch_size), answers(engine, noise.images, batch_size)
     own, model = logits.argmax(axis=1), val.logits.argmax(axis=1)
     classes = val.logits.shape[1]
@@ -124,7 +132,9 @@ def check_parity(
         max_logit_difference=_finite(float(difference.max())),
         mean_logit_difference=_finite(float(difference.mean())),
         relative_logit_difference=_finite(relative),
-        calibration_error=expected_calibration_error(point.probabilities(logits), val.labels) if is_finite else 1.0,
+        calibration_error=expected_calibration_error(reference.point.probabilities(logits), val.labels)
+        if is_finite
+        else 1.0,
         megabytes=size_bytes / 1e6,
         milliseconds=_milliseconds(engine, val.images[:1]),
     )

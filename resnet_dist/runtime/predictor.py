@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
+from resnet_dist.runtime.image_file import UnreadableImageError
 from resnet_dist.runtime.operating_point import REJECTED
-from resnet_dist.runtime.preprocess import UnreadableImageError
 
+K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 Image = str | Path | bytes | NDArray[np.uint8]
@@ -68,12 +69,13 @@ class Predictor:
 
     def predict(self, images: Sequence[Image], batch_size: int = 8) -> list[Prediction]:
         """The answer to each image, in order. An image that cannot be read is an answer too, with its `error`."""
-        return list(self.stream(images, batch_size))
+        return [answer for _, answer in self.stream(((None, image) for image in images), batch_size)]
 
-    def stream(self, images: Iterable[Image], batch_size: int = 8) -> Iterator[Prediction]:
-        """As `predict`, one by one, with at most three batches of images in memory, or two images for each thread.
+    def stream(self, images: Iterable[tuple[K, Image]], batch_size: int = 8) -> Iterator[tuple[K, Prediction]]:
+        """Each image's key, which is yours to choose, and its answer, in order.
 
-        Decoding goes on beside the model. Raises ValueError for an array that is no image.
+        At most three batches of images are in memory, or two images for each thread. Decoding goes on beside the
+        model. Raises ValueError for an array that is no image.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; a batch holds at least one image")
@@ -83,7 +85,11 @@ class Predictor:
             for batch in answered:
                 yield from batch
 
-    def _read(self, image: Image) -> NDArray[np.uint8] | str:
+    def _read(self, item: tuple[K, Image]) -> tuple[K, NDArray[np.uint8] | str]:
+        key, image = item
+        return key, self._pixels(image)
+
+    def _pixels(self, image: Image) -> NDArray[np.uint8] | str:
         """An image as the engine takes it, or why it cannot be read."""
         preprocess = self.bundle.preprocess
         try:
@@ -104,11 +110,13 @@ class Predictor:
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
 
-    def _answer(self, batch: list[NDArray[np.uint8] | str]) -> list[Prediction]:
-        good = [image for image in batch if not isinstance(image, str)]
+    def _answer(self, batch: list[tuple[K, NDArray[np.uint8] | str]]) -> list[tuple[K, Prediction]]:
+        good = [image for _, image in batch if not isinstance(image, str)]
         stacks = [image[None] for image in good] if self._any_size else [np.stack(good)] if good else []
         rows = iter([answer for stack in stacks for answer in self._predictions(stack)])
-        return [Prediction(None, 0.0, (), each) if isinstance(each, str) else next(rows) for each in batch]
+        return [
+            (key, Prediction(None, 0.0, (), image) if isinstance(image, str) else next(rows)) for key, image in batch
+        ]
 
     def _predictions(self, images: NDArray[np.uint8]) -> list[Prediction]:
         point = self.bundle.operating_point

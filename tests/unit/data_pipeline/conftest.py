@@ -11,7 +11,7 @@ import torch
 
 from data_pipeline.config import DataConfig
 from data_pipeline.listing.samples import Samples, key_of, sample_id_of
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 MAX_PIXELS = 10**7
 

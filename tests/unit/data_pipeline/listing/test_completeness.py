@@ -5,7 +5,7 @@ import pytest
 
 from data_pipeline.listing.completeness import is_complete
 from data_pipeline.sources.dali_probe import probe
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 KINDS = {
     "baseline": ("JPEG", {}),

@@ -10,7 +10,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.listing.index import index_folder
 from data_pipeline.listing.samples import key_of, relative_path_of
 from data_pipeline.listing.scan import Readers
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 DECODE = partial(decode_rgb, bit_depth=None, max_pixels=10**6)
 HEADER = partial(image_header, max_pixels=10**6)

@@ -21,7 +21,7 @@ from data_pipeline.listing.index import Dataset, index_folder
 from data_pipeline.listing.label_table import label_rows
 from data_pipeline.listing.scan import Readers
 from data_pipeline.listing.table_file import read_records
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 from tests.complaints import complains
 
 pa: Any = pyarrow  # untyped

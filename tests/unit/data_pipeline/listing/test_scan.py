@@ -13,7 +13,7 @@ from data_pipeline.listing import scan as scan_module
 from data_pipeline.listing.image_folder import ListedImage
 from data_pipeline.listing.scan import Readers, scan
 from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
-from resnet_dist.runtime.preprocess import decode_rgb, image_header
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 
 HEADER = partial(image_header, max_pixels=10**6)
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 from data_pipeline.sources import dali_probe
 from data_pipeline.sources.dali_probe import probe
-from resnet_dist.runtime.preprocess import image_header
+from resnet_dist.runtime.image_file import image_header
 
 
 def test_good_images_pass(image_files):

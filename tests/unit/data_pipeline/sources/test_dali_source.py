@@ -22,7 +22,7 @@ from data_pipeline.sources.dali_source import DaliRenderer
 from data_pipeline.sources.reference_source import apply_view
 from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.augmentation import evaluation_views, training_views
-from resnet_dist.runtime.preprocess import decode_rgb
+from resnet_dist.runtime.image_file import decode_rgb
 from tests.laws import examples
 
 CPU = torch.device("cpu")

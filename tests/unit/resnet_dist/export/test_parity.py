@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resnet_dist.export.parity import Parity, ReferenceAnswers, check_parity, int8_verdict, paired_interval
+from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity, int8_verdict, paired_interval
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.operating_point import OperatingPoint
 
@@ -36,7 +36,7 @@ def checked(
         rows = images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)
         return (on_noise if images[0, 0, 0, 2] else val_logits)[rows]
 
-    return check_parity(engine, precision, val, noise, OperatingPoint(), 0.005, 2_000_000, 16)
+    return check_parity(engine, precision, Reference(val, noise, OperatingPoint()), 0.005, 2_000_000, 16)
 
 
 def test_a_format_that_answers_the_same_passes_in_each_precision():

@@ -72,14 +72,16 @@ def test_an_image_over_the_bundles_bound_is_refused_by_its_header(predictor: Pre
 def test_a_stream_without_end_is_read_only_a_little_ahead(predictor: Predictor, image_files: Any):
     photo, asked = image_files.photo(40, 30), 0
 
-    def endless() -> Iterator[np.ndarray]:
+    def endless() -> Iterator[tuple[int, np.ndarray]]:
         nonlocal asked
-        for asked in count(1):  # noqa: B007 - how many were asked for is what is looked at
-            yield photo
+        for asked in count(1):
+            yield asked, photo
 
     answers = predictor.stream(endless(), batch_size=4)
+    keys: list[int] = []
     for taken in (1, 20, 40):
-        assert len(list(islice(answers, taken))) == taken
+        keys += [key for key, _ in islice(answers, taken)]
+    assert keys == list(range(1, 62))
     assert asked <= 61 + 5 * 4
     answers.close()  # pyright: ignore[reportAttributeAccessIssue]
 

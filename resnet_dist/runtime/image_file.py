@@ -1,0 +1,205 @@
+"""From the bytes of an image file to its pixels: the reference for every other decoder.
+
+Pillow decides what a file's pixels are; the few rules on top of it are below. DALI is measured against this module.
+"""
+
+import re
+import struct
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+# The readers are named rather than found by Image.open: none of these starts another program (EPS would), and the
+# bound on pixels is the caller's instead of Pillow's process-wide one.
+_READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"BM"), BmpImageFile),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    (re.compile(rb"P[1-6]\s"), PpmImageFile),
+    (re.compile(rb"GIF8[79]a"), GifImageFile),
+)
+_PNG_ORIENTATION_CARRIERS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_RED_GREEN_BLUE = [ord(letter) for letter in "RGB"]
+# Pillow keeps the high byte of 16-bit colour; the same file read in the other byte order gives the low one.
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_CONVERT = "convert it to 8 bits, or to 16-bit grey or RGB"
+
+
+class UnreadableImageError(ValueError):
+    """The bytes are no image that can be used; the message is a short reason."""
+
+
+def decode_rgb(data: bytes, *, bit_depth: int | None, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode an image file: uint8 [height, width, 3] RGB, upright by EXIF (or XMP) orientation, the first frame.
+
+    Alpha is dropped, not composited: colours under transparent pixels show. CMYK goes through Pillow's plain
+    formula. 16-bit values are scaled by 255 / (2**bit_depth - 1), rounded and clipped; a PPM whose largest value is
+    below 65535 says its own depth. Raises UnreadableImageError for anything else than a whole image of at most
+    `max_pixels`, and for 16 bits where `bit_depth` is None.
+    """
+    with _unreadable_on_failure():
+        image = _opened(data, max_pixels)
+        raw_mode, largest = _raw_mode(image)
+        _refuse_unknown_layouts(image, raw_mode)
+        image.load()
+        if image.mode.startswith("I"):
+            depth = 16 if 255 < largest < 65535 else _known(bit_depth)
+            pixels = np.repeat(_scaled(np.asarray(image), depth)[:, :, None], 3, axis=2)
+        elif ";16" in raw_mode and not raw_mode.startswith("BGR"):
+            colour = _sixteen_bit_colour(_opened(data, max_pixels), np.asarray(image), raw_mode)
+            pixels = _scaled(colour, _known(bit_depth))
+        elif largest == 65535 and _known(bit_depth) != 16:
+            raise UnreadableImageError(f"16-bit colour PPM with data.bit_depth={bit_depth}; save it as PNG or TIFF")
+        else:
+            pixels = np.asarray(_eight_bit(image))
+        # Pillow turns TIFF while loading and then forgets the tag: the orientation left is what is left to do.
+        return np.array(_turned(pixels, _orientation(image)), order="C")
+
+
+def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
+    """Upright width and height in pixels, and whether the file is plain: every decoder reads it alike.
+
+    Plain is an 8-bit grey or RGB image without palette, alpha or CMYK, in JPEG, PNG or BMP, whose orientation, if
+    it has one, is that of a JPEG's EXIF. Raises UnreadableImageError where the header cannot be read; the pixels
+    may still be damaged.
+    """
+    with _unreadable_on_failure():
+        image = _opened(data, max_pixels)
+        width, height = image.size
+        raw_mode, _ = _raw_mode(image)
+        match image:
+            case JpegImageFile():
+                plain = raw_mode in ("L", "RGB") and not _is_rgb_coded(image)
+            case PngImageFile():
+                plain = raw_mode in ("L", "RGB") and "transparency" not in image.info and not image.is_animated
+            case BmpImageFile():
+                plain = (raw_mode, image.mode) in (("BGR", "RGB"), ("L", "L")) and image.tile[0].codec_name == "raw"
+            case _:
+                plain = False
+        # Pillow reads a PNG to its end in search of an orientation, so that is done only where there may be one.
+        may_turn = not isinstance(image, PngImageFile) or any(name in data for name in _PNG_ORIENTATION_CARRIERS)
+        orientation = _orientation(image) if may_turn else 1
+        if orientation != 1:
+            plain = plain and isinstance(image, JpegImageFile) and b"tiff:Orientation" not in image.info.get("xmp", b"")
+        if orientation >= 5 and not isinstance(image, TiffImageFile):
+            width, height = height, width
+        return width, height, plain
+
+
+@contextmanager
+def _unreadable_on_failure() -> Generator[None]:
+    """Damaged files make Pillow raise nearly anything."""
+    try:
+        yield
+    except (UnreadableImageError, MemoryError):  # out of memory says nothing of the file
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableImageError(f"damaged image: {reason or type(error).__name__}") from error
+
+
+def _opened(data: bytes, max_pixels: int) -> ImageFile:
+    if not data:
+        raise UnreadableImageError("empty file")
+    for signature, reader in _READERS:
+        if signature.match(data):
+            image = reader(BytesIO(data))
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UnreadableImageError(f"{width}x{height} pixels are more than data.max_pixels={max_pixels}")
+            return image
+    raise UnreadableImageError("no JPEG, PNG, BMP, TIFF, WebP, PPM or GIF")
+
+
+def _raw_mode(image: ImageFile) -> tuple[str, int]:
+    """How the file stores its pixels, in Pillow's words, and the largest value that a PPM says it holds, else 0.
+
+    Known only before `load`.
+    """
+    codec, args = (image.tile[0].codec_name, image.tile[0].args) if image.tile else ("", None)
+    if isinstance(args, tuple):
+        return str(args[0]), args[1] if codec in ("ppm", "ppm_plain") else 0
+    return args or "", 0
+
+
+def _refuse_unknown_layouts(image: ImageFile, raw_mode: str) -> None:
+    if image.mode == "F":
+        raise UnreadableImageError(f"floating-point pixels; {_CONVERT}")
+    if ";16" in raw_mode and raw_mode.partition(";")[0] not in ("I", "RGB", "RGBA", "RGBX", "BGR"):
+        raise UnreadableImageError(f"16-bit pixels stored as {raw_mode}; {_CONVERT}")
+    # Pillow reads separate planes of 16 bits as if they had 8.
+    deep = isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
+    if deep and not image.mode.startswith("I") and ";16" not in raw_mode:
+        raise UnreadableImageError(f"16-bit pixels in separate planes; {_CONVERT}")
+
+
+def _known(bit_depth: int | None) -> int:
+    if bit_depth is None:
+        raise UnreadableImageError(
+            "16-bit pixels need data.bit_depth, their significant bits; set it (12 for most industrial cameras)"
+        )
+    return bit_depth
+
+
+def _scaled(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
+    levels = np.clip(np.rint(np.arange(65536) * (255.0 / (2**bit_depth - 1))), 0, 255).astype(np.uint8)
+    return levels[np.clip(values, 0, 65535)]
+
+
+def _sixteen_bit_colour(again: ImageFile, high: NDArray[np.uint8], raw_mode: str) -> NDArray[np.uint16]:
+    """Uint16 [height, width, 3] from the high bytes and the file opened `again` for the low ones."""
+    other = raw_mode[:-1] + _OTHER_BYTE[raw_mode[-1]]
+    again.tile = [
+        tile._replace(args=other if isinstance(tile.args, str) else (other, *(tile.args or ())[1:]))
+        for tile in again.tile
+    ]
+    again.load()
+    return high[:, :, :3].astype(np.uint16) * np.uint16(256) + np.asarray(again)[:, :, :3].astype(np.uint16)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    # A transparent palette goes to RGB by way of RGBA: straight there, Pillow warns of every such file.
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _orientation(image: ImageFile) -> int:
+    """EXIF's orientation, 1..8; 1 where there is none or nobody could read it."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """The image made upright; `orientation` says where its first row and column are."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _is_rgb_coded(image: JpegImageFile) -> bool:
+    """Three components that are not YCbCr, which hardware decoders take for granted."""
+    components = [layer[0] for layer in image.layer]
+    return len(components) == 3 and (components == _RED_GREEN_BLUE or image.info.get("adobe_transform") == 0)
