@@ -159,9 +159,9 @@ def publish(folder: Path, target: Store) -> None:
 
 def _files_of(target: Store) -> set[str] | None:
     """What a bundle there, or one that was not finished, consists of besides bundle.json; None where there is none."""
-    if not target.exists(MANIFEST):
+    data = target.read_or_none(MANIFEST)
+    if data is None:
         return None
-    data = target.read(MANIFEST)
     with suppress(BundleError):
         return {*read_manifest(data, target.uri).files, SIGNATURE}
     try:

@@ -1,4 +1,4 @@
-"""`resnet-dist promote`: a run's bundle goes into production, or the one before it comes back."""
+"""`resnet-dist promote`: puts a run's bundle into production, or the bundle that was there before."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE
 
 @dataclass(frozen=True)
 class Promotion:
-    """What is in production now."""
+    """The outcome of a promotion: the version in production now."""
 
     name: str
     uri: str
@@ -82,12 +82,12 @@ def _copy(source: StoredBundle, target: Store) -> None:
     """A file that is there and right stays: a promotion that was cut short goes on, and a damaged copy is replaced."""
     for path, known in source.manifest.files.items():
         data = source.read(path)
-        there = target.read(path, known.bytes + 1) if target.exists(path) else None
+        there = target.read_or_none(path, known.bytes + 1)
         if there is None or hashlib.sha256(there).hexdigest() != known.sha256:
             target.write(path, data)
     # The seal does not cover the signature: a bundle may be signed after it was promoted.
     for path, data in ((SIGNATURE, source.signature()), (MANIFEST, source.text)):
-        if data is not None and not (target.exists(path) and target.read(path) == data):
+        if data is not None and target.read_or_none(path) != data:
             target.write(path, data)
 
 

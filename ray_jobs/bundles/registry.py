@@ -1,8 +1,8 @@
-"""Bundles that machines pull: `<root>/bundles/<name>/<digest12>/`, and which of them is in production.
+"""The registry of bundles that machines pull, `<root>/bundles/<name>/<digest12>/`, and which one is in production.
 
-A bundle's folder is named by its seal, so nothing in it ever changes; its bundle.json is written last, so it is
-complete or absent. `production.json` is one small file, replaced at once: whoever promotes last wins, and no reader
-sees a half.
+The seal of a bundle names its folder, so nothing in the folder ever changes. Its bundle.json is written last, so the
+bundle is complete or absent. `production.json` is one small file, replaced atomically: the last promotion wins, and no
+reader sees half of it.
 """
 
 import json
@@ -38,7 +38,7 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class PromotedVersion:
-    """production.json: what machines pull by the name alone."""
+    """production.json: the version that machines pull by the name alone."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -46,9 +46,9 @@ class PromotedVersion:
     digest: _Digest
     """The seal of the bundle."""
     previous: _Digest | None
-    """What was in production before."""
+    """The seal of the version that was in production before."""
     run: str
-    """That the bundle was made of."""
+    """The run that the bundle was exported from."""
 
 
 _ADAPTER = TypeAdapter(PromotedVersion)
@@ -56,7 +56,7 @@ _ADAPTER = TypeAdapter(PromotedVersion)
 
 @dataclass(frozen=True)
 class StoredBundle:
-    """A bundle in storage whose bundle.json has been checked; other files are as they are read."""
+    """A bundle in storage whose bundle.json has been checked; `read` checks each of the other files."""
 
     store: Store
     manifest: Manifest
@@ -111,7 +111,7 @@ class BundleRegistry:
         self.store = Store.open(storage_root).child(f"{BUNDLES}/{name}")
 
     def folder_of(self, digest: str) -> Store:
-        """Where the bundle of a digest lies, or would."""
+        """The folder of the bundle of a digest, whether it is there or not."""
         return self.store.child(digest[:SHORT])
 
     def bundle(self, digest: str) -> StoredBundle:
@@ -124,7 +124,7 @@ class BundleRegistry:
         return found
 
     def production(self) -> PromotedVersion | None:
-        """What is in production; None where nothing is. Raises BundleError for what cannot be read."""
+        """The version in production; None where there is none. Raises BundleError where production.json is damaged."""
         data = self.store.read_or_none(PRODUCTION, MOST_BYTES)
         if data is None:
             return None
@@ -137,7 +137,7 @@ class BundleRegistry:
             ) from error
 
     def set_production(self, version: PromotedVersion) -> None:
-        """Replace the pointer, at once."""
+        """Replace production.json atomically."""
         value: dict[str, Any] = asdict(version)
         self.store.write(PRODUCTION, (json.dumps(value, indent=2) + "\n").encode())
 

@@ -1,4 +1,4 @@
-"""Which images `predict` is asked for: files, folders, patterns and lists, one path after the other.
+"""The images that `predict` answers: files, folders, patterns and lists, one path after the other.
 
 Paths stay as they were given; names that are not UTF-8 are carried as Python carries them (surrogateescape).
 """
@@ -66,7 +66,7 @@ def _below(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         with os.scandir(folder) as entries:
             found = sorted((each.name, each.is_dir()) for each in entries if not each.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}); grant access, or leave it out") from error
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); grant access, or remove it") from error
     for name, is_folder in found:
         path = os.path.join(folder, name)  # noqa: PTH118
         if is_folder:

@@ -25,7 +25,7 @@ _ID = f"{_FOLDER}/id"
 def build_tracker(config: TrackerConfig, run: Callable[[], TrackedRun]) -> GuardedTracker:
     """The tracker of that kind, guarded; for "none" one that does nothing. Imports no tracker's package.
 
-    `run` is asked under the guard too, as storage may fail.
+    `run` is read under the guard, too, as storage may fail.
     """
     return GuardedTracker(config.kind, _maker(config, run), config.finish_s)
 

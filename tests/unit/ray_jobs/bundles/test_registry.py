@@ -84,7 +84,7 @@ def test_a_rollback_to_a_damaged_bundle_is_refused(root: Path):
     with pytest.raises(BundleError, match="was changed"):
         run_rollback("line", str(root))
     assert promoted(root)["digest"] == second.digest
-    # Promoting it again mends it.
+    # Promoting it again repairs it.
     run_promote("a", "line", str(root))
     assert files_in(Path(first.uri)) == files_in(root / "runs" / "a" / "bundle")
 
