@@ -3,8 +3,7 @@
     from ray_jobs import api
     from ray_jobs.job.toml import read_job
 
-    job = read_job(Path("job.toml"), {"training": {"epochs": 3}})
-    outcome = api.train(job)
+    outcome = api.train(read_job(Path("job.toml"), {"training": {"epochs": 3}}))
     evaluation = api.evaluate(outcome.run)
 
 Importing this module is cheap: each function imports what it runs. Errors are those of the tree in `ray_jobs.errors`.
