@@ -1,4 +1,4 @@
-"""Exit codes, and errors as a person reads them.
+"""The errors of this package, and the tree of all.
 
 All exceptions of the four packages, each with the exit code of a command that it ends, and its module:
 
@@ -36,28 +36,10 @@ No command shows these: the code that calls the module catches them.
       UnreadableImageError         -   resnet_dist.runtime.image_file
 """
 
-import sys
-import traceback
-from enum import IntEnum
-
-from cluster.errors import ResourceError, StorageError, SubmissionError, TargetUnreachableError
+from cluster.errors import ResourceError, StorageError
 from data_pipeline.errors import DataError
 from resnet_dist.errors import DivergedError, RunError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
-
-
-class ExitCode(IntEnum):
-    """What a command's exit status means; also in status.json."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    """Wrong usage or configuration."""
-    UNUSABLE = 3
-    """The data, a run or storage cannot be used."""
-    GATE = 4
-    """A quality gate refused the result."""
-    INTERRUPTED = 130
 
 
 class ConfigError(Exception):
@@ -79,38 +61,7 @@ CERTAIN = (
 """Another attempt would end with the same error."""
 
 
-def exit_code_of(error: BaseException) -> ExitCode:
-    """The exit code that stands for an error."""
-    match error:
-        case ConfigError() | ResourceError() | SubmissionError() | RuntimeMissingError():
-            return ExitCode.USAGE
-        case DataError() | RunError() | StorageError() | BundleError():
-            return ExitCode.UNUSABLE
-        case GateError():
-            return ExitCode.GATE
-        case KeyboardInterrupt():
-            return ExitCode.INTERRUPTED
-        case _:
-            return ExitCode.FAILED
-
-
 def first_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-def explain(error: BaseException, debug: bool) -> ExitCode:
-    """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code."""
-    code = exit_code_of(error)
-    if debug:
-        traceback.print_exception(error, file=sys.stderr)
-    if code is ExitCode.INTERRUPTED:
-        text = "interrupted; the same command resumes"
-    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError | TargetUnreachableError):
-        hint = "" if debug else " (--debug shows where)"
-        text = f"{type(error).__name__}: {error}{hint}"
-    else:
-        text = str(error)
-    sys.stderr.write(f"error: {text}".replace("\n", "\n       ") + "\n")
-    return code

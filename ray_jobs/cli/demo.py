@@ -6,7 +6,7 @@ from time import monotonic
 
 from ray_jobs import api
 from ray_jobs.cli.show import show_demo
-from ray_jobs.errors import explain
+from ray_jobs.exit_codes import explain
 from ray_jobs.job.toml import read_job
 from ray_jobs.terminal.console import show_line
 from ray_jobs.terminal.watcher import watched

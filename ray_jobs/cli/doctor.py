@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from ray_jobs.cli.flags import job_flags
 from ray_jobs.cli.program import File, Number
-from ray_jobs.errors import ExitCode
+from ray_jobs.exit_codes import ExitCode
 from ray_jobs.job.toml import read_job
 
 _FIELDS = {"model.arch", "model.weights", "storage.root", "cluster.use_gpu", "cluster.address"}

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOptionError
 
-from ray_jobs.errors import ConfigError, ExitCode, explain
+from ray_jobs.errors import ConfigError
+from ray_jobs.exit_codes import ExitCode, explain
 from ray_jobs.terminal.watcher import watched
 
 COMMAND = Group.create_ordered("command", sort_key=0)

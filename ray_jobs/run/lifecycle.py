@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.errors import RunHeldError, StorageError
-from ray_jobs.errors import ExitCode, exit_code_of
+from ray_jobs.exit_codes import ExitCode, exit_code_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome

@@ -18,7 +18,7 @@ from typing import IO, cast
 from cluster.errors import StorageError
 from cluster.jobs import RUN, SUBMISSION
 from cluster.storage.store import Store
-from ray_jobs.errors import ExitCode
+from ray_jobs.exit_codes import ExitCode
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverLog, read_end
 from ray_jobs.submission.environment import valid_submission

@@ -15,7 +15,7 @@ from cluster.kube.jobs.manifest import JobManifest
 from cluster.kube.jobs.target import KubeTarget
 from cluster.kube.queues.apply import storage_of
 from cluster.kube.queues.capacity import check_priority, fits
-from ray_jobs.errors import ExitCode
+from ray_jobs.exit_codes import ExitCode
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.plan import PoolPlan, plan_for_pool
 from ray_jobs.submission.request import ray_request

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cluster.errors import StorageError
 from cluster.jobs import JobTarget, JobView
 from cluster.storage.store import Store
-from ray_jobs.errors import ExitCode
+from ray_jobs.exit_codes import ExitCode
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverEnd, read_end, read_log
 from ray_jobs.submission.environment import is_ray_jobs_address

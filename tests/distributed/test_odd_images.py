@@ -20,8 +20,8 @@ from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.splits.assign import read_split_csv
 from ray_jobs.cli.show import show_evaluation
 from ray_jobs.data.prepare import decoder, prepare_data
-from ray_jobs.errors import ExitCode, exit_code_of
 from ray_jobs.evaluation.evaluate import EvaluationOutcome, run_evaluate
+from ray_jobs.exit_codes import ExitCode, exit_code_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.training.driver import run_train

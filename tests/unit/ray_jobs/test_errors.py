@@ -8,7 +8,8 @@ import pytest
 import ray_jobs.errors
 from cluster.errors import ResourceError, RunHeldError, StorageError
 from data_pipeline.errors import DataError
-from ray_jobs.errors import ConfigError, ExitCode, GateError, JobFailedError, exit_code_of, explain
+from ray_jobs.errors import ConfigError, GateError, JobFailedError
+from ray_jobs.exit_codes import ExitCode, exit_code_of, explain
 from resnet_dist.errors import RunError
 
 ROOT = Path(__file__).parents[3]

@@ -449,7 +449,7 @@ def test_threads_end_with_the_source(small_photos, decode):
         kept = source.epoch(0)
         next(next(kept).microbatches)
         assert ours()
-    assert threading.enumerate() == before, "threads that DALI starts are known to Python for ever"
+    assert threading.enumerate() == before, "threads that DALI starts stay known to Python"
 
 
 # Files that change after the scan

@@ -15,9 +15,11 @@ from ray_jobs.run.driver_log import read_end, read_log
 from resnet_dist.run_records import Status
 
 
-def start(run: Path, *arguments: str, submission: str = "abc-1") -> "subprocess.Popen[str]":
+def start(
+    run: Path, *arguments: str, submission: str = "abc-1", module: str = "ray_jobs.submission.entrypoint"
+) -> "subprocess.Popen[str]":
     environment = {**os.environ, "RESNET_DIST_SUBMISSION": submission, "RESNET_DIST_RUN": str(run)}
-    command = [sys.executable, "-m", "ray_jobs.submission.entrypoint", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, start_new_session=True
     )
@@ -26,6 +28,16 @@ def start(run: Path, *arguments: str, submission: str = "abc-1") -> "subprocess.
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
     out, _ = process.communicate(timeout=120)
     return process.returncode, out
+
+
+def test_the_entry_point_of_release_0_1_is_the_present_one(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    code, out = finish(start(run, "train", "--optimizer.learning-rate", "-1", module="ray_jobs.submitted"))
+    assert code == 2
+    assert "optimizer.learning_rate=-1" in out
+    end = read_end(Store.open(str(run)), "abc-1")
+    assert end is not None
+    assert (end.exit_code, end.attempt, end.verb) == (2, 1, "train")
 
 
 def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""How an exception becomes a command's exit code, and what a person reads on stderr."""
+
+import sys
+import traceback
+from enum import IntEnum
+
+from cluster.errors import ResourceError, StorageError, SubmissionError, TargetUnreachableError
+from data_pipeline.errors import DataError
+from ray_jobs.errors import ConfigError, GateError, JobFailedError
+from resnet_dist.errors import DivergedError, RunError
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means; also in status.json."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    """Wrong usage or configuration."""
+    UNUSABLE = 3
+    """The data, a run or storage cannot be used."""
+    GATE = 4
+    """A quality gate refused the result."""
+    INTERRUPTED = 130
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """The exit code that stands for an error."""
+    match error:
+        case ConfigError() | ResourceError() | SubmissionError() | RuntimeMissingError():
+            return ExitCode.USAGE
+        case DataError() | RunError() | StorageError() | BundleError():
+            return ExitCode.UNUSABLE
+        case GateError():
+            return ExitCode.GATE
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case _:
+            return ExitCode.FAILED
+
+
+def explain(error: BaseException, debug: bool) -> ExitCode:
+    """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code."""
+    code = exit_code_of(error)
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if code is ExitCode.INTERRUPTED:
+        text = "interrupted; the same command resumes"
+    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError | TargetUnreachableError):
+        hint = "" if debug else " (--debug shows where)"
+        text = f"{type(error).__name__}: {error}{hint}"
+    else:
+        text = str(error)
+    sys.stderr.write(f"error: {text}".replace("\n", "\n       ") + "\n")
+    return code
