@@ -1,5 +1,6 @@
 """What a test must leave as it found it: threads, the environment, signal handlers, and settings of torch."""
 
+import gc
 import os
 import signal
 import sys
@@ -50,6 +51,8 @@ def leaks_since(before: State, lasting: Iterable[str] = LASTING_THREADS) -> list
     started = [
         thread for thread in set(threading.enumerate()) - before.threads if not thread.name.startswith(tuple(lasting))
     ]
+    if started:
+        gc.collect()  # a pool that a library forgot ends its threads when it is collected
     deadline = time.monotonic() + GRACE_S
     for thread in started:
         thread.join(max(deadline - time.monotonic(), 0))
