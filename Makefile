@@ -32,7 +32,8 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@$(BIN)/python -m ray_jobs.cli.demo "$(DATA)" $(DEMO_OUTPUTS)
 
 # Distributed tests take turns on one Ray, which leaves cores idle while its workers start; the other tests run beside
-# them. Each half prints what it has to say when it is done, so that they do not interrupt each other.
+# them and give way, since workers that wait for each other lose far more than their share of a busy core. Each half
+# prints what it has to say when it is done, so that they do not interrupt each other.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
 	@$(MAKE) --no-print-directory -j2 $(SYNC) test-distributed test-others
 
@@ -40,7 +41,7 @@ test-distributed: $(ENV)
 	@$(BIN)/python -m pytest tests/distributed --timeout 600 -m $(QUICK)
 
 test-others: $(ENV)
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
+	@nice -n 10 $(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
 
 test-all: lint ## All tests that this machine can run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900 --hypothesis-profile thorough
