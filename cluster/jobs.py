@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -41,9 +42,10 @@ class JobRequest:
 
     @property
     def content(self) -> str:
-        """sha256, in hex, of the whole request: one for more epochs differs in this and not in identity."""
-        parts = [self.verb, list(self.arguments), self.job_toml, self.search_toml]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        """sha256, in hex, of all that is asked for, comments apart: more epochs differ in this and not in identity."""
+        files = [None if text is None else tomllib.loads(text) for text in (self.job_toml, self.search_toml)]
+        parts = [self.verb, list(self.arguments), *files]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def entrypoint(request: JobRequest, folder: str = "") -> str:

@@ -44,8 +44,9 @@ def survey(own_packages: Sequence[str]) -> dict[str, Any]:
     sources: dict[str, str] = {}
     for package in own_packages:
         found = importlib.util.find_spec(package)
-        for root in (found.submodule_search_locations or ()) if found else ():
-            for path in sorted(Path(root).rglob("*")):
+        # Not its search locations: a process that has imported the package may have added to them.
+        for root in {Path(found.origin).parent} if found and found.origin else ():
+            for path in sorted(root.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
                     name = f"{package}/{path.relative_to(root).as_posix()}"
                     sources[name] = hashlib.sha256(path.read_bytes()).hexdigest()

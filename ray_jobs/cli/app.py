@@ -25,7 +25,3 @@ for command in (
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line (by default the process's own) and return its exit code."""
     return answer(app, list(sys.argv[1:] if arguments is None else arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ from cluster.storage.process_identity import ProcessIdentity
 from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
-from ray_jobs.errors import ConfigError, first_line
+from ray_jobs.errors import ConfigError, JobFailedError, first_line
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import is_done, outcome_of, standing, write_end, write_records
@@ -29,7 +29,6 @@ from ray_jobs.training.rank import WorkerTask
 from ray_jobs.training.resolve import check_compiler, resolved_job
 from ray_jobs.training.restart_policy import Failure, Limits, Past, Raise, Retry, Shrink, StartOver, Wait, decide
 from ray_jobs.training.worker_group import found_no_room
-from resnet_dist.errors import RunError
 from resnet_dist.run_records import Status
 
 
@@ -117,7 +116,7 @@ def _train_until_done(
     cluster = task.job.cluster
     workers = f"{task.plan.num_workers} workers with {task.plan.resources_per_worker} each"
     limits = Limits(cluster.max_failures, cluster.wait_for_nodes_s, task.job.training.global_batch_size, workers)
-    past = Past(_newest_step(run))
+    past = Past(0)
     while True:
         wait_for_room(task.plan, cluster, view.say)
         began_s = time.monotonic()
@@ -144,15 +143,17 @@ def _train_until_done(
 
 
 def _newest_step(run: RunDirectory) -> int:
-    progress = run.progress()
-    return 0 if progress is None else progress.step
+    """Of the newest checkpoint that is whole. Only failures ask, so its weights are read seldom; a damaged one that
+    counted would hide the steps that workers make beyond the one before it."""
+    newest = run.latest()
+    return 0 if newest is None else newest.step
 
 
 def _verified_outcome(run: RunDirectory, job: JobConfig) -> TrainOutcome:
     """The results of a run whose workers ended well. Nobody has read its last weights yet, so they are verified."""
     newest = run.latest()
     if newest is None or not is_done(newest.progress, job):
-        raise RunError(
+        raise JobFailedError(
             f"{run.uri} has no whole checkpoint of its last step after training; start the same command again, which "
             "goes on from the last whole one"
         )

@@ -78,7 +78,9 @@ def train_rank(
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
     microbatches = _microbatches(task, setup, checkpoint, messages)
-    state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, run, lease, messages)
+    if lease is not None:  # what stands behind the step will be recorded again
+        cut_back(run.store, lease.history, 0 if checkpoint is None else checkpoint.step)
+    state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, messages)
     reuse = setup.reuse = _reuse(task, microbatches.size, device, messages)
     share = RankShare(group.rank, group.world_size, device)
     training, validation = _sources(task, microbatches.size, share, reuse)
@@ -114,7 +116,7 @@ def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: l
         model.load_state_dict(initial.weights)
         messages += initial.messages
     else:
-        raise NoWholeCheckpointError(f"{task.run_uri} has no whole checkpoint")
+        raise NoWholeCheckpointError("\n".join([f"{task.run_uri} has no whole checkpoint", *messages]))
     return model
 
 
@@ -189,16 +191,12 @@ def _microbatches(task: WorkerTask, setup: Setup, checkpoint: Checkpoint | None,
     return Microbatches(size, step)
 
 
-def _resumed(
-    setup: Setup, checkpoint: Checkpoint, run: RunDirectory, lease: Lease | None, messages: list[str]
-) -> TrainState:
-    """The state that a checkpoint was made of; on rank zero, records behind it are cut off."""
+def _resumed(setup: Setup, checkpoint: Checkpoint, messages: list[str]) -> TrainState:
+    """The state that a checkpoint was made of."""
     progress = checkpoint.progress
     state = setup.state_at(progress.epoch, progress.plateau, progress.early_stopping)
     state.restore(checkpoint.training_state())
     state.step, state.epoch, state.step_in_epoch = progress.step, progress.epoch, progress.step_in_epoch
     state.validation_owed = progress.validation_owed
-    if lease is not None:
-        cut_back(run.store, lease.history, progress.step)
     messages.append(f"resuming at step {state.step} (epoch {state.epoch + 1}) from {checkpoint.name}")
     return state

@@ -57,7 +57,7 @@ class Retry:
 
     past: Past
     step: int
-    """The newest checkpoint's; where its weights prove damaged, rank zero goes on from the one before."""
+    """The newest whole checkpoint's."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,9 @@ def decide(failure: Failure, past: Past, limits: Limits, newest_step: Callable[[
     4. Another attempt would end with the same error: raise it.
     5. Otherwise retry, until more than `max_failures` in a row brought no checkpoint beyond all before.
 
-    `newest_step` reads the step of the newest checkpoint, 0 where there is none. Only rule 5 calls it: storage may be
-    what failed. It goes by the records, not the weights. So steps between a damaged checkpoint and the one before count
-    as progress once, when they are trained first, and a storage that damages every checkpoint cannot cause restarts
-    without end.
+    `newest_step` reads the step of the newest whole checkpoint, 0 where there is none. Only rule 5 calls it: storage
+    may be what failed. Steps that were reached before count no second time, so a storage that damages every checkpoint
+    cannot cause restarts without end.
     """
     if failure.no_room:
         return _wait_or_raise(failure, past, limits)

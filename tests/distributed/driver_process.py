@@ -17,7 +17,7 @@ def start_command(job: JobConfig, folder: Path) -> subprocess.Popen[bytes]:
     config = folder / f"{job.name}.toml"
     config.write_text(print_config(job))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "ray_jobs.cli.app", "train", "--config", str(config)]
+    command = [sys.executable, "-m", "ray_jobs", "train", "--config", str(config)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -50,7 +50,7 @@ def command(job: JobConfig, folder: Path, largest: int, after: int) -> tuple[int
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"PYTHONPATH": str(site), "FAULT_LARGEST": str(largest), "FAULT_AFTER": str(after)}
     process = subprocess.run(
-        [sys.executable, "-m", "ray_jobs.cli.app", "train", "--config", str(config)],
+        [sys.executable, "-m", "ray_jobs", "train", "--config", str(config)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

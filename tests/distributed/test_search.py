@@ -49,7 +49,7 @@ def command(tmp_path: Path, job: JobConfig, text: str, *flags: str) -> subproces
     files = ["--config", str(tmp_path / "job.toml"), "--search", str(tmp_path / "search.toml")]
     log = (tmp_path / "log").open("ab")
     return subprocess.Popen(
-        [sys.executable, "-m", "ray_jobs.cli.app", "tune", *files, *flags],
+        [sys.executable, "-m", "ray_jobs", "tune", *files, *flags],
         cwd=ROOT,
         stdout=log,
         stderr=log,

@@ -16,7 +16,7 @@ from ray_jobs.bundles.promote import run_promote
 from resnet_dist.runtime.bundle import MANIFEST, Bundle
 from tests.real_bundle import as_run, digest_of, inconclusive
 
-COMMAND = [sys.executable, "-m", "ray_jobs.cli.app"]
+COMMAND = [sys.executable, "-m", "ray_jobs"]
 SHORT = ("--threads", "1", "--batch-sizes", "1", "--seconds", "0.05", "--formats", "onnx")
 
 
