@@ -31,17 +31,16 @@ demo: $(ENV) ## Fine-tune on handwritten digits, or on DATA=DIR, with two worker
 	@test "$(DATA)" != .demo/digits || $(BIN)/resnet-dist data sample digits .demo/digits
 	@$(BIN)/python -m ray_jobs.cli.demo "$(DATA)" $(DEMO_OUTPUTS)
 
-# Distributed tests, two files at a time, leave cores idle while their workers start; the other tests run beside them and
-# give way, since workers that wait for each other lose far more than their share of a busy core. Each half
-# prints what it has to say when it is done, so that they do not interrupt each other.
+# Distributed tests take turns on one Ray, which leaves cores idle while its workers start; the other tests run beside
+# them. Each half prints what it has to say when it is done, so that they do not interrupt each other.
 test: lint ## Linters, types, import contracts and the tests that need no GPU, browser or long run
 	@$(MAKE) --no-print-directory -j2 $(SYNC) test-distributed test-others
 
 test-distributed: $(ENV)
-	@$(BIN)/python -m pytest tests/distributed -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -m $(QUICK)
+	@$(BIN)/python -m pytest tests/distributed --timeout 600 -m $(QUICK)
 
 test-others: $(ENV)
-	@nice -n 10 $(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
 
 test-all: lint ## All tests that this machine can run
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900 --hypothesis-profile thorough

@@ -158,12 +158,9 @@ def test_what_changes_by_epoch_resumes_to_the_bit(make_job: MakeJob, learnt: Cal
     assert all(torch.equal(value, undisturbed[name]) for name, value in resumed.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "workers"),
-    [
-        (signal.SIGINT, 2),
-        *(pytest.param(signal.SIGKILL, workers, marks=pytest.mark.slow) for workers in (1, 2, 3)),
-    ],
+    ("sent", "workers"), [(signal.SIGINT, 2), *((signal.SIGKILL, workers) for workers in (1, 2, 3))]
 )
 def test_a_driver_that_is_interrupted_or_killed_costs_nothing_but_time(
     make_job: MakeJob,
