@@ -116,7 +116,7 @@ def _train_until_done(
     cluster = task.job.cluster
     workers = f"{task.plan.num_workers} workers with {task.plan.resources_per_worker} each"
     limits = Limits(cluster.max_failures, cluster.wait_for_nodes_s, task.job.training.global_batch_size, workers)
-    past = Past(0)
+    past = Past(0)  # a first failure is the first in a row, whatever was reached before: nothing need be read
     while True:
         wait_for_room(task.plan, cluster, view.say)
         began_s = time.monotonic()

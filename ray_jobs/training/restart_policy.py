@@ -31,7 +31,7 @@ class Past:
     """What the driver remembers from one worker group to the next."""
 
     reached: int
-    """The most steps that a checkpoint has recorded."""
+    """The most steps of a whole checkpoint that a failure has found; 0 before the first failure."""
     failures: int = 0
     """Worker groups that failed since a checkpoint went beyond all before."""
     full_since_s: float | None = None
