@@ -4,11 +4,13 @@ import sys
 
 from cluster.session.openmp import bound_spinning
 from ray_jobs.cli.program import answer, new_app
+from resnet_dist.runtime.telemetry import refuse_telemetry
 
 
 def main() -> int:
     """Run this process's command line and return its exit code."""
     bound_spinning()
+    refuse_telemetry()
     tokens = sys.argv[1:]
     if tokens[:1] == ["predict"]:
         from ray_jobs.cli.predict import predict  # noqa: PLC0415

@@ -27,7 +27,7 @@ from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.runtime.telemetry import refuse_openvino_telemetry
+from resnet_dist.runtime.telemetry import refuse_telemetry
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
 from tests.kube_server.fixtures import (  # noqa: F401 - fixtures of all tests
@@ -39,7 +39,7 @@ from tests.kube_server.fixtures import (  # noqa: F401 - fixtures of all tests
 )
 from tests.real_bundle import bundle_made_once, with_formats
 
-refuse_openvino_telemetry()  # also for tests that import openvino or nncf themselves
+refuse_telemetry()  # also for tests that import onnxruntime, openvino or nncf themselves
 
 # `make test-all` asks for the thorough one. Laws that cost more than most take a share of either: tests/laws.py.
 settings.register_profile("quick", max_examples=30, deadline=None, print_blob=True)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from ray_jobs.job.tracker import refuse_relative
 from ray_jobs.trackers.high_water_mark import HighWaterMark
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module
+from resnet_dist.runtime.telemetry import refuse_telemetry
 
 _PARAMS_PER_CALL = 100
 _RUN_TAG = "resnet_dist.run_id"
@@ -18,7 +19,6 @@ _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
@@ -37,6 +37,7 @@ class MlflowTracker:
 
     def start(self) -> str | None:
         """Begin or go on with the run of this id."""
+        refuse_telemetry()
         for name, value in _BOUNDS.items():
             os.environ.setdefault(name, value)
         client_module = optional_module("mlflow.tracking", "tracking")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ray_jobs.trackers.high_water_mark import HighWaterMark
 from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, TrackerError, optional_module, upload_folder
+from resnet_dist.runtime.telemetry import refuse_telemetry
 
 _TIMEOUT_S = 30.0
 _MARKS = "told.json"
@@ -29,8 +30,7 @@ class WandbTracker:
     def start(self) -> str | None:
         """Begin or go on with the run of this id."""
         run = self._tracked
-        # Reports of wandb's own errors are telemetry too.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        refuse_telemetry()  # reports of wandb's own errors
         self._wandb = wandb = optional_module("wandb", "train")
         run.folder.mkdir(parents=True, exist_ok=True)
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_key(wandb.Settings().base_url) else "offline")

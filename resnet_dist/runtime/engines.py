@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
-from resnet_dist.runtime.telemetry import refuse_openvino_telemetry
 
 INPUT, OUTPUT = "images", "logits"
 MOST_IMAGES = 1024
@@ -116,7 +115,6 @@ def _onnxruntime(model: bytes, threads: int) -> Engine:
 
 def _openvino(files: Sequence[bytes], hints: Mapping[str, str], threads: int) -> Engine:
     try:
-        refuse_openvino_telemetry()
         import openvino  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise RuntimeMissingError(

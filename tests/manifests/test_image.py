@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from resnet_dist.runtime.telemetry import TELEMETRY_OFF
+
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "k8s" / "image"
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -130,7 +132,7 @@ def test_code_and_packages_come_from_the_checkout(dockerfile: str):
 
 def test_no_telemetry_and_no_gpu_unasked(dockerfile: str):
     environment = " ".join(step.arguments for step in instructions(dockerfile) if step.name == "ENV")
-    assert "RAY_USAGE_STATS_ENABLED=0" in environment.split()
+    assert {f"{name}={value}" for name, value in TELEMETRY_OFF.items()} <= set(environment.split())
     assert "NVIDIA_VISIBLE_DEVICES=void" in environment.split()
 
 

@@ -12,6 +12,7 @@ from cluster.jobs import Verb
 from cluster.kube.manifests import load_job, manifest_folder
 from ray_jobs.job.toml import read_job_text
 from ray_jobs.search.toml import read_search_text
+from resnet_dist.runtime.telemetry import TELEMETRY_OFF
 from tests.manifests.places import K8S, VERBS, build, jobs, needs_kubectl
 from tests.manifests.pods import containers, pod_templates
 
@@ -128,7 +129,8 @@ def test_nothing_tells_anybody_of_itself(verb: Verb):
     _, job = objects_of(verb)
     for _, template in pod_templates(job):
         for _, container in containers(template):
-            assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+            environment = {each["name"]: each.get("value") for each in container["env"]}
+            assert environment.items() >= TELEMETRY_OFF.items()
     for group in (
         job["spec"]["rayClusterSpec"]["headGroupSpec"],
         *job["spec"]["rayClusterSpec"].get("workerGroupSpecs", []),

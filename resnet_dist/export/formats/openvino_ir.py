@@ -15,9 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_dist.runtime.engines import INPUT
-from resnet_dist.runtime.telemetry import refuse_openvino_telemetry
-
-refuse_openvino_telemetry()
 
 
 def write_openvino(plain: Path, path: Path, *, half: bool) -> None:
