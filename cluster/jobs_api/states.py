@@ -9,6 +9,7 @@ from ray.job_submission import JobErrorType, JobStatus
 
 from cluster.jobs import JobState, JobView
 from cluster.jobs_api.names import attempt_of
+from cluster.storage.credentials import address_without_secret
 
 PROGRAM = "resnet-dist"
 _EXIT_CODE = re.compile(r"exit code (-?\d+)")
@@ -38,7 +39,7 @@ def view_of(details: JobDetails) -> JobView | None:
         identity=metadata.get("identity", ""),
         content=metadata.get("content", ""),
         submission=metadata.get("submission", ""),
-        run=metadata.get("run", ""),
+        run=address_without_secret(metadata.get("run", "")),
         attempt=attempt,
         exit_code=exit_code_of(details),
         submitted="" if started is None else datetime.fromtimestamp(started / 1000, UTC).isoformat(timespec="seconds"),

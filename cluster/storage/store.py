@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
-from urllib.parse import urlsplit
 
 import pyarrow
 from pyarrow import fs
 
 from cluster.errors import StorageError
+from cluster.storage.credentials import refuse_credentials
 from cluster.storage.whole_file import PART, replacing
 
 _ABANDONED_S = 3600.0
@@ -68,6 +68,7 @@ class Store:
 
         `setting` is the configuration key that names it, for messages.
         """
+        refuse_credentials(root, setting)
         if re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", root):
             raise StorageError(
                 f"storage {root!r} is neither a folder nor a URI; write {root.replace(':/', '://', 1)!r}"
@@ -75,7 +76,6 @@ class Store:
         if "://" not in root:
             absolute = str(Path(root).expanduser().absolute())
             return cls(fs.LocalFileSystem(), absolute, absolute, setting)
-        refuse_credentials(root)
         try:
             filesystem, path = fs.FileSystem.from_uri(root)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
@@ -196,16 +196,6 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def refuse_credentials(uri: str) -> None:
-    """A URI is stored and printed. Raises StorageError without repeating it."""
-    parts = urlsplit(uri)
-    if parts.password is not None:
-        raise StorageError(
-            f"storage {parts.scheme}://...@{parts.hostname} holds a secret; give it by the environment instead, such "
-            "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
 
 
 def why(error: BaseException, folder: Path | None, choice: str = "--storage.root") -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cluster.storage.credentials import refuse_credentials
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST
 from resnet_dist.runtime.errors import BundleError
@@ -11,8 +12,11 @@ def local_bundle(argument: str, storage_root: str | None = None) -> Path:
     """A bundle's folder, a run's folder, or the bare name of a run under a storage root that is a folder; by
     default the default one.
 
-    Raises ConfigError for a URI, since a bundle is used where its files are; BundleError where a bare name is neither.
+    Raises ConfigError for a URI, since a bundle is used where its files are; StorageError for one that holds a secret;
+    BundleError where a bare name is neither.
     """
+    for setting, place in (("BUNDLE", argument), ("storage.root", storage_root or "")):
+        refuse_credentials(place, setting)
     if "://" in argument:
         raise ConfigError(f"{argument} is no folder of this machine; fetch it: resnet-dist pull {argument} --to DIR")
     here = Path(argument).expanduser()

@@ -9,6 +9,7 @@ from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOpti
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.exit_codes import ExitCode, explain
+from ray_jobs.job.credentials import secrets_in_words
 from ray_jobs.terminal.watcher import watched
 
 COMMAND = Group.create_ordered("command", sort_key=0)
@@ -53,6 +54,9 @@ def new_app() -> App:
 def answer(app: App, tokens: list[str]) -> int:
     """Run a command line and return its exit code; errors are printed."""
     debug = "--debug" in tokens
+    if secrets := secrets_in_words(tokens):
+        # Before any command sees it: no message, file or object can repeat it.
+        return explain(ConfigError("\n".join(secrets)), debug)
     try:
         with watched():
             code = app(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cluster.config import ClusterConfig, StorageConfig
 from cluster.storage.folder_name import folder_name
 from data_pipeline.config import AugmentationConfig, DataConfig
+from ray_jobs.job.credentials import secrets_in_tree
 from ray_jobs.job.tracker import TrackerConfig
 from resnet_dist.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.config import ExportConfig
@@ -20,7 +21,11 @@ class JobConfig(BaseModel):
     """One job: what to train on which data, how, and where."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": True}
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"identity": True},
+        hide_input_in_errors=True,  # a value may be an address with a secret in it
     )
 
     name: Annotated[str | None, Field(json_schema_extra={"identity": False})] = None
@@ -63,6 +68,12 @@ class JobConfig(BaseModel):
                 "choose another --name"
             )
         return name
+
+    @model_validator(mode="after")
+    def _addresses_hold_no_secret(self) -> "JobConfig":
+        if problems := secrets_in_tree(self.model_dump()):
+            raise ValueError("\n".join(problems))
+        return self
 
     @model_validator(mode="after")
     def _quarter_turns_need_a_square(self) -> "JobConfig":

@@ -10,7 +10,18 @@ from pydantic.fields import FieldInfo
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml_codec import UNSET, Tree, checked, fields_of, merged, parsed, printed, read_toml, toml_value
+from ray_jobs.job.toml_codec import (
+    UNSET,
+    Tree,
+    checked,
+    fields_of,
+    merged,
+    parsed,
+    printed,
+    read_toml,
+    refuse_secrets,
+    toml_value,
+)
 
 
 def read_job(path: Path | None, overrides: Tree) -> JobConfig:
@@ -40,6 +51,7 @@ def read_job_text(text: str, source: str) -> JobConfig:
 
 def check(tree: Tree) -> JobConfig:
     """The validated job. Raises ConfigError that names every problem by its dotted key."""
+    refuse_secrets(tree)
     problems = list(_unfit(tree, ""))
     if problems:
         raise ConfigError("\n".join(problems))

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ray_jobs.errors import ConfigError
+from ray_jobs.job.credentials import secrets_in_tree
 
 Tree = Mapping[str, Any]
 """A nested table: values by field name, tables by section name."""
@@ -39,9 +40,17 @@ def read_toml(path: Path, flag: str, remedy: str = "give a TOML file") -> dict[s
 def parsed(text: str, source: str) -> dict[str, Any]:
     """The table of a TOML text that came from `source`. Raises ConfigError."""
     try:
-        return tomllib.loads(text)
+        tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not TOML: {error}") from error
+    refuse_secrets(tree)
+    return tree
+
+
+def refuse_secrets(tree: Tree) -> None:
+    """Raises ConfigError for addresses that hold a secret. Comes before whatever could repeat a value."""
+    if problems := secrets_in_tree(tree):
+        raise ConfigError("\n".join(problems))
 
 
 def merged(base: Tree, top: Tree) -> dict[str, Any]:
@@ -59,6 +68,7 @@ def checked(model: type[Model], tree: Tree, *, prefix: str = "", unknown: str = 
 
     `prefix` stands before every key; `unknown` ends the message of an unknown key, `missing` that of a missing one.
     """
+    refuse_secrets(tree)
     try:
         # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.
         return model.model_validate_json(json.dumps(_unset(tree, model), default=str), strict=True)

@@ -5,12 +5,18 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ray_jobs.job.credentials import secrets_in_tree
+
 
 class TrackerConfig(BaseModel):
     """Where metrics are shown besides the run directory. A tracker that fails never stops a run."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"identity": False}
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"identity": False},
+        hide_input_in_errors=True,  # the value may be an address with a secret in it
     )
 
     kind: Literal["none", "wandb", "tensorboard", "mlflow"] = "none"
@@ -33,11 +39,8 @@ class TrackerConfig(BaseModel):
     @classmethod
     def _uri_holds_no_secret_and_is_absolute(cls, uri: str | None) -> str | None:
         # The value itself is not repeated: it would end up in a log.
-        if uri is not None and "@" in urlsplit(uri).netloc:
-            raise ValueError(
-                "tracker.uri holds a user or a password, and it is stored and printed; give them by "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
-            )
+        if problems := secrets_in_tree({"tracker": {"uri": uri}}):
+            raise ValueError(*problems)
         if uri is not None:
             refuse_relative("tracker.uri", uri)
         return uri

@@ -1,12 +1,12 @@
 """Stands between a run and its tracker: a tracker that fails, hangs or is slow never stops or delays the run."""
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
+from cluster.storage.credentials import address_without_secret, without_secrets
 from ray_jobs.trackers.tracker import ExitState, Plain, Tracker, TrackerError
 
 _CAPACITY = 1000
@@ -169,4 +169,6 @@ def _without_secrets(text: str) -> str:
     for name in _SECRETS:
         if secret := os.environ.get(name):
             text = text.replace(secret, "...")
-    return re.sub(r"://[^/\s@]+@", "://...@", text)
+    if address := os.environ.get("MLFLOW_TRACKING_URI"):
+        text = text.replace(address, address_without_secret(address))
+    return without_secrets(text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cluster.jobs import JobState, JobView
 from cluster.kube.client.kinds import Object, entries, part
+from cluster.storage.credentials import address_without_secret
 
 PREFIX = "resnet-dist"
 IDENTITY, CONTENT, SUBMISSION, RUN, VERB = (
@@ -55,7 +56,7 @@ def view_of(objects: JobObjects) -> JobView:
         identity=str(notes.get(IDENTITY, "")),
         content=str(notes.get(CONTENT, "")),
         submission=str(notes.get(SUBMISSION, "")),
-        run=str(notes.get(RUN, "")),
+        run=address_without_secret(str(notes.get(RUN, ""))),
         queue=str(labels.get(QUEUE_LABEL, "")),
         position=objects.position if state == "queued" else None,
         priority=str(labels.get(PRIORITY_LABEL, "")),

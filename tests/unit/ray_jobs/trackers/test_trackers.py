@@ -115,6 +115,16 @@ def test_a_first_failure_is_said_once_and_turns_the_tracker_off(monkeypatch: pyt
     assert tracker.link == "http://...@127.0.0.1/run"  # what it took before is still there
 
 
+def test_an_address_from_the_environment_is_shown_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:my se/cret@host/db")
+    fake = FakeTracker(OSError("cannot connect to postgresql://me:my se/cret@host/db"))
+    tracker = GuardedTracker("mlflow", lambda: fake, finish_s=20.0)
+    tracker.start()
+    tracker.log(1, {"train/loss": 1.0})
+    tracker.finish("finished")
+    assert "cannot connect to postgresql://...@host/db" in " ".join(tracker.take_messages())
+
+
 def test_a_tracker_that_cannot_be_made_has_no_link_and_stops_nothing() -> None:
     def make() -> Tracker:
         raise TrackerError("no room")
