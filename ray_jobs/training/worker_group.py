@@ -11,6 +11,7 @@ from typing import Any
 import ray.train
 from ray.train import ControllerError
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.session.openmp import bound_spinning
@@ -74,6 +75,28 @@ class _Trainer(DataParallelTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()
         return [each for each in callbacks if type(each).__name__ not in _NEEDLESS]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        return super()._initialize_and_run_controller(
+            **arguments | {"scaling_policy": _FixedSize(scaling_config=self.scaling_config)}
+        )
+
+
+class _FixedSize(FixedScalingPolicy):
+    """As Ray's, but says nothing to Ray's AutoscalingCoordinator, an actor that loads Ray Data and lives for hours.
+
+    An autoscaler sees the group's placement group anyway: it adds nodes while the group waits, and removes none that
+    the group uses.
+    """
+
+    def _send_resource_request(self) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+    def _cancel_resource_request(self) -> None:
+        pass
 
 
 class _NoBackend(Backend):

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from sklearn.datasets import load_digits
 
 from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
+from ray_jobs import api
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
-from ray_jobs.training.driver import run_train
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -73,7 +75,10 @@ def undisturbed(
 ) -> Trained:
     """The plain tiny job trained by one worker, which is what any number of workers must learn to the bit."""
     job = _maker(tmp_path_factory.mktemp("undisturbed"), digits_folder)("undisturbed")
-    return Trained(job, run_train(job))
+    with redirect_stdout(StringIO()) as printed:
+        outcome = api.train(job)
+    assert printed.getvalue() == "", "a function of the API prints nothing"
+    return Trained(job, outcome)
 
 
 @pytest.fixture

@@ -1,19 +1,20 @@
-"""Training and judging by functions alone."""
-
-from typing import Any
+"""Judging by functions alone; the undisturbed run was trained by one, which prints nothing either."""
 
 import pytest
 
 from ray_jobs import api
+from tests.distributed.conftest import Trained
 
 
 @pytest.mark.usefixtures("shared_ray")
-def test_a_run_is_trained_and_judged_and_nothing_is_printed(make_job: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    job = make_job("api", overrides={"training": {"epochs": 1}})
-    outcome = api.train(job)
-    assert (outcome.epochs, outcome.already_finished) == (1, False)
+def test_a_run_is_judged_and_trained_again_and_nothing_is_printed(
+    undisturbed: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, outcome = undisturbed.job, undisturbed.outcome
     cluster = {"num_workers": 1, "cpus_per_worker": 1, "local_cpus": 4}
-    evaluation = api.evaluate("api", split="val", changes={"storage": {"root": job.storage.root}, "cluster": cluster})
+    changes = {"storage": {"root": job.storage.root}, "cluster": cluster}
+    evaluation = api.evaluate("undisturbed", split="val", changes=changes)
+    assert not outcome.already_finished
     assert evaluation.run == outcome.run
     assert evaluation.result.samples == 11
     assert evaluation.result.metrics["top1"] == pytest.approx(outcome.metrics["val/top1"])

@@ -120,8 +120,8 @@ class PodLog:
         try:
             return self.connection.ask(Request("GET", self.pod))
         except RefusedError as error:
-            if error.status.code == 404:
-                return None
+            if error.status.code == 404 and error.status.is_about_an_object:
+                return None  # and not a proxy's page, which knows nothing of the pod
             raise
 
     def _has_ended(self, pod: Object) -> bool:

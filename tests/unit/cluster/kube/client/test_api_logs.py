@@ -97,6 +97,13 @@ def test_a_pod_that_goes_ends_its_log(api: KubeApi, pod: KubeServer):
     assert list(log) == []
 
 
+def test_a_proxys_page_is_not_the_end_of_a_log(api: KubeApi, pod: KubeServer):
+    pod.faults.add(Fault("reset", path="/log"))
+    pod.faults.add(Fault("page", 10, path="/night", code=404))
+    with pytest.raises(SubmissionError):
+        list(api.pod_log("night", follow=True))
+
+
 def test_a_silent_log_is_gone_on_with(api: KubeApi, pod: KubeServer, patience: Patience):
     log = api.pod_log("night", follow=True)
     pod.logs.say(CONTAINER, "one")
