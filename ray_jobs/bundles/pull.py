@@ -9,7 +9,7 @@ from cluster.storage.folder_swap import fresh_folder, put_in_place
 from cluster.storage.store import Store
 from ray_jobs.bundles.registry import StoredBundle, find_bundle, find_promoted
 from ray_jobs.errors import ConfigError
-from ray_jobs.run.directory import names_a_place
+from ray_jobs.run.argument import names_a_place
 from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, Bundle
 from resnet_dist.runtime.errors import BundleError
 

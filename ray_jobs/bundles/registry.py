@@ -15,7 +15,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run.directory import RUNS, RunDirectory, names_a_place
+from ray_jobs.run.argument import hint_at_folder, names_a_place
+from ray_jobs.run.directory import RUNS, RunDirectory
 from resnet_dist.errors import RunError
 from resnet_dist.runtime.bundle import (
     BUNDLE,
@@ -174,5 +175,7 @@ def find_promoted(argument: str, storage_root: str) -> StoredBundle:
         hint = (
             f"; for a run's own bundle give its path: {root.uri}/{RUNS}/{name}" if root.exists(f"{RUNS}/{name}") else ""
         )
-        raise StorageError(f"{registry.store.uri} has no {PRODUCTION}: {listed}; promote a run first{hint}")
+        raise StorageError(
+            f"{registry.store.uri} has no {PRODUCTION}: {listed}; promote a run first{hint}{hint_at_folder(argument)}"
+        )
     return registry.bundle(production.digest)

@@ -40,7 +40,7 @@ def export(
     Parameters
     ----------
     run
-        A path, a URI, or the name of a run under storage.root.
+        A path with a slash, a URI, or the name of a run under storage.root.
     formats
         Names separated by commas; by default all that this machine can build. Overrides export.formats.
     checkpoint
@@ -90,7 +90,7 @@ def benchmark(
     Parameters
     ----------
     bundle
-        A bundle's folder, a run's folder, or the name of a run under storage.root.
+        A bundle's folder or a run's folder, as a path with a slash, or the name of a run under storage.root.
     formats
         Names separated by commas; by default all but those that can hold code (TorchScript, torch.export).
     threads
@@ -139,7 +139,8 @@ def promote(
     Parameters
     ----------
     run
-        A path, a URI, or the name of a run under storage.root; with --rollback the name of the production bundle.
+        A path with a slash, a URI, or the name of a run under storage.root; with --rollback the name of the bundle in
+        production.
     name
         The name by which production machines pull it; by default the run's name.
     accept_inconclusive

@@ -30,7 +30,7 @@ def evaluate(
     Parameters
     ----------
     run
-        A path, a URI, or the name of a run under storage.root.
+        A path with a slash, a URI, or the name of a run under storage.root.
     split
         train, val or test; by default test if the data have one, else val.
     checkpoint

@@ -38,7 +38,7 @@ def predict(
     Parameters
     ----------
     bundle
-        The folder of a bundle or of its run, or the name of a run under storage.root.
+        The folder of a bundle or of its run (with a slash: ./bundle), or the name of a run under storage.root.
     paths
         Images, folders, patterns in quotes, or - for a list on stdin, one path per line.
     format

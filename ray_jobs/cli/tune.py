@@ -95,7 +95,7 @@ def report(
     Parameters
     ----------
     target
-        A path, a URI, or the name of a search under storage.root.
+        A path with a slash, a URI, or the name of a search under storage.root.
     """
     resolved = read_job(None, job or {})
     from ray_jobs import api

@@ -3,13 +3,13 @@
 import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config, read_job_text
+from ray_jobs.run.argument import hint_at_folder, names_a_place
 from resnet_dist.checkpoint.progress import Progress, latest_progress
 from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 RUNS = "runs"
 _LOGGER = logging.getLogger(__name__)
-
-
-def names_a_place(argument: str) -> bool:
-    """Whether a RUN or SEARCH argument is a path or a URI, and not a bare name under the storage root."""
-    return "://" in argument or "/" in argument or Path(argument).is_dir()
 
 
 class RunDirectory:
@@ -53,7 +48,8 @@ class RunDirectory:
         if not found.exists():
             names = [] if is_place else Store.open(storage_root).list(RUNS)
             known = f"; runs there: {', '.join(sorted(names))}" if names else ""
-            raise RunError(f"{run!r} is no run: {found.uri} has no config.toml{known}")
+            hint = "" if is_place else hint_at_folder(run)
+            raise RunError(f"{run!r} is no run: {found.uri} has no config.toml{known}{hint}")
         return found
 
     @property

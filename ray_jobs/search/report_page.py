@@ -6,7 +6,8 @@ from typing import Any
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.report.search_page import render_search
-from ray_jobs.run.directory import RunDirectory, names_a_place
+from ray_jobs.run.argument import hint_at_folder, names_a_place
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.search.records import SEARCHES
 from resnet_dist.errors import ReportError, RunError
 
@@ -40,7 +41,8 @@ def _find(target: str, storage_root: str) -> Store:
         raise ConfigError(f"{target!r} is a run, and only searches have reports; give a search")
     names = [] if is_place else Store.open(storage_root).list(SEARCHES)
     known = f"; searches there: {', '.join(names)}" if names else ""
-    raise RunError(f"{target!r} is no search: {store.uri} has no {_RECORD}{known}")
+    hint = "" if is_place else hint_at_folder(target)
+    raise RunError(f"{target!r} is no search: {store.uri} has no {_RECORD}{known}{hint}")
 
 
 def _read(store: Store) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run.directory import names_a_place
+from ray_jobs.run.argument import hint_at_folder, names_a_place
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.parameter import Params
 from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
@@ -36,10 +36,12 @@ def warm_trials(name: str | None, facts: SearchFacts) -> list[TrialRecord]:
     if name is None:
         return []
     root = facts.job.storage.root
-    place = SearchDirectory(Store.open(name)) if names_a_place(name) else SearchDirectory.named(root, name)
+    is_place = names_a_place(name)
+    place = SearchDirectory(Store.open(name)) if is_place else SearchDirectory.named(root, name)
     over = [record for record in place.read_trials() if record.is_over]
     if not over:
-        raise ConfigError(f"--warm-start {name}: {place.uri} has no trial that is over; name an earlier search")
+        hint = "" if is_place else hint_at_folder(name)
+        raise ConfigError(f"--warm-start {name}: {place.uri} has no trial that is over; name an earlier search{hint}")
     objectives = facts.config.objectives
     return [
         replace(record, values=values_of(objectives, record.history, dict[str, float]()))

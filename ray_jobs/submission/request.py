@@ -17,7 +17,8 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
 from ray_jobs.job.toml import print_config, print_overrides
 from ray_jobs.job.toml_codec import merged
-from ray_jobs.run.directory import RUNS, names_a_place
+from ray_jobs.run.argument import names_a_place
+from ray_jobs.run.directory import RUNS
 from ray_jobs.search.records import SEARCHES
 from ray_jobs.search.toml import print_search, search_identity
 from ray_jobs.submission import entrypoint

@@ -342,7 +342,7 @@ def test_a_signed_bundle_is_told_from_others(predict: Predict, bundle_copy: Path
     config.sign(bundle_copy, bundle_copy / SIGNATURE)
     signed = predict(bundle_copy, photos, "--verify-key", "own.pub", cwd=tmp_path)
     assert (signed.returncode, len(rows(signed.stdout))) == (0, 12), signed.stderr
-    relative = predict("bundle", photos, "--verify-key", "own.pub", cwd=tmp_path)
+    relative = predict("./bundle", photos, "--verify-key", "own.pub", cwd=tmp_path)
     assert (relative.returncode, relative.stdout) == (0, signed.stdout)
     foreign = predict(bundle_copy, photos, "--verify-key", "other.pub", cwd=tmp_path)
     assert (foreign.returncode, foreign.stdout) == (3, b"")

@@ -333,9 +333,16 @@ def test_a_signature_is_checked_where_a_key_is_given(bundle: Path, tmp_path: Pat
 
 def test_a_bundle_argument_of_this_machine(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()  # a bare name is a run's, whatever lies here
     assert local_bundle("a", str(root)) == root / "runs" / "a" / "bundle"
+    assert local_bundle("./a", str(root)) == Path("a")
     assert local_bundle(str(root / "runs" / "a"), "outputs") == root / "runs" / "a"
-    with pytest.raises(BundleError, match=r"'nothing' is no folder, and .*runs/nothing has no bundle"):
+    with pytest.raises(
+        BundleError, match=r"runs/nothing has no bundle; export the run first, or give the bundle's folder$"
+    ):
+        local_bundle("nothing", str(root))
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(BundleError, match=r"runs/nothing has no bundle.*; for the folder nothing here give \./nothing"):
         local_bundle("nothing", str(root))
     with pytest.raises(ConfigError, match="resnet-dist pull s3://b/runs/a --to DIR"):
         local_bundle("s3://b/runs/a", str(root))
