@@ -73,7 +73,8 @@ class DataConfig(BaseModel):
     on_unreadable: Literal["error", "skip"] = "error"
     """What an unreadable file does: stop before training with the list, or be counted, listed and left out."""
     max_pixels: Annotated[int, Field(ge=1, json_schema_extra={"identity": False})] = 100_000_000
-    """Images with more pixels count as unreadable: a bound against decompression bombs."""
+    """Images with more pixels count as unreadable: a bound against decompression bombs. A pixel of 16-bit RGB counts as
+    one and a half, of 16-bit RGBA as two."""
     order: Literal["full", "blocks"] = "full"
     """How an epoch is shuffled: one permutation of all samples, or blocks of rows shuffled and then rows
     inside a window of blocks, for sets too large for a permutation."""

@@ -6,7 +6,6 @@ file with its sha256 and carries a seal of its own; what is loaded is what was c
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
+from resnet_dist.runtime.regular_file import TooLargeError, read_regular
 
 SCHEMA = 1
 BUNDLE = "bundle"
@@ -204,17 +204,16 @@ def _inside(path: str, place: str) -> None:
 
 def _read(folder: Path, path: str, most: int = MOST_BYTES) -> bytes:
     try:
-        with (folder / path).open("rb") as stream:
-            # What a file is said to have may be more than memory has: no more is asked for than there is.
-            data = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)
+        return read_regular(folder / path, most)
     except FileNotFoundError as error:
         what = "is no bundle" if path == MANIFEST else "is incomplete"
         raise BundleError(f"{folder} {what}: there is no {path}; export a run, or get the bundle again") from error
+    except TooLargeError as error:
+        raise BundleError(
+            f"{folder / path} is longer than the {most} bytes it should have; get the bundle again"
+        ) from error
     except OSError as error:
         raise BundleError(f"{folder / path} cannot be read ({error}); correct that, or get the bundle again") from error
-    if len(data) > most:
-        raise BundleError(f"{folder / path} is longer than the {most} bytes it should have; get the bundle again")
-    return data
 
 
 def _check_signature(folder: Path, public_key: Path) -> None:

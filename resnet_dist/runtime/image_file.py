@@ -6,7 +6,7 @@ Pillow decides what a file's pixels are; the few rules on top of it are below. D
 import re
 import struct
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -40,6 +40,11 @@ _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L
 _CONVERT = "convert it to 8 bits, or to 16-bit grey or RGB"
 
 
+MOST_FILE_BYTES = 512 * 2**20
+"""Of a file that is read for its image, as in the scan before training."""
+_BAND_PIXELS = 2**18
+
+
 class UnreadableImageError(ValueError):
     """The bytes are no image that can be used; the message is a short reason."""
 
@@ -50,19 +55,19 @@ def decode_rgb(data: bytes, *, bit_depth: int | None, max_pixels: int) -> NDArra
     Alpha is dropped, not composited: colours under transparent pixels show. CMYK goes through Pillow's plain
     formula. 16-bit values are scaled by 255 / (2**bit_depth - 1), rounded and clipped; a PPM whose largest value is
     below 65535 says its own depth. Raises UnreadableImageError for anything else than a whole image of at most
-    `max_pixels`, and for 16 bits where `bit_depth` is None.
+    `max_pixels`, of which each may take four bytes in the file, and for 16 bits where `bit_depth` is None.
     """
     with _unreadable_on_failure():
         image = _opened(data, max_pixels)
         raw_mode, largest = _raw_mode(image)
         _refuse_unknown_layouts(image, raw_mode)
+        _refuse_deep(image, raw_mode, max_pixels)
         image.load()
         if image.mode.startswith("I"):
             depth = 16 if 255 < largest < 65535 else _known(bit_depth)
-            pixels = np.repeat(_scaled(np.asarray(image), depth)[:, :, None], 3, axis=2)
+            pixels = np.repeat(_scaled_grey(np.asarray(image), depth)[:, :, None], 3, axis=2)
         elif ";16" in raw_mode and not raw_mode.startswith("BGR"):
-            colour = _sixteen_bit_colour(_opened(data, max_pixels), np.asarray(image), raw_mode)
-            pixels = _scaled(colour, _known(bit_depth))
+            pixels = _scaled_colour(image, _other_bytes(_opened(data, max_pixels), raw_mode), _known(bit_depth))
         elif largest == 65535 and _known(bit_depth) != 16:
             raise UnreadableImageError(f"16-bit colour PPM with data.bit_depth={bit_depth}; save it as PNG or TIFF")
         else:
@@ -148,6 +153,15 @@ def _refuse_unknown_layouts(image: ImageFile, raw_mode: str) -> None:
         raise UnreadableImageError(f"16-bit pixels in separate planes; {_CONVERT}")
 
 
+def _refuse_deep(image: ImageFile, raw_mode: str, max_pixels: int) -> None:
+    """Of 16 bits, colour and alpha take more bytes than pixels of 8 bits ever do."""
+    each = 2 * len(raw_mode.partition(";")[0]) if ";16" in raw_mode and not image.mode.startswith("I") else 4
+    if image.width * image.height * each > max_pixels * 4:
+        raise UnreadableImageError(
+            f"{image.width}x{image.height} pixels of {each} bytes are more than data.max_pixels={max_pixels} of 4 bytes"
+        )
+
+
 def _known(bit_depth: int | None) -> int:
     if bit_depth is None:
         raise UnreadableImageError(
@@ -156,20 +170,45 @@ def _known(bit_depth: int | None) -> int:
     return bit_depth
 
 
-def _scaled(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
-    levels = np.clip(np.rint(np.arange(65536) * (255.0 / (2**bit_depth - 1))), 0, 255).astype(np.uint8)
-    return levels[np.clip(values, 0, 65535)]
+def _levels(bit_depth: int) -> NDArray[np.uint8]:
+    """The 8-bit level of each 16-bit value."""
+    return np.clip(np.rint(np.arange(65536) * (255.0 / (2**bit_depth - 1))), 0, 255).astype(np.uint8)
 
 
-def _sixteen_bit_colour(again: ImageFile, high: NDArray[np.uint8], raw_mode: str) -> NDArray[np.uint16]:
-    """Uint16 [height, width, 3] from the high bytes and the file opened `again` for the low ones."""
+def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
+    """First and last row, exclusive, of parts of an image: looking up a level takes many times a pixel's memory."""
+    rows = max(_BAND_PIXELS // width, 1)
+    return ((start, min(start + rows, height)) for start in range(0, height, rows))
+
+
+def _scaled_grey(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
+    """Uint8 [height, width] of [height, width] in 16 bits."""
+    levels, (height, width) = _levels(bit_depth), values.shape
+    grey = np.empty(values.shape, np.uint8)
+    for start, stop in _bands(width, height):
+        grey[start:stop] = levels[np.clip(values[start:stop], 0, 65535)]
+    return grey
+
+
+def _scaled_colour(high: ImageFile, low: ImageFile, bit_depth: int) -> NDArray[np.uint8]:
+    """Uint8 [height, width, 3] from an image that holds the high bytes and one that holds the low ones."""
+    levels, (width, height) = _levels(bit_depth), high.size
+    colour = np.empty((height, width, 3), np.uint8)
+    for start, stop in _bands(width, height):
+        above, below = (np.asarray(each.crop((0, start, width, stop)))[:, :, :3] for each in (high, low))
+        colour[start:stop] = levels[above.astype(np.uint16) * np.uint16(256) + below]
+    return colour
+
+
+def _other_bytes(again: ImageFile, raw_mode: str) -> ImageFile:
+    """The file opened `again`, loaded as if each 16-bit value began with its other byte."""
     other = raw_mode[:-1] + _OTHER_BYTE[raw_mode[-1]]
     again.tile = [
         tile._replace(args=other if isinstance(tile.args, str) else (other, *(tile.args or ())[1:]))
         for tile in again.tile
     ]
     again.load()
-    return high[:, :, :3].astype(np.uint16) * np.uint16(256) + np.asarray(again)[:, :, :3].astype(np.uint16)
+    return again
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

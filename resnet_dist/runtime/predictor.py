@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
-from resnet_dist.runtime.image_file import UnreadableImageError
+from resnet_dist.runtime.image_file import MOST_FILE_BYTES, UnreadableImageError
 from resnet_dist.runtime.operating_point import REJECTED
+from resnet_dist.runtime.regular_file import read_regular
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class Predictor:
 
 def _content(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path, MOST_FILE_BYTES)
     except ValueError as error:  # such as a NUL in it
         raise UnreadableImageError(f"no path of a file: {error}") from error
 
