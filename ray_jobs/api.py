@@ -111,7 +111,7 @@ def export(
     output: Path | None = None,
     say: Say = _silent,
 ) -> ExportOutcome:
-    """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed parity are in `refused`."""
+    """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed a gate are in `refused`."""
     from ray_jobs.bundles.export import run_export
 
     return run_export(run, checkpoint, changes or {}, output, say)

@@ -14,13 +14,14 @@ import torch
 from cluster.storage.store import Store
 from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.bundles.provenance import provenance_of
-from ray_jobs.errors import ConfigError
+from ray_jobs.errors import ConfigError, GateError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.evaluation.calibration import fit_temperature
-from resnet_dist.evaluation.operating_points import choose, judge_answers
+from resnet_dist.evaluation.judged_answers import JudgedAnswers, judge_answers
+from resnet_dist.evaluation.operating_points import choose
 from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle
 from resnet_dist.export.config import FORMATS, Format
 from resnet_dist.export.formats.build import (
@@ -60,7 +61,7 @@ class ExportOutcome:
     """Formats that this machine should be able to build and did not, and why."""
     skipped: dict[Format, str]
     """Formats that this machine cannot build, and why."""
-    evaluation: dict[str, dict[str, Any]]
+    evaluation: dict[str, JudgedAnswers]
     """What the operating point comes to, by split."""
     operating_point: dict[str, Any]
     notes: tuple[str, ...]
@@ -83,9 +84,10 @@ def run_export(
 
     `overrides` change what is exported and where it runs; all else is the run's own. Each format is loaded from its
     files by the runtime that ships and compared with the trained model on the val split and on noise; one that differs
-    by more than its precision allows is left out, and is in the outcome's `refused`. `say` gets a line about each step.
-    Raises RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format
-    that was asked for and cannot be built here.
+    by more than its precision allows, or misses a recall that was asked for, is left out, and is in the outcome's
+    `refused`. `say` gets a line about each step. Raises GateError where the trained model itself misses a recall;
+    RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format that was
+    asked for and cannot be built here.
     """
     directory = find_run(run, overrides)
     job = job_of_run(directory, overrides)
@@ -102,11 +104,13 @@ def run_export(
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
         val, noise = images.reference("val", data.val, model), images.noise(job, model)
         point = _operating_point(job, val, data.classes)
-        reference = Reference(val, noise, point)
-        evaluation = {"val": judge_answers(point, val.logits, val.labels, data.classes)}
+        recalls = job.export.recalls
+        reference = Reference(val, noise, point, data.classes, recalls)
+        evaluation = {"val": judge_answers(point, val.logits, val.labels, data.classes, recalls)}
+        _require_recall(evaluation["val"], target)
         if data.test is not None:
             test = images.reference("test", data.test, model)
-            evaluation["test"] = judge_answers(point, test.logits, test.labels, data.classes)
+            evaluation["test"] = judge_answers(point, test.logits, test.labels, data.classes, recalls)
         ranges = images.ranges(job, data) if needs_calibration(formats) else ()
         calibration = Calibration(ranges, batches(val.images), val.labels)
 
@@ -180,6 +184,16 @@ def _claim(target: Store) -> None:
         raise ConfigError(f"{target.uri} holds {others[0]!r} and no bundle; export to a folder of its own")
     target.write(_PROBE, b"")
     target.delete(_PROBE)
+
+
+def _require_recall(val: JudgedAnswers, target: Store) -> None:
+    """Raise GateError before formats are built that nobody may publish."""
+    if val.missed_recalls:
+        raise GateError(
+            f"export.recall is missed by the trained model on val: {', '.join(val.missed_recalls.values())}. Where "
+            "several classes reach their thresholds, the one furthest above is answered, and the others lose the "
+            f"image: ask less of one class, or remove its recall or costs. Nothing was written to {target.uri}"
+        )
 
 
 def _signing_key(job: JobConfig) -> Path | None:

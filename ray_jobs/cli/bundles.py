@@ -35,7 +35,8 @@ def export(
 ) -> None:
     """Turn a run into a bundle: formats for production, each compared with the trained model.
 
-    A format that differs by more than its precision allows is left out of the bundle, and the exit code is 4.
+    A format that differs by more than its precision allows, or misses a recall that was asked for, is left out of the
+    bundle, and the exit code is 4.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def export(
         flags = merged(flags, {"export": {"formats": _names_of(formats)}})
     _, changes = read_job_and_overrides(config, flags, of_export)
     from ray_jobs import api
-    from ray_jobs.cli.show import show_export
+    from ray_jobs.cli.show_bundles import show_export
     from ray_jobs.terminal.console import show_line
 
     show_export(api.export(run, checkpoint=checkpoint, changes=changes, output=output, say=show_line))

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cluster.health.preflight import Check, NodeCheck
-from ray_jobs.errors import GateError
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
 
 if TYPE_CHECKING:
     # At run time they would bring torch to `doctor`.
-    from ray_jobs.bundles.export import ExportOutcome
     from ray_jobs.evaluation.evaluate import EvaluationOutcome
     from ray_jobs.training.cross_validation import FoldsOutcome
 
@@ -75,44 +73,6 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     )
     for count, truth, answer in confused[:_MAX_CONFUSIONS]:
         show_line(f"{-count} of {truth} taken for {answer}")
-
-
-def show_export(outcome: "ExportOutcome") -> None:
-    """A bundle: differences of its formats, and what the operating point comes to. Raises GateError for a refusal."""
-    for note in outcome.notes:
-        show_line(note)
-    table = table_of("format", "verdict", "top-1 lost", "agrees", "logits", "MB", "ms")
-    for name, each in outcome.parities.items():
-        table.add_row(
-            name,
-            each.verdict,
-            f"{100 * each.top1_difference:+.2f}",
-            f"{100 * each.agreement:.2f} %",
-            f"{each.relative_logit_difference:.0e}",
-            f"{each.megabytes:.1f}",
-            f"{each.milliseconds:.1f}",
-        )
-    console().print(table)
-    for name, reason in outcome.skipped.items():
-        show_line(f"{name} is left out: {reason}")
-    point = outcome.operating_point
-    show_line(f"temperature {point['temperature']:.3f}, reject below {point['reject_below']}")
-    for split, result in outcome.evaluation.items():
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items())
-        show_line(f"{split}: {result['samples']} images, {100 * result['rejected']:.1f} % rejected, {metrics}")
-        for name in point["thresholds"]:
-            of = result["classes"][name]
-            show_line(
-                f"  {name} above {point['thresholds'][name]:.4f}: recall {of['recall']:.4f}, precision "
-                f"{of['precision']:.4f}"
-            )
-    if outcome.refused:
-        raise GateError(
-            "\n".join(f"{name} is not published: {reason}" for name, reason in outcome.refused.items())
-            + f"\nthe others are in {outcome.uri}; parity.json there has all numbers"
-        )
-    show_line(f"{outcome.uri} from {outcome.checkpoint}")
-    show_line(f"next: resnet-dist predict {outcome.uri} IMAGE...")
 
 
 def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:

@@ -1,13 +1,15 @@
-"""Thresholds of classes that matter more than others, chosen on a split, and what answers with them come to."""
-
-from typing import Any
+"""Thresholds of classes that matter more than others, chosen on a split."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_dist.errors import RunError
-from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
-from resnet_dist.runtime.operating_point import REJECTED, OperatingPoint
+from resnet_dist.runtime.operating_point import OperatingPoint
+
+
+def least_found(recall: float, count: int) -> int:
+    """The fewest of `count` samples that are this share of them, at least one; 1e-9 is what rounding may cost."""
+    return max(int(np.ceil(recall * count - 1e-9)), 1)
 
 
 def threshold_for_recall(probabilities: NDArray[np.float64], is_class: NDArray[np.bool_], recall: float) -> float:
@@ -17,7 +19,7 @@ def threshold_for_recall(probabilities: NDArray[np.float64], is_class: NDArray[n
     lose it. Of probabilities [N] of the class; `is_class` [N] says which samples are of it, at least one.
     """
     own = np.sort(probabilities[is_class])[::-1]
-    last = float(own[max(int(np.ceil(recall * len(own) - 1e-9)), 1) - 1])
+    last = float(own[least_found(recall, len(own)) - 1])
     below = float(probabilities[probabilities < last].max(initial=0.0))
     middle = (below + last) / 2
     return middle if middle > below else last
@@ -70,27 +72,3 @@ def choose(
         else:
             thresholds[number] = threshold_for_costs(own, is_class, *costs[name])
     return OperatingPoint(temperature, thresholds, reject_below)
-
-
-def judge_answers(
-    point: OperatingPoint, logits: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]
-) -> dict[str, Any]:
-    """What the operating point comes to on a split, of logits [N, C] and labels [N]: plain values, ratios in 0..1.
-
-    Metrics are of the samples that are not rejected; a class's recall counts rejected samples as not found.
-    """
-    answers = point.answers(point.probabilities(logits))
-    kept = answers != REJECTED
-    confusion = confusion_matrix(labels[kept], answers[kept], len(classes))
-    _, precision, _ = per_class(confusion)
-    support = np.bincount(labels, minlength=len(classes))
-    found = np.diagonal(confusion) / np.maximum(support, 1)
-    return {
-        "samples": len(labels),
-        "rejected": float(1.0 - kept.mean()),
-        "metrics": confusion_metrics(confusion) if kept.any() else {},
-        "classes": {
-            name: {"recall": float(found[place]), "precision": float(precision[place]), "support": int(support[place])}
-            for place, name in enumerate(classes)
-        },
-    }

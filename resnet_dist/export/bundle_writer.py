@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnet_dist.evaluation.judged_answers import JudgedAnswers
 from resnet_dist.export.formats.build import BuiltFormat
 from resnet_dist.export.model_card import model_card
 from resnet_dist.export.parity import Parity
@@ -32,7 +33,7 @@ class BundleContent:
     operating_point: OperatingPoint
     provenance: dict[str, Any]
     """Plain values, with "arch" and "packages"."""
-    evaluation: dict[str, dict[str, Any]]
+    evaluation: dict[str, JudgedAnswers]
     """What the trained model with the operating point comes to, by split."""
 
 
@@ -100,9 +101,9 @@ def write_description(folder: Path, content: BundleContent, parities: dict[str, 
     """Write the preprocessing, the parity report, the model card and the list of components."""
     (folder / PREPROCESS).write_text(json.dumps(content.preprocess.to_json(), indent=2) + "\n")
     report = {
-        "schema": 1,
+        "schema": 2,
         "formats": {name: parity.to_json() for name, parity in parities.items()},
-        "judged": content.evaluation,
+        "judged": {split: judged.to_json() for split, judged in content.evaluation.items()},
     }
     (folder / PARITY).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     operating = content.operating_point.to_json(content.classes)

@@ -46,13 +46,15 @@ class ExportConfig(BaseModel):
     noise_images: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Random images that each format is compared on besides val."""
     recall: tuple[str, ...] = ()
-    """CLASS=RECALL, such as crack=0.99: the class is answered whenever its probability is above a threshold that
-    finds this share of it on val, and as few others as can be. Before all classes without a threshold."""
+    """CLASS=RECALL, such as crack=0.99: the class is answered whenever its probability reaches a threshold that
+    finds this share of it on val, and as few others as can be. Before all classes without a threshold, and never
+    rejected. The exit code is 4 if the trained model or a format finds less on val."""
     costs: tuple[str, ...] = ()
     """CLASS=MISS:ALARM, such as crack=20:1: as recall, with the threshold of least cost on val, where a missed image
     costs MISS and a false alarm ALARM."""
     reject_below: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Answers less probable than this are no class: the image is for a person to look at."""
+    """Answers less probable than this are no class: the image is for a person to look at. A class that reaches its
+    threshold is answered all the same."""
     signing_key: str = ""
     """File of an elliptic-curve private key (PEM, P-256) that signs the bundle; empty: not signed."""
 

@@ -6,6 +6,7 @@ https://huggingface.co/docs/hub/model-cards: YAML between two lines of dashes, t
 import json
 from typing import Any
 
+from resnet_dist.evaluation.judged_answers import ClassCounts, JudgedAnswers
 from resnet_dist.export.parity import Parity
 
 
@@ -14,7 +15,7 @@ def model_card(
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     operating: dict[str, Any],
-    evaluation: dict[str, dict[str, Any]],
+    evaluation: dict[str, JudgedAnswers],
     parities: dict[str, Parity],
 ) -> str:
     """The card of a bundle. `evaluation`: what `judge_answers` gives for each split."""
@@ -35,21 +36,21 @@ def model_card(
         "",
         "## How it answers",
         "",
-        "| split | images | top-1 | macro-F1 | rejected |",
-        "|---|---|---|---|---|",
+        "Every number is of all images of its split: a rejected image counts, and is not right.",
+        "",
+        "| split | images | right | wrong | rejected | top-1 | macro-F1 |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for split, result in evaluation.items():
-        metrics = result["metrics"]
-        lines.append(
-            f"| {split} | {result['samples']} | {_percent(metrics.get('top1'))} | {_percent(metrics.get('macro_f1'))} "
-            f"| {_percent(result['rejected'])} |"
-        )
-    split, result = next(reversed(evaluation.items()))
-    lines += ["", f"By class, on {split}:", "", "| class | recall | precision | images |", "|---|---|---|---|"]
     lines += [
-        f"| {_plain(each)} | {_percent(of['recall'])} | {_percent(of['precision'])} | {of['support']} |"
-        for each, of in result["classes"].items()
+        f"| {split} | {of.samples} | {of.right} | {of.wrong} | {of.rejected} | {_percent(of.metrics['top1'])} "
+        f"| {_percent(of.metrics['macro_f1'])} |"
+        for split, of in evaluation.items()
     ]
+    for split, judged in evaluation.items():
+        lines += ["", f"By class, on {split}:", ""]
+        lines += ["| class | images | found | missed | rejected | false alarms | recall | asked | precision |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += [_row(name, of) for name, of in judged.classes.items()]
     lines += ["", f"Operating point: `{json.dumps(operating)}`", "", "## Formats", ""]
     lines += ["| format | verdict | top-1 lost | agreement | logits differ by | MB |", "|---|---|---|---|---|---|"]
     lines += [
@@ -61,6 +62,14 @@ def model_card(
     lines += [f"- {key}: `{json.dumps(value)}`" for key, value in provenance.items() if key != "packages"]
     lines += ["", "Packages: " + ", ".join(f"{each} {number}" for each, number in provenance["packages"].items()), ""]
     return "\n".join(lines)
+
+
+def _row(name: str, of: ClassCounts) -> str:
+    asked = "" if of.asked_recall is None else f"{100 * of.asked_recall:g} %"
+    return (
+        f"| {_plain(name)} | {of.images} | {of.found} | {of.missed} | {of.rejected} | {of.false_alarms} "
+        f"| {_percent(of.recall)} | {asked} | {_percent(of.precision)} |"
+    )
 
 
 def _percent(share: float | None) -> str:

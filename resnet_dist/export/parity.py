@@ -1,7 +1,7 @@
 """Compares the answers of a format with those of the trained model, and judges them by what its precision allows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_dist.evaluation.calibration import expected_calibration_error
+from resnet_dist.evaluation.judged_answers import judge_answers
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.engines import Engine
@@ -43,6 +44,9 @@ class Reference:
     val: ReferenceAnswers
     noise: ReferenceAnswers
     point: OperatingPoint
+    classes: tuple[str, ...]
+    recalls: dict[str, float]
+    """What was asked of classes on val."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Parity:
     """Of the format's files."""
     milliseconds: float
     """One image alone, median of some; `resnet-dist benchmark` measures properly."""
+    recalls: dict[str, float] = field(default_factory=dict[str, float])
+    """By the operating point on val, of each class that a recall was asked of."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -107,6 +113,7 @@ def check_parity(
     relative = float(difference.max()) / largest if is_finite else float("inf")
     low, high = paired_interval(model == val.labels, own == val.labels)
     loss = float((model == val.labels).mean() - (own == val.labels).mean())
+    recalls = dict[str, float]()
     if not is_finite:
         verdict, reason = "refused", "it answers logits that are not finite"
     else:
@@ -118,6 +125,11 @@ def check_parity(
                 verdict, reason = _half(float((own == model).mean()))
             case "int8":
                 verdict, reason = int8_verdict(loss, low, high, int8_max_loss)
+        judged = judge_answers(reference.point, logits, val.labels, reference.classes, reference.recalls)
+        recalls = {name: judged.classes[name].recall for name in reference.recalls}
+        if verdict != "refused" and judged.missed_recalls:
+            missed = ", ".join(judged.missed_recalls.values())
+            verdict, reason = "refused", f"on val {missed}: ask for more, so that a lower threshold leaves it room"
     return Parity(
         verdict=verdict,
         reason=reason,
@@ -137,6 +149,7 @@ def check_parity(
         else 1.0,
         megabytes=size_bytes / 1e6,
         milliseconds=_milliseconds(engine, val.images[:1]),
+        recalls=recalls,
     )
 
 

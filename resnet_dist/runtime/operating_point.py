@@ -17,9 +17,10 @@ REJECTED = -1
 class OperatingPoint:
     """How probabilities become answers.
 
-    A class with a threshold is answered wherever its probability reaches it; of several such the one that is furthest
-    above, by ratio. Else the most probable of the classes without one is, unless all have one. An answer that is less
-    probable than `reject_below` is rejected.
+    A class with a threshold is answered wherever its probability reaches it, and is never rejected then; of several
+    such the one that is furthest above, by ratio. Else the most probable of the classes without one is the answer, or,
+    where all have one, the class that comes closest to its own. Such an answer is rejected if it is less probable than
+    `reject_below`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -53,27 +54,33 @@ class OperatingPoint:
         }
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Softmax [N, C] of logits [N, C] over the temperature."""
-        scaled = logits.astype(np.float64) / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        """Softmax [N, C] of logits [N, C] over the temperature; finite where the logits are."""
+        below = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):  # minus infinity is what a tiny temperature makes of it
+            powers = np.exp(below / self.temperature)
         return powers / powers.sum(axis=1, keepdims=True)
 
     def answers(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
         """Class numbers [N], or REJECTED, of probabilities [N, C]."""
-        answers = self._classes(probabilities)
-        is_sure = probabilities[np.arange(len(answers)), answers] >= self.reject_below
-        return np.where(is_sure, answers, REJECTED)
+        candidates, is_answered = self.decide(probabilities)
+        return np.where(is_answered, candidates, REJECTED)
 
-    def _classes(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-        if not self.thresholds:
-            return probabilities.argmax(axis=1).astype(np.int64)
+    def decide(self, probabilities: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The class of each row of probabilities [N, C], and whether it is answered or rejected, both [N]."""
+        rows = np.arange(len(probabilities))
         watched = np.array(sorted(self.thresholds), dtype=np.int64)
-        limits = np.array([self.thresholds[number] for number in watched.tolist()])
-        above = probabilities[:, watched] / np.maximum(limits, np.finfo(np.float64).tiny)
-        alarmed = watched[above.argmax(axis=1)]
-        others = np.array([n for n in range(probabilities.shape[1]) if n not in self.thresholds], dtype=np.int64)
-        calm = others[probabilities[:, others].argmax(axis=1)] if len(others) else alarmed
-        return np.where(above.max(axis=1) >= 1.0, alarmed, calm).astype(np.int64)
+        limits = np.array([self.thresholds[number] for number in watched.tolist()], dtype=np.float64)
+        others = np.setdiff1d(np.arange(probabilities.shape[1], dtype=np.int64), watched)
+        own = probabilities[:, watched]
+        has_reached = own >= limits
+        is_over = has_reached.any(axis=1)
+        # A limit of 0 is reached by all, and divides none.
+        ratios = own / np.maximum(limits, np.finfo(np.float64).tiny)
+        candidates = others[probabilities[:, others].argmax(axis=1)] if len(others) else watched[ratios.argmax(axis=1)]
+        if len(watched):
+            furthest = watched[np.where(has_reached, ratios, -1.0).argmax(axis=1)]
+            candidates = np.where(is_over, furthest, candidates)
+        return candidates, is_over | (probabilities[rows, candidates] >= self.reject_below)
 
 
 _ADAPTER = TypeAdapter(OperatingPoint)

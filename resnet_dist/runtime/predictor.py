@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
 from resnet_dist.runtime.image_file import MOST_FILE_BYTES, UnreadableImageError
-from resnet_dist.runtime.operating_point import REJECTED
 from resnet_dist.runtime.regular_file import read_regular
 
 K = TypeVar("K")
@@ -122,13 +121,11 @@ class Predictor:
     def _predictions(self, images: NDArray[np.uint8]) -> list[Prediction]:
         point = self.bundle.operating_point
         probabilities = point.probabilities(self._engine(images))
-        answers = point.answers(probabilities)
+        candidates, is_answered = point.decide(probabilities)
         found: list[Prediction] = []
-        for place in range(len(answers)):
-            answer, row = int(answers[place]), probabilities[place]
-            sure = answer != REJECTED
-            confidence = float(row[answer] if sure else row.max())
-            found.append(Prediction(self.classes[answer] if sure else None, confidence, tuple(row.tolist())))
+        for row, candidate, is_sure in zip(probabilities, candidates, is_answered, strict=True):
+            label = self.classes[int(candidate)] if is_sure else None
+            found.append(Prediction(label, float(row[candidate]), tuple(row.tolist())))
         return found
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from resnet_dist.errors import RunError
-from resnet_dist.evaluation.operating_points import choose, judge_answers, threshold_for_costs, threshold_for_recall
+from resnet_dist.evaluation.operating_points import choose, least_found, threshold_for_costs, threshold_for_recall
 from resnet_dist.runtime.operating_point import OperatingPoint
 
 CLASSES = ("good", "crack", "hole")
@@ -26,6 +26,14 @@ def test_a_threshold_for_recall_finds_its_share_and_no_larger_one_does(p, recall
     # Nor does the rounding of another runtime lose any, or find others.
     rounded = np.where(p > 0, p - 1e-7, p)
     assert ((rounded >= found) == (p >= found)).all()
+
+
+@given(st.integers(1, 10_000), st.integers(1, 100))
+def test_the_fewest_that_are_a_share_are_that_share_and_one_less_are_not(count: int, percent: int):
+    found = least_found(percent / 100, count)
+    assert 1 <= found <= count
+    assert found * 100 >= percent * count  # in whole numbers, which do not round
+    assert found == 1 or (found - 1) * 100 < percent * count
 
 
 @given(probabilities, st.floats(0.1, 20), st.floats(0.1, 20), st.data())
@@ -63,13 +71,3 @@ def test_a_threshold_of_a_class_that_is_not_there_or_has_no_image_is_refused():
         chosen(recalls={"scratch": 0.9})
     with pytest.raises(RunError, match="'hole' has no image in val"):
         choose(np.full((2, 3), 1 / 3), np.array([0, 1]), CLASSES, 1.0, {"hole": 0.9}, {}, 0.0)
-
-
-def test_judged_answers_count_rejected_ones_as_not_found():
-    logits = np.log(np.array([[0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1]])).astype(np.float32)
-    found = judge_answers(OperatingPoint(reject_below=0.5), logits, np.array([0, 0, 1, 2]), CLASSES)
-    assert found["rejected"] == 0.25
-    assert found["metrics"]["top1"] == pytest.approx(2 / 3)
-    assert found["classes"]["good"] == {"recall": 0.5, "precision": 0.5, "support": 2}
-    assert found["classes"]["crack"] == {"recall": 1.0, "precision": 1.0, "support": 1}
-    assert judge_answers(OperatingPoint(reject_below=0.99), logits, np.array([0, 0, 1, 2]), CLASSES)["metrics"] == {}

@@ -1,6 +1,7 @@
 import re
-from typing import Any
+from dataclasses import replace
 
+from resnet_dist.evaluation.judged_answers import ClassCounts, JudgedAnswers
 from resnet_dist.export.model_card import model_card
 from resnet_dist.export.parity import Parity
 
@@ -22,15 +23,18 @@ PARITY = Parity(
     megabytes=11.25,
     milliseconds=3.5,
 )
-JUDGED: dict[str, Any] = {
-    "samples": 40,
-    "rejected": 0.1,
-    "metrics": {"top1": 0.875, "macro_f1": 0.75},
-    "classes": {name: {"recall": 0.5, "precision": 0.25, "support": 20} for name in ("go|od", "<b>crack</b>\nx")},
-}
+CRACK = ClassCounts(20, 16, 3, 1, 5, 0.8, 0.76, asked_recall=0.8)
+JUDGED = JudgedAnswers(
+    samples=40,
+    right=35,
+    wrong=4,
+    rejected=1,
+    metrics={"top1": 0.875, "macro_f1": 0.75, "balanced_accuracy": 0.85},
+    classes={"go|od": ClassCounts(20, 19, 1, 0, 2, 0.95, 0.905), "<b>crack</b>\nx": CRACK},
+)
 
 
-def card(judged: dict[str, Any]) -> str:
+def card(judged: dict[str, JudgedAnswers]) -> str:
     provenance = {"run": "r", "arch": "resnet18", "packages": {"torch": "2.14.1"}}
     return model_card(
         "line 7", ("go|od", "<b>crack</b>\nx"), provenance, {"temperature": 1.5}, judged, {"onnx": PARITY}
@@ -47,13 +51,15 @@ def test_class_names_cannot_break_the_tables():
     text = card({"val": JUDGED})
     rows = [line for line in text.splitlines() if line.startswith("| go") or ("crack" in line and line.startswith("|"))]
     assert len(rows) == 2
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 10 for row in rows)
     assert "<b>" not in re.sub(r"\\.", "", text)
 
 
-def test_the_card_says_what_test_came_to_where_there_is_one():
-    text = card({"val": JUDGED, "test": {**JUDGED, "metrics": {"top1": 0.5, "macro_f1": 0.4}}})
-    assert "| test | 40 | 50.0 % | 40.0 % | 10.0 % |" in text
-    assert "By class, on test:" in text
+def test_the_card_counts_the_images_of_each_split_and_class():
+    text = card({"val": JUDGED, "test": replace(JUDGED, right=20, wrong=19, metrics={"top1": 0.5, "macro_f1": 0.4})})
+    assert "| val | 40 | 35 | 4 | 1 | 87.5 % | 75.0 % |" in text
+    assert "| test | 40 | 20 | 19 | 1 | 50.0 % | 40.0 % |" in text
+    assert text.index("By class, on val:") < text.index("By class, on test:")
+    assert "| 20 | 16 | 3 | 1 | 5 | 80.0 % | 80 % | 76.0 % |" in text
+    assert "| 20 | 19 | 1 | 0 | 2 | 95.0 % |  | 90.5 % |" in text
     assert "| onnx | inconclusive | 1.25 points | 99.0 % | 0.25 | 11.2 |" in text
-    assert card({"val": {**JUDGED, "metrics": {}}})

@@ -27,6 +27,8 @@ def checked(
     val_logits: NDArray[np.float32],
     val: ReferenceAnswers,
     noise_logits: NDArray[np.float32] | None = None,
+    point: OperatingPoint | None = None,
+    recalls: dict[str, float] | None = None,
 ) -> Parity:
     noise = answered(50, 1)
     noise.images[:, 0, 0, 2] = 1
@@ -36,7 +38,8 @@ def checked(
         rows = images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)
         return (on_noise if images[0, 0, 0, 2] else val_logits)[rows]
 
-    return check_parity(engine, precision, Reference(val, noise, OperatingPoint()), 0.005, 2_000_000, 16)
+    reference = Reference(val, noise, point or OperatingPoint(), ("a", "b", "c"), recalls or {})
+    return check_parity(engine, precision, reference, 0.005, 2_000_000, 16)
 
 
 def test_a_format_that_answers_the_same_passes_in_each_precision():
@@ -92,6 +95,26 @@ def test_int8_is_judged_by_its_paired_loss():
 
     few = answered(40)
     assert checked("int8", few.logits, few).verdict == "inconclusive"
+
+
+def test_a_format_that_misses_the_recall_asked_for_is_refused():
+    val = answered(1000)
+    wrong = np.arange(1000) % 5 == 0
+    val.logits[wrong] = val.logits[~wrong][: wrong.sum()]  # all are sure of something
+    val.labels[:] = val.logits.argmax(axis=1)
+    point, recalls = OperatingPoint(thresholds={2: 0.99}, reject_below=0.5), {"c": 0.99}
+    exact = checked("int8", val.logits, val, point=point, recalls=recalls)
+    assert (exact.verdict, exact.recalls) == ("passed", {"c": 1.0})
+    # The format answers as the model does, and is less sure of one in twenty.
+    other, images = val.logits.copy(), np.flatnonzero(val.labels == 2)
+    other[images[::20]] = [0.0, 0.0, 4.0]
+    found = checked("int8", other, val, point=point, recalls=recalls)
+    assert (found.agreement, found.top1_difference) == (1.0, 0.0)
+    assert found.verdict == "refused"
+    count, all_ = len(images) - len(images[::20]), len(images)
+    assert found.recalls["c"] == pytest.approx(count / all_)
+    assert found.reason.startswith(f"on val {count} of {all_} images of c are found")
+    assert "99 % are asked for: ask for more" in found.reason
 
 
 def test_logits_that_are_not_finite_are_refused_and_leave_numbers_that_json_holds():

@@ -1,5 +1,6 @@
 """Laws of calibrated probabilities and of answers."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -37,38 +38,62 @@ def test_what_all_logits_share_says_nothing(point: OperatingPoint, given_logits:
     np.testing.assert_allclose(shifted, point.probabilities(exact), atol=1e-6)
 
 
-def by_the_words(point: OperatingPoint, row: np.ndarray) -> int:
-    """The class's docstring, word for word."""
-    reached = [number for number, limit in point.thresholds.items() if row[number] >= limit]
-    others = [number for number in range(len(row)) if number not in point.thresholds]
+def by_the_words(point: OperatingPoint, row: list[float]) -> tuple[int, bool]:
+    """The class's docstring, word for word, for one image: the class, and whether it is answered."""
+
+    def ratio(number: int) -> float:
+        return row[number] / max(point.thresholds[number], sys.float_info.min)
+
+    reached = [number for number in sorted(point.thresholds) if row[number] >= point.thresholds[number]]
     if reached:
-        tiny = np.finfo(np.float64).tiny
-        answer = max(sorted(reached), key=lambda number: row[number] / max(point.thresholds[number], tiny))
-    else:
-        of = others or list(point.thresholds)
-        if not others:
-            tiny = np.finfo(np.float64).tiny
-            answer = max(sorted(of), key=lambda number: row[number] / max(point.thresholds[number], tiny))
-        else:
-            answer = max(of, key=lambda number: row[number])
-    return answer if row[answer] >= point.reject_below else REJECTED
+        return max(reached, key=ratio), True
+    others = [number for number in range(len(row)) if number not in point.thresholds]
+    answer = max(others, key=lambda number: row[number]) if others else max(sorted(point.thresholds), key=ratio)
+    return answer, row[answer] >= point.reject_below
 
 
-@given(points, logits)
-def test_answers_are_what_the_docstring_says(point: OperatingPoint, given_logits: np.ndarray):
-    found = point.probabilities(given_logits)
-    # A threshold of 0 is always reached; its ratio to a probability of 0 is 0, which is no alarm of ours.
-    if any(limit == 0 for limit in point.thresholds.values()):
-        found = np.maximum(found, 1e-300)
-    assert point.answers(found).tolist() == [by_the_words(point, row) for row in found]
+values = st.floats(0, 1) | st.integers(0, 4).map(lambda quarter: quarter / 4)  # many are equal to each other
+rows = arrays(np.float64, st.tuples(st.integers(1, 6), st.just(4)), elements=values)
+decisions = st.builds(
+    OperatingPoint, st.just(1.0), st.dictionaries(st.integers(0, 3), values, max_size=4), st.floats(0, 0.999)
+)
 
 
-@given(points, logits, st.floats(0, 0.999))
-def test_rejecting_more_changes_no_other_answer(point: OperatingPoint, given_logits: np.ndarray, limit: float):
-    found = point.probabilities(given_logits)
-    before = point.answers(found)
-    stricter = OperatingPoint(point.temperature, point.thresholds, max(point.reject_below, limit)).answers(found)
-    assert ((stricter == before) | (stricter == REJECTED)).all()
+@given(decisions, rows)
+def test_a_decision_is_what_the_docstring_says(point: OperatingPoint, probabilities: np.ndarray):
+    candidates, is_answered = point.decide(probabilities)
+    expected = [by_the_words(point, row) for row in probabilities.tolist()]
+    assert list(zip(candidates.tolist(), is_answered.tolist(), strict=True)) == expected
+    assert point.answers(probabilities).tolist() == [answer if sure else REJECTED for answer, sure in expected]
+
+
+@given(decisions, rows)
+def test_a_class_over_its_own_threshold_is_never_rejected(point: OperatingPoint, probabilities: np.ndarray):
+    over = np.zeros(len(probabilities), dtype=bool)
+    for number, limit in point.thresholds.items():
+        over |= probabilities[:, number] >= limit
+    assert (point.answers(probabilities)[over] != REJECTED).all()
+
+
+def test_a_threshold_below_reject_below_still_answers_its_class():
+    point = OperatingPoint(thresholds={1: 0.2}, reject_below=0.6)
+    assert point.answers(np.array([[0.5, 0.3, 0.2], [0.55, 0.1, 0.35], [0.7, 0.1, 0.2]])).tolist() == [1, REJECTED, 0]
+
+
+@given(decisions, rows, st.floats(0, 0.999))
+def test_rejecting_more_changes_no_other_answer(point: OperatingPoint, probabilities: np.ndarray, limit: float):
+    before = point.answers(probabilities)
+    stricter = OperatingPoint(point.temperature, point.thresholds, max(point.reject_below, limit))
+    after = stricter.answers(probabilities)
+    assert ((after == before) | (after == REJECTED)).all()
+
+
+@given(arrays(np.float32, (3, 4), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_probabilities_are_finite_at_any_temperature(any_logits: np.ndarray):
+    for temperature in (5e-324, 1e-300, 1.0, 1e308):
+        found = OperatingPoint(temperature).probabilities(any_logits)
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 @given(points)

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnet_dist.runtime.bundle import Bundle
+from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.predictor import Prediction, Predictor
 from tests.laws import examples
+from tests.real_bundle import changed
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,21 @@ def test_every_damaged_file_is_an_answer_with_a_reason(predictor: Predictor, ima
 def test_an_image_over_the_bundles_bound_is_refused_by_its_header(predictor: Predictor, image_files: Any):
     (answer,) = predictor.predict([image_files.encode(np.zeros((101, 100, 3), np.uint8), "PNG")])
     assert answer.error == "100x101 pixels are more than data.max_pixels=10000"
+
+
+def test_the_confidence_of_a_rejected_image_is_that_of_the_class_it_would_have_had(
+    bundle_folder: Path, image_files: Any, tmp_path: Path
+):
+    photo = image_files.photo(48, 40)
+    bundle = Bundle.open(bundle_folder)
+    first, second = np.argsort(Predictor.of(bundle).predict([photo])[0].probabilities)[:-3:-1]
+    # The most probable class stays below its threshold, so that the next one would be the answer.
+    point = OperatingPoint(bundle.operating_point.temperature, {int(first): 0.999}, reject_below=0.998)
+    place = changed(bundle_folder, tmp_path / "bundle", operating_point=point.to_json(bundle.classes))
+    (answer,) = Predictor.from_bundle(place).predict([photo])
+    assert answer.label is None
+    assert answer.error is None
+    assert answer.confidence == answer.probabilities[second] < answer.probabilities[first]
 
 
 def test_a_stream_without_end_is_read_only_a_little_ahead(predictor: Predictor, image_files: Any):
