@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
+from data_pipeline.listing.csv_cells import cell_text
 
 MAX_BYTES = 512 * 2**20
 """Of the file, and of a Parquet file's columns once they are decompressed."""
@@ -30,8 +31,8 @@ def read_records(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()
     """The rows of `path` with the columns that are `wanted` and those of the `optional` ones that it has.
 
     A file ending in .parquet or .pq is Parquet, whose columns must be text (numbers and nulls are taken as text, null
-    as empty); any other is CSV: RFC 4180 with a header, UTF-8, with or without a byte order mark. Raises DataError
-    where it cannot be read, is damaged, too large, or lacks a wanted column.
+    as empty); any other is CSV: RFC 4180 with a header, UTF-8, with or without a byte order mark, and text in its cells
+    as `csv_cells` writes it. Raises DataError where it cannot be read, is damaged, too large, or lacks a wanted column.
     """
     try:
         size = path.stat().st_size
@@ -74,7 +75,7 @@ def _csv(path: Path, wanted: Sequence[str], optional: Sequence[str]) -> Iterator
                         "hold a comma into double quotes"
                     )
                 if fields:
-                    yield Record(f"line {line}", {name: fields[place] for name, place in columns.items()})
+                    yield Record(f"line {line}", {name: cell_text(fields[place]) for name, place in columns.items()})
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8, at or after line {line} ({error.reason}); save it as UTF-8") from error

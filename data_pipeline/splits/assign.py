@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.listing.csv_cells import cell_text, safe_cell
 from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset
 from data_pipeline.splits.folds import assign_folds, refuse_starved
@@ -182,13 +183,14 @@ def split_rows(dataset: Dataset) -> list[SplitRow]:
 
 
 def write_split_csv(rows: Iterable[SplitRow]) -> str:
-    """The text of split.csv: RFC 4180, a header and one record for each row."""
+    """The text of split.csv: RFC 4180, a header and one record for each row, safe to open in a spreadsheet."""
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
     for row in rows:
         fold = "" if row.fold is None else row.fold
-        writer.writerow([row.sample_id, row.split, row.label, row.group or "", fold])
+        texts = (row.sample_id, row.split, row.label, row.group or "")
+        writer.writerow([*map(safe_cell, texts), fold])
     return text.getvalue()
 
 
@@ -213,7 +215,7 @@ def read_split_csv(text: str) -> list[SplitRow]:
 def _row(line: list[str], number: int) -> SplitRow:
     if len(line) != len(_COLUMNS):
         raise DataError(f"split.csv: record {number} has {len(line)} columns; there must be {len(_COLUMNS)}")
-    sample_id, split, label, group, fold = line
+    sample_id, split, label, group, fold = map(cell_text, line)
     if split not in SPLITS:
         raise DataError(f"split.csv: record {number} has split={split!r}; use one of {', '.join(SPLITS)}")
     if fold and not (fold.isascii() and fold.isdigit() and len(fold) < 10):

@@ -12,6 +12,7 @@ import numpy as np
 from cluster.storage.whole_file import replacing
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
+from data_pipeline.listing.csv_cells import safe_cell
 from data_pipeline.listing.image_folder import SPLITS, Listing
 from data_pipeline.listing.index import given_folds, list_images
 from data_pipeline.listing.samples import key_of, sample_id_of
@@ -98,7 +99,8 @@ def run_split(
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for image, *row in zip(listing.images, names, splits, groups, folds, strict=True):
-        writer.writerow([_path(image.relative_path), *("" if value is None else value for value in row)])
+        texts = (_path(image.relative_path), *("" if value is None else str(value) for value in row))
+        writer.writerow(map(safe_cell, texts))
     _write(output, text.getvalue())
     return SplitOutcome(
         output=output,

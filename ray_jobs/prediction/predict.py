@@ -110,7 +110,7 @@ def write_rows(
     base: str = "",
 ) -> Iterator[tuple[str, Prediction]]:
     """Write each path's row to `stream`, and give path and answer; all is written when it ends."""
-    text = TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+    text = TextIOWrapper(stream, "utf-8", "backslashreplace", newline="")
     try:
         write = row_writer(kind, predictor.classes, options.probabilities, text)
         for path, answer in answers(predictor, paths, options.batch_size, base):

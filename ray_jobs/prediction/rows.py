@@ -1,10 +1,17 @@
-"""Predictions as text: CSV, JSON lines, or a table for people. Rows are written one by one, and none is kept."""
+"""Predictions as text: CSV, JSON lines, or a table for people. Rows are written one by one, and none is kept.
+
+CSV and JSON lines are UTF-8 whatever a file is called, and CSV is safe to open in a spreadsheet.
+"""
 
 import csv
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from io import StringIO
 from typing import Literal, TextIO, assert_never
 
+from data_pipeline.listing.csv_cells import safe_cell
+from data_pipeline.listing.samples import sample_id_of
 from resnet_dist.runtime.predictor import Prediction
 
 OutputFormat = Literal["csv", "jsonl", "table"]
@@ -27,6 +34,14 @@ def row_writer(kind: OutputFormat, classes: tuple[str, ...], probabilities: bool
             assert_never(kind)
 
 
+def path_text(path: str) -> str:
+    r"""A path as sample ids are written: a byte that is not UTF-8 as \xNN, a backslash that is no separator doubled."""
+    try:
+        return _utf8(path) if os.sep == "\\" else sample_id_of(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # half a surrogate pair, as no file is called
+        return _utf8(path)
+
+
 def printable(text: str) -> str:
     """The text with what would move a terminal's cursor, or is no letter at all, written out."""
     return "".join(
@@ -36,31 +51,44 @@ def printable(text: str) -> str:
 
 
 def _csv(classes: tuple[str, ...], stream: TextIO) -> WriteRow:
-    rows = csv.writer(stream, lineterminator="\n")
     # A class may be named like a column.
-    rows.writerow([*COLUMNS, *(f"probability_{name}" for name in classes)])
+    stream.write(_csv_line([*COLUMNS, *(f"probability_{name}" for name in classes)]))
 
     def write(path: str, answer: Prediction) -> None:
         found = [f"{each:.{_DIGITS}f}" for each in answer.probabilities] or [""] * len(classes)
         confidence = "" if answer.error is not None else f"{answer.confidence:.{_DIGITS}f}"
-        rows.writerow([path, answer.label or "", confidence, answer.error or "", *(found if classes else ())])
+        known = [path_text(path), answer.label or "", confidence, answer.error or ""]
+        stream.write(_csv_line([*known, *(found if classes else ())]))
 
     return write
 
 
+def _utf8(text: str) -> str:
+    """The text with what UTF-8 cannot hold written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    """Python quotes what ends lines only where it ends them with it, so its own line ends are replaced."""
+    line = StringIO(newline="")
+    csv.writer(line).writerow([safe_cell(_utf8(cell)) for cell in cells])
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
 def _jsonl(classes: tuple[str, ...], stream: TextIO) -> WriteRow:
+    names = [_utf8(name) for name in classes]
+
     def write(path: str, answer: Prediction) -> None:
         is_read = answer.error is None
         row: dict[str, object] = {
-            "path": path,
-            "label": answer.label,
+            "path": path_text(path),
+            "label": None if answer.label is None else _utf8(answer.label),
             "confidence": round(answer.confidence, _DIGITS) if is_read else None,
-            "error": answer.error,
+            "error": None if answer.error is None else _utf8(answer.error),
         }
         if classes:
             found = [round(each, _DIGITS) for each in answer.probabilities]
-            row["probabilities"] = dict(zip(classes, found, strict=True)) if is_read else None
-        # ASCII: a name that is not UTF-8 has no other form in JSON that can be read back.
+            row["probabilities"] = dict(zip(names, found, strict=True)) if is_read else None
         stream.write(json.dumps(row) + "\n")
 
     return write

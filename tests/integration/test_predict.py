@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from model_signing import signing
 
+from data_pipeline.listing.samples import relative_path_of
 from ray_jobs.__main__ import main
 from resnet_dist.runtime.bundle import MANIFEST, SIGNATURE, seal
 
@@ -54,7 +55,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[
 
 
 def rows(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")))
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +125,9 @@ def test_names_of_any_bytes_come_back_as_they_were(predict: Predict, bundle_fold
     for name in names:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(data)
     done = predict(bundle_folder, ".", cwd=tmp_path)
-    assert {os.fsencode(row["path"]) for row in rows(done.stdout)} == {b"./" + name for name in names}
+    assert {relative_path_of(row["path"]) for row in rows(done.stdout)} == {b"./" + name for name in names}
     lines = predict(bundle_folder, "-", "--output-format", "jsonl", cwd=tmp_path, given=b"\n".join(names[:-1]))
-    assert [os.fsencode(json.loads(line)["path"]) for line in lines.stdout.splitlines()] == names[:-1]
+    assert [relative_path_of(json.loads(line)["path"]) for line in lines.stdout.splitlines()] == names[:-1]
     table = predict(bundle_folder, ".", "--output-format", "table", cwd=tmp_path).stdout
     assert len(table.splitlines()) == 1 + len(names)
     assert b"\x1b" not in table

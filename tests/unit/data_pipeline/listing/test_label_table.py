@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.listing import table_file
+from data_pipeline.listing.csv_cells import safe_cell
 from data_pipeline.listing.index import Dataset, index_folder
 from data_pipeline.listing.label_table import label_rows
 from data_pipeline.listing.scan import Readers
@@ -130,7 +131,9 @@ def test_any_text_survives_in_csv_and_parquet(tmp_path_factory: Any, paths: list
     labels = [data.draw(TRIMMED) for _ in paths]
     groups = [data.draw(st.none() | TRIMMED) for _ in paths]
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("group", "path", "label"), *zip(groups, paths, labels, strict=True)])
+    writer = csv.writer(text)
+    writer.writerow(("group", "path", "label"))
+    writer.writerows(map(safe_cell, (group or "", *rest)) for group, *rest in zip(groups, paths, labels, strict=True))
     (folder / "t.csv").write_bytes(text.getvalue().encode())
     pq.write_table(pa.table({"path": pa.array(paths, pa.string()), "label": pa.array(labels, pa.string()),
                              "group": pa.array(groups, pa.string())}), folder / "t.parquet")  # fmt: skip

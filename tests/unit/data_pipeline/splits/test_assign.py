@@ -227,7 +227,9 @@ def test_a_split_that_was_asked_for_is_not_empty(groups, splits, settings, messa
             assign_splits(dataset, DataConfig(**settings), 0)
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20) | st.text(
+    st.sampled_from("=+-@\t\r'1,"), min_size=1, max_size=4
+)
 ROWS = st.lists(
     st.builds(
         SplitRow,

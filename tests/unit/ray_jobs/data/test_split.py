@@ -73,6 +73,21 @@ def test_groups_stay_whole_and_the_file_is_used_as_it_is(
         assert ("" if found.fold is None else str(found.fold)) == row["fold"]
 
 
+def test_names_that_are_formulas_are_none_in_the_file_and_come_back(folder: Path, tmp_path: Path) -> None:
+    (folder / "bent").rename(folder / "=1+1")
+    (folder / "=1+1" / "part0-0000.png").rename(folder / "=1+1" / "-x.png")
+    output = tmp_path / "split.csv"
+    assert main(["data", "split", str(folder), "--output", str(output)]) == 0
+    rows = read(output)
+    assert {row["label"] for row in rows} == {"'=1+1", "good"}
+    assert {"'=1+1/-x.png", "good/part0-0000.png"} <= {row["path"] for row in rows}
+
+    settings = {"root": str(folder), "labels": str(output), "cache_dir": str(tmp_path / "cache")}
+    stored = {row.sample_id: row for row in prepare_data(check({"data": settings})).split_rows()}
+    assert stored["=1+1/-x.png"].label == "=1+1"
+    assert {row.label for row in stored.values()} == {"=1+1", "good"}
+
+
 def test_without_groups_classes_are_shared_out_exactly(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "split.csv"
     assert main(["data", "split", str(folder), "--output", str(output)]) == 0
