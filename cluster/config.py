@@ -14,6 +14,9 @@ class StorageConfig(BaseModel):
 
     root: str = "outputs"
     """A folder or any pyarrow filesystem URI (/mnt/shared, s3://bucket/prefix, gs://bucket/prefix)."""
+    outage_s: Annotated[float, Field(ge=0.0, le=86_400.0)] = 900.0
+    """Seconds that storage may be away (not mounted, read-only, not reached) while a command works; training goes on
+    meanwhile, and what is to be stored waits."""
 
 
 class ClusterConfig(BaseModel):
@@ -43,5 +46,5 @@ class ClusterConfig(BaseModel):
     exchange gradients without the network."""
     memory_per_worker_gib: Annotated[float, Field(gt=0.0, le=4096.0)] | None = None
     """On Kubernetes: memory of each worker in GiB; unset: an estimate from images, batches and network."""
-    lease_ttl_s: Annotated[float, Field(gt=0.0)] = 30.0
+    lease_ttl_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 30.0
     """Seconds without a heartbeat after which a run held by another process may be taken over."""

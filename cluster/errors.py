@@ -5,6 +5,14 @@ class StorageError(Exception):
     """Storage cannot be read or written (no space, no access, wrong address): value, rule and remedy."""
 
 
+class StorageOutageError(StorageError):
+    """Storage is away for now: not mounted, read-only, not reached. The same call may go well later."""
+
+
+class StorageBusyError(StorageOutageError):
+    """Storage answers that it cannot do it now (503, SlowDown), so its address is right."""
+
+
 class RunHeldError(StorageError):
     """Another process holds the run's lease."""
 

@@ -9,6 +9,8 @@ All exceptions of the four packages, each with the exit code of a command that i
       ResourceError                2   cluster.errors
       StorageError                 3   cluster.errors
         RunHeldError               3   cluster.errors
+        StorageOutageError         3   cluster.errors
+          StorageBusyError         3   cluster.errors
       SubmissionError              2   cluster.errors
         NoSuchObjectError          2   cluster.errors
         ObjectChangedError         2   cluster.errors

@@ -25,7 +25,7 @@ State = Literal["starting", "running", "stopped", "done", "failed"]
 
 
 class MetricLog:
-    """Appends records; each flush is a part."""
+    """Appends records; each flush is a part. Another thread may flush than appends."""
 
     def __init__(self, store: CheckpointStore, claim: Claim) -> None:
         self._store = store
@@ -38,11 +38,15 @@ class MetricLog:
         self._records.append(record)
 
     def flush(self) -> None:
-        """Store what was appended since the last flush."""
-        if self._records:
-            self._store.write(_part(self._claim[0], self._sequence), _encoded(self._claim, self._records))
+        """Store what was appended since the last flush.
+
+        When that fails, the next flush writes the same part with all that was appended since: nothing is lost, and
+        nothing is there twice where only the answer of storage was lost.
+        """
+        if count := len(self._records):
+            self._store.write(_part(self._claim[0], self._sequence), _encoded(self._claim, self._records[:count]))
             self._sequence += 1
-            self._records = []
+            del self._records[:count]
 
 
 def read_metrics(store: CheckpointStore, believed: Collection[Claim]) -> list[Record]:

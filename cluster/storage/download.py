@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow
 
 from cluster.errors import StorageError
-from cluster.storage.store import Store, StoredFile, why
+from cluster.storage.failure import why
+from cluster.storage.store import Store, StoredFile
 
 _TRIES = 4
 _PAUSE_S = 0.5

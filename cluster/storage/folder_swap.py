@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.errors import StorageError
-from cluster.storage.store import why
+from cluster.storage.failure import why
 
 _AT_FDCWD = -100
 _EXCHANGE = 2

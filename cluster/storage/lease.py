@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.errors import RunHeldError, StorageError
+from cluster.errors import RunHeldError, StorageError, StorageOutageError
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 
@@ -100,7 +100,7 @@ class Lease:
     """A run that this process holds. A context manager: a heartbeat while it lasts, released at its end."""
 
     def __init__(self, store: Store, record: _Record) -> None:
-        self._store = store
+        self._patient, self._store = store, store.impatient()
         self._record = record
         self._interval_s = record.ttl_s / 4.0
         self._stop = threading.Event()
@@ -117,13 +117,20 @@ class Lease:
         return frozenset(self._record.history)
 
     def confirm(self) -> None:
-        """Raise RunHeldError when the lease is not ours any more."""
+        """Raise RunHeldError when the lease is another process's by now.
+
+        A lease that is gone with its copy is nobody's: StorageOutageError, since storage that is away may look empty.
+        """
         current = _read(self._store)
-        if current is None or current.claim != self.claim:
+        if current is None:
+            raise StorageOutageError(
+                f"{self._store.uri} has neither {_FILE} nor {_COPY}, which this process has written: storage is away, "
+                "or the run was deleted; mount it again, or stop this process"
+            )
+        if current.claim != self.claim:
             raise RunHeldError(
-                f"{self._store.uri} was taken over by another process"
-                + (f" ({_named(current)})" if current else "")
-                + "; this one stops without storing more"
+                f"{self._store.uri} was taken over by another process ({_named(current)}); this one stops without "
+                "storing more"
             )
 
     def __enter__(self) -> Self:
@@ -136,12 +143,15 @@ class Lease:
         self._stop.set()
         self._thread.join()
         try:
-            self.confirm()
-            self._store.write(_FILE, replace(self._record, released=True).to_bytes())
+            (self._patient if error is None else self._store).retried(self._release)
         except StorageError:
             # Lost, or storage is gone: the next start sees a dead process or a silent heartbeat.
             if error is None:
                 raise
+
+    def _release(self) -> None:
+        self.confirm()
+        self._store.write(_FILE, replace(self._record, released=True).to_bytes())
 
     def _beat(self) -> None:
         while not self._stop.wait(self._interval_s):
@@ -162,8 +172,14 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
     """Take a run's lease, from a holder that ended, fell silent or belongs to the same submission.
 
     Silent: no heartbeat for `ttl_s`, or for the holder's own where that is longer, on the clock of this process.
-    Raises RunHeldError when the holder lives, or when another process took it at the same time.
+    Raises RunHeldError when the holder lives, or when another process took it at the same time. A patient store takes
+    it from the beginning after an outage: a claim that was written late could replace another one unseen.
     """
+    record = store.retried(lambda: _taken(store.impatient(), submission, driver, ttl_s))
+    return Lease(store, record)
+
+
+def _taken(store: Store, submission: str, driver: ProcessIdentity, ttl_s: float) -> _Record:
     before = _wait_until_free(store, submission, ttl_s)
     began = time.monotonic()
     history = () if before is None else before.history
@@ -184,16 +200,15 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
     store.write(_FILE, record.to_bytes())
     # A taker that read before this write has written, over it, once a few times as long as a write takes have passed.
     time.sleep(max(_SETTLE_S, 3.0 * (time.monotonic() - began)))
-    lease = Lease(store, record)
-    lease.confirm()
+    Lease(store, record).confirm()
     store.write(_COPY, record.to_bytes())
     store.remove_abandoned()
-    return lease
+    return record
 
 
 def check_free(store: Store, *, submission: str, ttl_s: float) -> None:
     """Raise RunHeldError when another process holds the run; writes nothing. Waits as `take` does."""
-    _wait_until_free(store, submission, ttl_s)
+    store.retried(lambda: _wait_until_free(store.impatient(), submission, ttl_s))
 
 
 def read_history(store: Store) -> frozenset[Claim]:

@@ -7,23 +7,28 @@
 import errno
 import os
 import re
-import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Concatenate, ParamSpec, Self, TypeVar
 
 import pyarrow
 from pyarrow import fs
 
-from cluster.errors import StorageError
+from cluster.errors import StorageError, StorageOutageError
 from cluster.storage.credentials import refuse_credentials
+from cluster.storage.failure import explained
+from cluster.storage.outage import Patience
 from cluster.storage.whole_file import PART, replacing
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _ABANDONED_S = 3600.0
-_BAD_KEYS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID")
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,28 @@ def child_uri(root: str, path: str) -> str:
     return f"{place.rstrip('/')}/{path}{mark}{options}"
 
 
+def _patiently(method: Callable[Concatenate["Store", P], T]) -> Callable[Concatenate["Store", P], T]:
+    """The method, which a patient store tries again through an outage."""
+
+    @wraps(method)
+    def tried(self: "Store", *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.retried(lambda: method(self, *args, **kwargs))
+
+    return tried
+
+
 class Store:
-    """Files under one root; paths are relative with "/" between parts. Failures raise StorageError."""
+    """Files under one root; paths are relative with "/" between parts.
+
+    Failures raise StorageError, and StorageOutageError where storage is away for now.
+    """
 
     def __init__(self, filesystem: fs.FileSystem, root: str, uri: str, setting: str = "storage.root") -> None:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
         self._setting = setting
+        self._anchor: Path | None = None
+        self._patience: Patience | None = None
         place, mark, options = uri.partition("?")
         self.uri = f"{place.rstrip('/')}{mark}{options}"
         """Where the root is, for people and for `open`."""
@@ -85,22 +105,62 @@ class Store:
         return cls(filesystem, path, root, setting)
 
     def child(self, path: str) -> Self:
-        """The store at a folder below this one."""
-        return type(self)(self._filesystem, self._full(path), self.place(path), self._setting)
+        """The store at a folder below this one, as patient as this one."""
+        found = type(self)(self._filesystem, self._full(path), self.place(path), self._setting)
+        found._anchor, found._patience = self._anchor, self._patience
+        return found
+
+    def settled(self) -> Self:
+        """The same store, whose root is there: where it is not, storage is away, and nothing makes the root anew.
+
+        So a folder that is not mounted at the moment, or was moved, is neither filled nor taken for an empty one.
+        """
+        found = copy(self)
+        found._anchor = self.local_path
+        return found
+
+    def patient(self, patience: Patience) -> Self:
+        """The same store, whose every call but `reading` waits for storage that is away."""
+        found = copy(self)
+        found._patience = patience
+        return found
+
+    def impatient(self) -> Self:
+        """The same store, whose calls raise StorageOutageError at once."""
+        found = copy(self)
+        found._patience = None
+        return found
+
+    def retried(self, action: Callable[[], T]) -> T:
+        """The result of an action of several calls, all of it tried again through an outage if the store is patient.
+
+        Its calls must be those of an impatient store.
+        """
+        return action() if self._patience is None else self._patience.wait_out(action)
+
+    def look(self) -> None:
+        """Raise StorageOutageError where storage is away, or cannot be written to as far as reading tells."""
+        with self._explained("reached", ""):
+            if self.local_path is None:
+                self._filesystem.get_file_info(self._root)
+            elif os.statvfs(self.local_path).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def place(self, path: str) -> str:
         """The address of a file or folder here; a URI's options stay at its end."""
         return child_uri(self.uri, path) if path else self.uri
 
+    @_patiently
     def write(self, path: str, data: bytes) -> None:
         """Create or replace a file with `data`, whole or not at all."""
         with self._explained("written", path):
             if self.local_path is not None:
-                _write_local(Path(self._full(path)), data)
+                _write_local(Path(self._full(path)), data, self._anchor)
             else:
                 with self._filesystem.open_output_stream(self._full(path)) as stream:
                     stream.write(data)
 
+    @_patiently
     def read(self, path: str, most: int | None = None) -> bytes:
         """The bytes of a file, or the first `most` of them."""
         with self._explained("read", path), self._filesystem.open_input_file(self._full(path)) as stream:
@@ -111,23 +171,29 @@ class Store:
         """As `read`, None where there is no such file: `exists` first would cost another request, and miss a change."""
         try:
             return self.read(path, most)
+        except StorageOutageError:
+            raise
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return None
             raise
 
+    @_patiently
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of that path."""
-        with self._explained("read", path):
-            return self._filesystem.get_file_info(self._full(path)).type != fs.FileType.NotFound
+        return self._info(path).type != fs.FileType.NotFound
 
+    @_patiently
     def list(self, path: str) -> list[str]:
         """Names of the files and folders in a folder, sorted; none where there is no such folder."""
         selector = fs.FileSelector(self._full(path), allow_not_found=True)
         with self._explained("listed", path):
             names = [info.base_name for info in self._filesystem.get_file_info(selector)]
+            if not names:
+                self._require_root()
         return sorted(name for name in names if not name.startswith(PART))
 
+    @_patiently
     def files(self) -> dict[str, StoredFile]:
         """Every file below the root, at any depth, by its path. Raises StorageError where there is no such folder."""
         with self._explained("listed", ""):
@@ -140,10 +206,10 @@ class Store:
             if info.type == fs.FileType.File
         }
 
+    @_patiently
     def file(self, path: str) -> StoredFile | None:
         """What a listing would say of a file; None where there is none."""
-        with self._explained("read", path):
-            info = self._filesystem.get_file_info(self._full(path))
+        info = self._info(path)
         return StoredFile(info.size or 0, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     @contextmanager
@@ -152,13 +218,14 @@ class Store:
         with self._filesystem.open_input_stream(self._full(path)) as stream:
             yield stream
 
+    @_patiently
     def delete(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing where there is none."""
-        full = self._full(path)
+        full, kind = self._full(path), self._info(path).type
         with self._explained("deleted", path), suppress(FileNotFoundError):
-            if self._filesystem.get_file_info(full).type == fs.FileType.Directory:
+            if kind == fs.FileType.Directory:
                 self._filesystem.delete_dir(full)
-            elif self.exists(path):
+            elif kind != fs.FileType.NotFound:
                 self._filesystem.delete_file(full)
 
     def remove_abandoned(self) -> None:
@@ -177,17 +244,34 @@ class Store:
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
 
+    def _info(self, path: str) -> fs.FileInfo:
+        with self._explained("read", path):
+            info = self._filesystem.get_file_info(self._full(path))
+            if info.type == fs.FileType.NotFound:
+                self._require_root()
+            return info
+
+    def _require_root(self) -> None:
+        """What is not found may be away with the whole root. Raises OSError then."""
+        if self._anchor is not None:
+            self._anchor.stat()
+
     @contextmanager
     def _explained(self, done: str, path: str) -> Generator[None]:
         try:
             yield
         except (OSError, pyarrow.ArrowException) as error:
-            reason = why(error, self.local_path, f"--{self._setting}")
-            raise StorageError(f"{self.place(path)} could not be {done}: {reason}") from error
+            place, choice = f"{self.place(path)} could not be {done}", f"--{self._setting}"
+            raise explained(error, place, self.local_path, choice, self._anchor) from error
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_local(path: Path, data: bytes, anchor: Path | None) -> None:
+    """`anchor`: a folder above, which is not made where it is absent."""
+    if anchor is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        for folder in reversed([each for each in path.parents if each.is_relative_to(anchor) and each != anchor]):
+            folder.mkdir(exist_ok=True)
     with replacing(path) as stream:
         stream.write(data)
     # The new name must be on disk before whatever relies on it, such as the deletion of an older checkpoint.
@@ -196,41 +280,3 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def why(error: BaseException, folder: Path | None, choice: str = "--storage.root") -> str:
-    """What an error of a file system means to a person, and what to do.
-
-    `folder` is where it happened, where that is on this machine; `choice` is what else could be given.
-    """
-    code = error.errno if isinstance(error, OSError) else None
-    if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return (
-            f"no space is left there{_free(folder)}; what was stored before is intact: free space or raise the quota, "
-            "then start the same command again"
-        )
-    if code in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"no permission; grant access or choose another {choice}"
-    if any(name in str(error) for name in _BAD_KEYS):
-        return (
-            f"the server refuses it ({_reason_of(error)}): no permission for these keys, or none given; set "
-            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, grant access, or choose another {choice}"
-        )
-    if "NO_SUCH_BUCKET" in str(error):
-        return f"there is no such bucket; create it, or correct {choice}"
-    if code == errno.ENOENT:
-        return "there is no such file; check the address"
-    if code in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
-        return f"a file stands where a folder must be, or a folder where a file must be ({error}); move it away"
-    return f"{error}; check the address and the connection"
-
-
-def _reason_of(error: BaseException) -> str:
-    found = re.search(r"AWS Error (\w+)", str(error))
-    return found[1] if found else "access denied"
-
-
-def _free(folder: Path | None) -> str:
-    """The free space as " (1.2 MB free)"; empty where it cannot be seen."""
-    existing = [] if folder is None else [each for each in (folder, *folder.parents) if each.is_dir()]
-    return f" ({shutil.disk_usage(existing[0]).free / 1e6:.1f} MB free)" if existing else ""

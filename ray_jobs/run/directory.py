@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import StorageError
+from cluster.storage.outage import Patience, Say, nobody_holds
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config, read_job_text
@@ -51,6 +52,19 @@ class RunDirectory:
             hint = "" if is_place else hint_at_folder(run)
             raise RunError(f"{run!r} is no run: {found.uri} has no config.toml{known}{hint}")
         return found
+
+    def at_start(self, outage_s: float, say: Say) -> "RunDirectory":
+        """The same run for a command that begins: only storage that answers that it is busy is waited for."""
+        return RunDirectory(self.store.patient(Patience.at_start(outage_s, say)))
+
+    def waiting(
+        self, outage_s: float, say: Say = _LOGGER.warning, confirm: Callable[[], None] = nobody_holds
+    ) -> "RunDirectory":
+        """The same run, whose folder is there, with storage that is waited for while it is away.
+
+        `confirm` raises RunHeldError where another process has taken the run over meanwhile.
+        """
+        return RunDirectory(self.store.settled().patient(Patience(outage_s, say, confirm)))
 
     @property
     def uri(self) -> str:

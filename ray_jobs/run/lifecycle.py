@@ -63,6 +63,8 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
     """Write the final status, unless another process holds the run: then the status is its own."""
     if isinstance(error, RunHeldError):
         return
+    if error is not None:
+        run = RunDirectory(run.store.impatient())  # what it waited for may be what failed
     code = ExitCode.DONE if error is None else exit_code_of(error)
     before = run.read_status() or Status(state="starting", submission=submission)
     status = replace(

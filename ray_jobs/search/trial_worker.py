@@ -103,7 +103,9 @@ def key_of(job: JobConfig) -> WeightsKey:
 
 
 def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device) -> TrialEvent:
-    run = RunDirectory(Store.open(slot.search_uri).child(f"{TRIALS}/{order.digest}"))
+    outage_s = order.job.storage.outage_s
+    search = RunDirectory(Store.open(slot.search_uri)).waiting(outage_s)
+    run = RunDirectory(search.store.child(f"{TRIALS}/{order.digest}"))
     task = WorkerTask(
         job=order.job,
         run_uri=run.uri,
@@ -124,7 +126,8 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
         _begin(order, slot, run)
         ttl_s = order.job.cluster.lease_ttl_s
         with take(run.store, submission=slot.submission, driver=slot.driver, ttl_s=ttl_s) as lease:
-            counts = train_rank(task, run, group, device, lease, barrier)
+            held = run.waiting(outage_s, confirm=lease.confirm)
+            counts = train_rank(task, held, group, device, lease, barrier)
             barrier.results = (
                 {} if counts is None else {f"reuse/{name}": value for name, value in asdict(counts).items()}
             )

@@ -12,6 +12,7 @@ from cluster.session.resources import local_resources, plan_workers
 from cluster.session.session import ray_session
 from cluster.session.wait_for_nodes import plan_when_there, wait_for_room
 from cluster.storage.lease import check_free
+from cluster.storage.outage_watch import storage_watched
 from cluster.storage.process_identity import ProcessIdentity
 from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.node_images import NodeImages
@@ -40,7 +41,7 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
     alike, JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
     """
     submission = submission or uuid.uuid4().hex
-    run = RunDirectory.named(job.storage.root, run_name(job))
+    run = RunDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, _say)
     with ExitStack() as sessions:
         if job.cluster.address is not None:
             sessions.enter_context(ray_session(job.cluster))  # only it knows what there is to train on
@@ -72,7 +73,7 @@ def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) ->
 def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     """Refuses what cannot work before it writes anything or starts an embedded Ray."""
     job, data, use_gpu = _prepared(job, run)
-    check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
+    _check_free(run, job, submission)
     progress = standing(run, job)
     if progress is not None and is_done(progress, job):
         return outcome_of(run, progress, job, already_finished=True)
@@ -84,8 +85,14 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     initial = initial_weights() if progress is None else None
     write_records(run, job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
+    begun = RunDirectory(run.store.impatient())
+    run = run.waiting(job.storage.outage_s, _say, lambda: _check_free(begun, job, submission))
     try:
-        with ray_session(job.cluster), ProgressView(run, data) as view:
+        with (
+            ray_session(job.cluster),
+            ProgressView(begun, data) as view,
+            storage_watched(run.store, view.say),
+        ):
             view.show_stages(job, len(data.dataset.samples.classes))
             train, val = data.split("train"), data.split("val")
             task = WorkerTask(
@@ -140,6 +147,10 @@ def _train_until_done(
             case Retry(_, step):
                 view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {step}")
         past = decision.past
+
+
+def _check_free(run: RunDirectory, job: JobConfig, submission: str) -> None:
+    check_free(run.store, submission=submission, ttl_s=job.cluster.lease_ttl_s)
 
 
 def _newest_step(run: RunDirectory) -> int:

@@ -103,7 +103,13 @@ class ProgressView:
         """Print the new lines of the generation's log, which is only read when the status says that there are any."""
         shown = self._messages_shown.get(status.generation, 0)
         path = f"logs/generation-{status.generation:06d}.log"
-        if status.messages <= shown or (log := self._run.store.read_or_none(path)) is None:
+        if status.messages <= shown:
+            return
+        try:
+            log = self._run.store.read_or_none(path)
+        except StorageError:
+            return  # away just now; a later refresh sees it
+        if log is None:
             return
         lines = log.decode().splitlines()
         for line in lines[shown:]:

@@ -28,7 +28,6 @@ from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.run_records import cut_back
 from resnet_dist.training.fit import fit
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, is_out_of_memory
 from resnet_dist.training.rank_group import RankGroup
@@ -78,8 +77,6 @@ def train_rank(
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
     microbatches = _microbatches(task, setup, checkpoint, messages)
-    if lease is not None:  # what stands behind the step will be recorded again
-        cut_back(run.store, lease.history, 0 if checkpoint is None else checkpoint.step)
     state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, messages)
     reuse = setup.reuse = _reuse(task, microbatches.size, device, messages)
     share = RankShare(group.rank, group.world_size, device)

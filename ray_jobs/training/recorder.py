@@ -2,27 +2,31 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from cluster.errors import RunHeldError, StorageError
+from cluster.errors import RunHeldError, StorageError, StorageOutageError
 from cluster.storage.lease import Lease
+from cluster.storage.outage import Patience
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.tracker import Plain
-from resnet_dist.checkpoint.background_writer import CheckpointWriter
+from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
+from resnet_dist.checkpoint.writing import CheckpointFolder
 from resnet_dist.model.model_json import describe
-from resnet_dist.run_records import MetricLog, Status
+from resnet_dist.run_records import MetricLog, Status, cut_back
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
 
 _STATUS_INTERVAL_S = 1.0
+_METRICS, _CHECKPOINT, _MESSAGES, _STATUS = _KINDS = ("metrics", "checkpoint", "messages", "status")
+"""What is written, in this order where several wait: a checkpoint never lies there without the metrics before it."""
 
 EpochBarrier = Callable[[TrainState, dict[str, float]], bool]
 """What ranks do together at the end of an epoch, with its metrics: whether training goes on, the same on all."""
@@ -64,18 +68,26 @@ class RunStart:
 
 
 class RunRecorder:
-    """On rank zero. Writing to storage may fail: the error ends the run, whose earlier checkpoints stay."""
+    """On rank zero. All is written while training goes on.
+
+    Storage that is away is waited for; only another error of writing ends the run, whose earlier checkpoints stay.
+    """
 
     def __init__(self, start: RunStart, messages: list[str], epoch_barrier: EpochBarrier) -> None:
         """`messages`: the lines of the log, to which others add while the run trains."""
         job, run, lease = start.job, start.run, start.lease
         self._start = start
         self._job = job
-        self._run = run
-        self._metrics = MetricLog(run.store, lease.claim)
-        self._writer = CheckpointWriter(
-            run.store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
+        # Who holds the run asks for its lease before whatever is written after an outage: so no single call is retried.
+        store = run.store.impatient()
+        self._run = RunDirectory(store)
+        self._metrics = MetricLog(store, lease.claim)
+        self._checkpoints = CheckpointFolder(
+            store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
         )
+        patience = Patience(job.storage.outage_s, self._hear_storage, lease.confirm)
+        self._writer = BackgroundWriter(_KINDS, patience.wait_out)
+        self._storage_word = ""
         self._lease = lease
         self._best = _best_so_far(run, lease, start.resumed_from, job.checkpoint.monitor)
         self._messages = messages
@@ -98,9 +110,12 @@ class RunRecorder:
         self._tracker = build_tracker(job.tracker, lambda: tracked_run(job, run, resumed_step))
 
     def __enter__(self) -> Self:
+        """Drop the records behind the step that training starts from, and say that it begins."""
+        resumed_from, store = self._start.resumed_from, self._start.run.store
+        cut_back(store, self._lease.history, 0 if resumed_from is None else resumed_from.step)
         self._writer.__enter__()
-        self._write_messages()
-        self._write_status()
+        self._put_messages()
+        self._put_status()
         self._tracker.start()
         self._tracker.table("classes", ("class", "train", "val"), self._start.classes)
         return self
@@ -109,20 +124,24 @@ class RunRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Store what is still to be stored; after an error, without hiding it."""
+        failure = error
         try:
-            self._writer.__exit__(kind, error, trace)
             if error is None:
-                self._metrics.flush()
-        except BaseException:
-            self._tracker.finish("failed")
+                self._writer.put(_METRICS, self._metrics.flush)
+                self._writer.drain()
+        except BaseException as raised:
+            failure = raised
             raise
-        self._tracker.finish("finished" if error is None else "failed")
-        self._hear_tracker()
-        if error is None:
-            self._write_status()
+        finally:
+            self._tracker.finish("finished" if failure is None else "failed")
+            self._hear_tracker()
+            if failure is None:
+                self._put_status()
+            self._writer.__exit__(None if failure is None else type(failure), failure, trace)
 
     def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
         """Record metrics now and then, and a checkpoint when one is due by steps or by time."""
+        self._writer.raise_failure()
         self._totals = totals if self._totals is None else self._totals + totals
         self._waited += waited
         if self._totals.steps >= self._job.training.log_every_steps or state.validation_owed:
@@ -140,7 +159,7 @@ class RunRecorder:
         if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
             self._best = Best(step=state.step, value=value, monitor=self._job.checkpoint.monitor)
         self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
-        self._metrics.flush()
+        self._writer.put(_METRICS, self._metrics.flush)
         self._tracker.log(state.step, {"train/epoch": state.epoch, **metrics})
         self._tracker.epoch_done()
         self._hear_tracker()
@@ -150,7 +169,7 @@ class RunRecorder:
             epoch=state.epoch,
             metrics={**self._status.metrics, **metrics},
         )
-        self._write_status()
+        self._put_status()
         is_last = state.epoch == self._job.training.epochs or (
             state.stopping is not None and state.stopping.should_stop
         )
@@ -186,11 +205,11 @@ class RunRecorder:
                 data_wait_share=numbers["perf/data_wait_share"],
                 eta_s=steps_left * seconds / totals.steps,
             )
-            self._write_status()
+            self._put_status()
             self._status_written_at = now
 
     def _checkpoint(self, state: TrainState, metrics: dict[str, float] | None) -> None:
-        self._metrics.flush()
+        self._writer.wait_for(_CHECKPOINT)
         progress = Progress(
             step=state.step,
             epoch=state.epoch,
@@ -202,39 +221,48 @@ class RunRecorder:
             plateau=state.plateau.to_json(),
             early_stopping=None if state.stopping is None else state.stopping.to_json(),
         )
-        self._writer.submit(
-            Snapshot(
-                model=describe(state.model),
-                weights=state.judged_weights(),
-                training_state=state.training_state(),
-                progress=progress,
-            )
+        snapshot = Snapshot(
+            model=describe(state.model),
+            weights=state.judged_weights(),
+            training_state=state.training_state(),
+            progress=progress,
         )
+        self._writer.put(_METRICS, self._metrics.flush)
+        self._writer.put(_CHECKPOINT, partial(self._checkpoints.write, snapshot))
         self._checkpointed_at = monotonic()
 
-    def _write_status(self) -> None:
-        """Say how far training is. Raises RunHeldError when the run is another process's by now: so is its status."""
+    def _put_status(self) -> None:
+        """Say how far training is, in words what storage did last."""
+        status = replace(self._status, message=self._storage_word)
+        self._writer.put(_STATUS, partial(self._write_words, partial(self._run.write_status, status)))
+
+    def _write_words(self, write: Callable[[], None]) -> None:
+        """Raises RunHeldError when the run is another process's by now: so is its status."""
         try:
             self._lease.confirm()
-            self._run.write_status(self._status)
-        except RunHeldError:
+            write()
+        except (RunHeldError, StorageOutageError):
             raise
         except StorageError:
-            # A short outage costs a line of status, not the run; a checkpoint that cannot be stored does end it.
-            return
+            return  # words are not worth a run; a checkpoint that cannot be stored does end it
 
     def _hear_tracker(self) -> None:
-        """Take over the tracker's link and what it, or training, has to say. Words are not worth a run."""
+        """Take over the tracker's link and what it, storage, or training has to say."""
         self._status = replace(self._status, tracker=self._tracker.link)
         self._messages += self._tracker.take_messages()
         if len(self._messages) > self._status.messages:
             self._status = replace(self._status, messages=len(self._messages))
-            with suppress(StorageError):
-                self._write_messages()
+            self._put_messages()
 
-    def _write_messages(self) -> None:
+    def _hear_storage(self, text: str) -> None:
+        """In the thread that writes."""
+        self._storage_word = text
+        self._messages.append(text)
+
+    def _put_messages(self) -> None:
         text = "".join(f"{message}\n" for message in self._messages)
-        self._run.store.write(f"logs/generation-{self._generation:06d}.log", text.encode())
+        write = partial(self._run.store.write, f"logs/generation-{self._generation:06d}.log", text.encode())
+        self._writer.put(_MESSAGES, partial(self._write_words, write))
 
 
 def _best_so_far(run: RunDirectory, lease: Lease, resumed_from: Checkpoint | None, monitor: str) -> Best | None:

@@ -24,7 +24,8 @@ def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
     device = device_of(task.plan)
     group = RankGroup(context.get_world_rank(), context.get_world_size())
     torch.set_num_threads(task.plan.threads)
-    run = RunDirectory(Store.open(task.run_uri))
+    outage_s = task.job.storage.outage_s
+    run = RunDirectory(Store.open(task.run_uri)).waiting(outage_s)
     # Images first: a first copy may take longer than torch lets workers wait for each other.
     with on_this_node(task.images, task.train, task.val) as (train, val), process_group(task.plan.use_gpu):
         task = replace(task, train=train, val=val)
@@ -33,7 +34,7 @@ def train(reference: "ray.ObjectRef[WorkerTask]") -> None:
             return
         ttl_s = task.job.cluster.lease_ttl_s
         with take(run.store, submission=task.submission, driver=task.driver, ttl_s=ttl_s) as lease:
-            train_rank(task, run, group, device, lease, _report)
+            train_rank(task, run.waiting(outage_s, confirm=lease.confirm), group, device, lease, _report)
 
 
 def device_of(plan: WorkerPlan) -> torch.device:

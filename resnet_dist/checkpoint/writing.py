@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 
 from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.manifest import (
@@ -14,6 +15,29 @@ from resnet_dist.checkpoint.manifest import (
     stored_steps,
 )
 from resnet_dist.checkpoint.store import CheckpointStore, Claim
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """Where a run's checkpoints go, and which of them stay."""
+
+    store: CheckpointStore
+    claim: Claim
+    believed: Collection[Claim]
+    """The lease's history, `claim` included."""
+    confirm: Callable[[], None]
+    """Raises when the run is no longer ours."""
+    keep_last: int
+    monitor: str
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Store a snapshot, then delete what it makes superfluous."""
+        write_checkpoint(self.store, snapshot, self.claim, self.confirm)
+        # One that still owes its validation is replaced by one of the same step: while that is being written, those
+        # before it are all there is.
+        if not snapshot.progress.validation_owed:
+            self.confirm()
+            prune(self.store, self.believed, snapshot.step, self.keep_last, self.monitor)
 
 
 def write_checkpoint(store: CheckpointStore, snapshot: Snapshot, claim: Claim, confirm: Callable[[], None]) -> None:
@@ -32,6 +56,7 @@ def write_checkpoint(store: CheckpointStore, snapshot: Snapshot, claim: Claim, c
             store.write(f"{folder}/{name}", data)
     except BaseException:
         with suppress(Exception):  # the first error is raised, and storage may be gone
+            confirm()
             store.delete(folder)
         raise
     manifest = manifest_bytes(snapshot.step, claim, snapshot.progress.metrics, files)

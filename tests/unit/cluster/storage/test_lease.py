@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.errors import RunHeldError, StorageError
+from cluster.errors import RunHeldError, StorageError, StorageOutageError
 from cluster.storage.lease import check_free, read_history, take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 from tests.laws import examples
+from tests.outages import moved_away
 
 _SPAWN = multiprocessing.get_context("spawn")
 _ROUNDS = 6
@@ -156,6 +157,23 @@ def test_a_new_attempt_of_the_same_submission_takes_over_and_the_old_one_is_fenc
         old.confirm()
     new.confirm()
     assert new.history == {old.claim, new.claim}
+
+
+@pytest.mark.parametrize("away", ["moved", "empty"])
+def test_a_holder_whose_storage_is_away_is_not_replaced_and_keeps_the_run(tmp_path: Path, away: str) -> None:
+    root = tmp_path / "run"
+    store = Store.open(str(root))
+    with take(store, submission="first", driver=me(), ttl_s=0.1) as lease:
+        with moved_away(root):
+            if away == "empty":
+                root.mkdir()  # where a file system is not mounted
+            with pytest.raises(StorageOutageError):
+                lease.confirm()
+            time.sleep(0.2)  # some heartbeats are due
+            if away == "empty":
+                root.rmdir()  # nothing was written there
+        lease.confirm()
+    check_free(store, submission="second", ttl_s=3600.0)
 
 
 def take_in_rounds(root: str, name: str, barrier: Any, won: Any) -> None:

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
-from resnet_dist.checkpoint.background_writer import CheckpointWriter
+from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better, latest_progress
 from resnet_dist.checkpoint.reading import latest_verified, load
-from resnet_dist.checkpoint.writing import prune, write_checkpoint
+from resnet_dist.checkpoint.writing import CheckpointFolder, prune, write_checkpoint
 from resnet_dist.errors import RunError
 from tests.laws import examples
 
@@ -367,8 +367,20 @@ def encoded(manifest: dict[str, object]) -> bytes:
     return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
+class CheckpointWriter(BackgroundWriter):
+    """Stores snapshots as a run's recorder does."""
+
+    def __init__(self, folder: CheckpointFolder) -> None:
+        super().__init__(("checkpoint",))
+        self.folder = folder
+
+    def submit(self, snapshot: Snapshot) -> None:
+        self.wait_for("checkpoint")
+        self.put("checkpoint", lambda: self.folder.write(snapshot))
+
+
 def writer_to(store: Store, confirm: Callable[[], None] = lambda: None, keep_last: int = 2) -> CheckpointWriter:
-    return CheckpointWriter(store, CLAIM, {CLAIM}, confirm, keep_last, "val/top1")
+    return CheckpointWriter(CheckpointFolder(store, CLAIM, {CLAIM}, confirm, keep_last, "val/top1"))
 
 
 def test_the_best_that_is_stored_can_be_asked_for_by_another_metric(tmp_path: Path) -> None:
@@ -394,7 +406,7 @@ def test_submitting_returns_at_once_and_what_was_submitted_is_stored_at_the_end(
         assert load(two, 30, {CLAIM}).step == 30  # one at a time
     assert load(two, "last", {CLAIM}).step == 40
     assert two.list("checkpoints") == ["step-00000010", "step-00000030", "step-00000040"]
-    assert not any(thread.name == "checkpoint-writer" for thread in threading.enumerate())
+    assert not any(thread.name == "background-writer" for thread in threading.enumerate())
 
 
 def test_replacing_a_checkpoint_after_its_validation_never_leaves_none(tmp_path: Path) -> None:
@@ -435,7 +447,7 @@ def test_an_error_of_training_is_not_hidden_by_one_of_writing(two: Store) -> Non
 
     with pytest.raises(ZeroDivisionError) as caught:
         fail()
-    assert caught.value.__notes__ == ["and a checkpoint could not be stored: not ours any more"]
+    assert caught.value.__notes__ == ["and what was to be stored could not be: not ours any more"]
 
 
 def test_after_an_error_what_is_being_stored_is_finished(two: Store) -> None:
