@@ -4,17 +4,16 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.errors import DataError
 from data_pipeline.listing.csv_cells import cell_text
+from data_pipeline.listing.parquet_file import ParquetRequest, read_parquet
 
 MAX_BYTES = 512 * 2**20
 """Of the file, and of a Parquet file's columns once they are decompressed."""
 MAX_ROWS = 20_000_000
 
 _PARQUET = (".parquet", ".pq")
-_BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _csv(path: Path, wanted: Sequence[str], optional: Sequence[str]) -> Iterator
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, list[str]())
-            columns = _columns(path, header, wanted, optional)
+            columns = columns_of(path, header, wanted, optional)
             line = reader.line_num + 1
             for fields in reader:
                 # A field may hold line breaks: a record is said to stand where it begins.
@@ -84,77 +83,15 @@ def _csv(path: Path, wanted: Sequence[str], optional: Sequence[str]) -> Iterator
 
 
 def _parquet(path: Path, wanted: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
-    # Parquet alone needs pyarrow, which takes as long to load as a small CSV to be read.
-    import pyarrow  # noqa: PLC0415
-    import pyarrow.parquet  # noqa: PLC0415
-
-    # It brings no types.
-    pa: Any = pyarrow
-    pq: Any = pyarrow.parquet
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = list(_columns(path, list(file.schema_arrow.names), wanted, optional))
-            _refuse_large(path, file.metadata, columns)
-            _refuse_nested(path, file.schema_arrow, columns)
-            _refuse_prefixes(path, file.metadata, columns)
-            metadata = file.metadata
-        # Text is read as a dictionary, which is how Parquet stores it: repeated, a long one would fill the memory.
-        with pq.ParquetFile(path, metadata=metadata, read_dictionary=columns) as file:
-            row = 1
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-                texts: list[list[str]] = [_texts(batch.column(name), pa) for name in columns]
-                for values in zip(*texts, strict=True):
-                    yield Record(f"row {row}", dict(zip(columns, values, strict=True)))
-                    row += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as damage:
-        error: Exception = damage
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is no whole Parquet file ({reason}); write it again, or use CSV") from error
+    request = ParquetRequest(str(path), tuple(wanted), tuple(optional), MAX_BYTES, MAX_ROWS)
+    for row, values in enumerate(read_parquet(request), start=1):
+        yield Record(f"row {row}", values)
 
 
-def _texts(column: Any, pa: Any) -> list[str]:
-    if not pa.types.is_dictionary(column.type):
-        return ["" if value is None else value for value in column.cast(pa.string()).to_pylist()]
-    words = ["" if value is None else value for value in column.dictionary.to_pylist()]
-    return ["" if place is None else words[place] for place in column.indices.to_pylist()]
-
-
-def _refuse_large(path: Path, metadata: Any, columns: Sequence[str]) -> None:
-    size = 0
-    for group in range(metadata.num_row_groups):
-        for place in range(metadata.num_columns):
-            column = metadata.row_group(group).column(place)
-            size += column.total_uncompressed_size if column.path_in_schema in columns else 0
-    if size > MAX_BYTES or metadata.num_rows > MAX_ROWS:
-        raise DataError(
-            f"{path} holds {metadata.num_rows} rows and {size} bytes of {', '.join(columns)}; at most {MAX_ROWS} rows "
-            f"and {MAX_BYTES} bytes are read, split it up"
-        )
-
-
-def _refuse_prefixes(path: Path, metadata: Any, columns: Sequence[str]) -> None:
-    """A text that shares its beginning with the one before takes few bytes in the file, whatever it takes here."""
-    for group in range(metadata.num_row_groups):
-        for place in range(metadata.num_columns):
-            column = metadata.row_group(group).column(place)
-            found = [name for name in column.encodings if name.startswith("DELTA_") and name.endswith("BYTE_ARRAY")]
-            if found and column.path_in_schema in columns:
-                raise DataError(
-                    f"{path}: column {column.path_in_schema} is encoded as {found[0]}, which is not read; write it "
-                    "plain or with a dictionary, which is what most programs do, or use CSV"
-                )
-
-
-def _refuse_nested(path: Path, schema: Any, columns: Sequence[str]) -> None:
-    for name in columns:
-        kind = str(schema.field(name).type)
-        is_text = kind in {"string", "large_string", "string_view", "null"} or kind.startswith(("int", "uint"))
-        if not is_text and not kind.startswith(("dictionary<values=string", "dictionary<values=large_string")):
-            raise DataError(f"{path}: column {name} holds {kind}; it must hold text")
-
-
-def _columns(path: Path, header: Sequence[str], wanted: Iterable[str], optional: Iterable[str]) -> dict[str, int]:
-    """Position of each column that is asked for and there."""
+def columns_of(
+    path: str | Path, header: Sequence[str], wanted: Iterable[str], optional: Iterable[str]
+) -> dict[str, int]:
+    """Position of each column that is asked for and there. Raises DataError, see `read_records`."""
     there = ", ".join(repr(name) for name in header[:50]) or "none"
     if missing := [name for name in wanted if name not in header]:
         raise DataError(
