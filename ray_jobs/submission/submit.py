@@ -111,7 +111,7 @@ def _check_pool(api: KubeApi, plan: PoolPlan, say: Say) -> None:
     """Raise SubmissionError where the job could wait forever: no operator, no queue, more than the queue can give."""
     api.require(RAY_JOB)
     flags = plan.flags
-    if api.may("get", NAMESPACE):
+    if api.may("get", NAMESPACE, api.namespace):
         try:
             api.get(NAMESPACE, api.namespace)
         except NoSuchObjectError as error:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cluster.kube.client.kinds import Kind, Object
+from cluster.kube.client.kinds import NAMESPACE, Kind, Object
 from tests.kube_server import refusals
 from tests.kube_server.discovery import discovered
 from tests.kube_server.faults import Fault
@@ -109,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
             if document is None:
                 return self._send(404, None, fault)
             return self._send(200, document, fault)
-        if not self.kube.is_allowed(request.verb, request.resource, request.namespace):
+        # To RBAC a Namespace lies in itself.
+        within = request.name if request.kind == NAMESPACE else request.namespace
+        if not self.kube.is_allowed(request.verb, request.resource, within):
             raise refusals.forbidden(request.kind, request.name, request.verb, request.namespace, user)
         if request.part == "log":
             return send_log(self, request, query, fault)

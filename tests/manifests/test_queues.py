@@ -11,6 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.kube.client import kinds as client_kinds
+from cluster.kube.client.kinds import NAMESPACE, Kind
 from cluster.kube.queues.manifest import TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, parsed
 from cluster.kube.queues.team import Amounts, Members, Names, Preemption, Quota, Storage, Team
@@ -164,19 +166,37 @@ def test_jobs_of_the_example_wait_in_its_queue_and_nothing_is_left_of_the_base_t
 
 
 def test_who_may_make_queues_has_all_that_they_give_to_members() -> None:
+    """Kubernetes lets nobody grant what they lack: each role of admins holds what is bound where it is bound itself."""
     rules = {each["metadata"]["name"]: each["rules"] for each in shipped("queues/admin/roles.yaml")}
     (user,) = shipped("base/user-role.yaml")
-    admin = granted(rules["resnet-dist-queue-admin"])
-    assert granted(user["rules"]) <= admin
-    assert granted(rules["resnet-dist-queue-viewer"]) <= admin
-    assert {
-        ("kueue.x-k8s.io", "resourceflavors", "list"),
-        ("rbac.authorization.k8s.io", "clusterroles", "get"),
-    } <= admin
-    made = {kind_of(each) for each in render_team(example_team("vision")).all}
-    for kind in made:
+    cluster, namespace = (granted(rules[f"resnet-dist-{name}"]) for name in ("queue-admin", "team-admin"))
+    assert granted(user["rules"]) <= namespace
+    assert granted(rules["resnet-dist-queue-viewer"]) <= cluster
+    for kind in {kind_of(each) for each in render_team(example_team("vision")).all} - {NAMESPACE}:
         group = kind.api_version.rpartition("/")[0]
-        assert {(group, kind.plural, verb) for verb in ("get", "create", "patch")} <= admin
+        needed = {(group, kind.plural, verb) for verb in ("get", "create", "patch")}
+        assert needed <= (namespace if kind.namespaced else cluster)
+    assert {("", "namespaces", verb) for verb in ("get", "patch")} <= namespace
+
+
+def test_what_can_be_bound_in_a_namespace_is_not_bound_cluster_wide() -> None:
+    rules = {each["metadata"]["name"]: each["rules"] for each in shipped("queues/admin/roles.yaml")}
+    kinds = {kind.plural: kind for kind in vars(client_kinds).values() if isinstance(kind, Kind)}
+    for name in ("resnet-dist-queue-admin", "resnet-dist-queue-viewer"):
+        for _, resource, _ in granted(rules[name]):
+            assert not kinds[resource].namespaced
+            assert resource != "namespaces"
+    # Who may change the policy, or roles that are bound everywhere, may do everything.
+    for each in rules.values():
+        changed = {resource for _, resource, verb in granted(each) if verb not in {"get", "list", "watch"}}
+        assert not any("polic" in resource and resource != "networkpolicies" for resource in changed)
+        assert "clusterroles" not in changed
+
+
+def test_watch_is_given_for_jobs_and_pods_only() -> None:
+    for role in [*shipped("queues/admin/roles.yaml"), *shipped("base/user-role.yaml")]:
+        watched = {resource for _, resource, verb in granted(role["rules"]) if verb == "watch"}
+        assert watched in (set(), {"rayjobs", "pods"})
 
 
 def test_no_role_reads_secrets_deletes_queues_or_gives_more_than_it_has() -> None:

@@ -12,7 +12,7 @@ from cluster.errors import NoSuchObjectError, ObjectChangedError
 from cluster.kube.client.connection import Connection, Request
 from cluster.kube.client.discovery import refuse_unserved, serves
 from cluster.kube.client.identity import ACCOUNT, find_identity
-from cluster.kube.client.kinds import POD, Kind, Object, entries, part
+from cluster.kube.client.kinds import NAMESPACE, POD, Kind, Object, entries, part
 from cluster.kube.client.outage import Patience, RefusedError
 from cluster.kube.client.pod_logs import PodLog
 from cluster.kube.client.refusal import Attempt, error_of
@@ -178,10 +178,13 @@ class KubeApi:
             refuse_unserved(self._connection, kind)
 
     def may(self, verb: str, kind: Kind, namespace: str | None = None) -> bool:
-        """Whether we are allowed a verb; where the server is asked and nothing is tried."""
+        """Whether we are allowed a verb; where the server is asked and nothing is tried.
+
+        A Namespace lies in itself to Kubernetes: a role that is bound in it can hold for it.
+        """
         resource, _, within = kind.plural.partition("/")
         what = {"verb": verb, "group": kind.api_version.rpartition("/")[0], "resource": resource}
-        space = self._space(kind, namespace)
+        space = (namespace or "") if kind is NAMESPACE else self._space(kind, namespace)
         what |= {"namespace": space} if space else {}
         what |= {"subresource": within} if within else {}
         review = Kind(

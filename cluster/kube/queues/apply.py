@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.kube.client.api import MANAGER, KubeApi
 from cluster.kube.client.kinds import (
+    ADMISSION_POLICY_BINDING,
     CLUSTER_QUEUE,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -19,7 +20,7 @@ from cluster.kube.client.kinds import (
     name_of,
     part,
 )
-from cluster.kube.queues.manifest import CLAIM, SECRET, TEAM_LABEL, TeamObjects, kind_of, render_team
+from cluster.kube.queues.manifest import CLAIM, POD_POLICY, SECRET, TEAM_LABEL, TeamObjects, kind_of, render_team
 from cluster.kube.queues.team import Storage, Team
 
 Change = Literal["created", "changed", "unchanged", "not judged"]
@@ -48,6 +49,7 @@ def apply_team(api: KubeApi, team: Team, *, dry_run: bool = False) -> list[Appli
     _require_permissions(api, team, objects)
     _require_flavors(api, team)
     _require_roles(api, objects)
+    _require_policy(api)
     own_namespace = _require_own(api, NAMESPACE, team.namespace, team)
     _require_own(api, CLUSTER_QUEUE, team.team.name, team)
     applied = [_apply(api, each, dry_run=dry_run) for each in objects.cluster_scoped]
@@ -80,11 +82,14 @@ def storage_of(api: KubeApi, queue: str | None) -> Storage:
 def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None:
     missing: list[str] = []
     # A server-side apply is a patch, and a create where there is nothing yet.
-    needed = {RESOURCE_FLAVOR: ("list",), CLUSTER_ROLE: ("get",)}
+    needed: dict[Kind, tuple[str, ...]] = dict.fromkeys((CLUSTER_ROLE, ADMISSION_POLICY_BINDING), ("get",))
+    needed[RESOURCE_FLAVOR] = ("list",)
     needed |= dict.fromkeys((kind_of(each) for each in objects.all), ("get", "create", "patch"))
+    if _is_there(api, team.namespace):
+        needed[NAMESPACE] = ("get", "patch")  # others than its own are nobody's business here
     for kind, wanted in needed.items():
         namespace = team.namespace if kind.namespaced else None
-        verbs = [verb for verb in wanted if not api.may(verb, kind, namespace)]
+        verbs = [verb for verb in wanted if not api.may(verb, kind, team.namespace)]
         if verbs:
             group = kind.api_version.rpartition("/")[0]
             where = f" in namespace {namespace}" if namespace else ""
@@ -93,10 +98,20 @@ def _require_permissions(api: KubeApi, team: Team, objects: TeamObjects) -> None
         name = team.team.name
         raise SubmissionError(
             f"no permission to {'; '.join(missing)}.\n"
-            "Ask an admin, who has the role resnet-dist-queue-admin (k8s/queues/admin): `resnet-dist queue create "
-            f"{name} --config FILE --output {name}.yaml` writes the objects, and `kubectl apply --server-side "
-            f"--field-manager={MANAGER} -f {name}.yaml` applies them"
+            "Ask an admin, who has the role resnet-dist-queue-admin and, in the namespace, resnet-dist-team-admin "
+            f"(k8s/queues/admin): `resnet-dist queue create {name} --config FILE --output {name}.yaml` writes the "
+            f"objects, and `kubectl apply --server-side --field-manager={MANAGER} -f {name}.yaml` applies them"
         )
+
+
+def _is_there(api: KubeApi, namespace: str) -> bool:
+    if not api.may("get", NAMESPACE, namespace):
+        return False
+    try:
+        api.get(NAMESPACE, namespace)
+    except NoSuchObjectError:
+        return False
+    return True
 
 
 def _require_flavors(api: KubeApi, team: Team) -> None:
@@ -122,6 +137,17 @@ def _require_roles(api: KubeApi, objects: TeamObjects) -> None:
                     f"the cluster has no ClusterRole {name}; let an admin apply what all teams share: kubectl apply "
                     "--server-side -k k8s/queues/admin"
                 ) from error
+
+
+def _require_policy(api: KubeApi) -> None:
+    """Without it, members could mount every Secret of the namespace and run as any of its accounts."""
+    try:
+        api.get(ADMISSION_POLICY_BINDING, POD_POLICY)
+    except NoSuchObjectError as error:
+        raise SubmissionError(
+            f"the cluster has no ValidatingAdmissionPolicyBinding {POD_POLICY}, without which members' jobs could read "
+            "every Secret of the namespace; let an admin apply it: kubectl apply --server-side -k k8s/queues/admin"
+        ) from error
 
 
 def _require_own(api: KubeApi, kind: Kind, name: str, team: Team) -> bool:

@@ -228,7 +228,7 @@ def _local_queue(api: KubeApi, queue: str, namespace: str) -> Object:
             raise SubmissionError(
                 f"namespace {namespace} has no queue {queue!r}; use one of {', '.join(others)}"
             ) from error
-        if api.may("get", NAMESPACE):
+        if api.may("get", NAMESPACE, namespace):
             try:
                 api.get(NAMESPACE, namespace)
             except NoSuchObjectError:

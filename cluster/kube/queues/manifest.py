@@ -32,7 +32,10 @@ from cluster.kube.queues.team import Amounts, Quota, Team
 
 TEAM_LABEL = "resnet-dist/team"
 SECRET, CLAIM = "resnet-dist/storage-secret", "resnet-dist/storage-claim"
-"""Annotations of a team's LocalQueue: how its jobs reach storage."""
+"""Annotations of a team's LocalQueue: how its jobs reach storage. The first is the namespace's, too: of its Secrets the
+policy on pods (k8s/queues/admin/pod-policy.yaml) lets jobs use that one and the one that jobs name by default."""
+POD_POLICY = "resnet-dist-pods"
+"""The policy on pods of namespaces with the team's label, and its binding."""
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label by which Kubernetes itself names a namespace."""
 
@@ -87,22 +90,25 @@ def _filled(shipped: Object, team: Team) -> Object:
         metadata["labels"][TEAM_LABEL] = name
     if kind is NAMESPACE:
         metadata["name"] = team.namespace
+        _annotate(metadata, {SECRET: team.storage.secret})
     elif kind is CLUSTER_QUEUE:
         metadata["name"] = name
         _fill_queue(shipped["spec"], team)
     elif kind is LOCAL_QUEUE:
         metadata["name"] = name
         shipped["spec"]["clusterQueue"] = name
-        storage = {SECRET: team.storage.secret, CLAIM: team.storage.claim}
-        notes = {key: value for key, value in storage.items() if value is not None}
-        if notes:
-            metadata["annotations"] = notes
+        _annotate(metadata, {SECRET: team.storage.secret, CLAIM: team.storage.claim})
     elif kind is CLUSTER_ROLE_BINDING:
         metadata["name"] = f"resnet-dist-queue-viewers-{name}"
         shipped["subjects"] = list(_subjects(team))
     elif kind is ROLE_BINDING:
         shipped["subjects"] = list(_subjects(team))
     return shipped
+
+
+def _annotate(metadata: Object, notes: dict[str, str | None]) -> None:
+    if named := {key: value for key, value in notes.items() if value is not None}:
+        metadata["annotations"] = named
 
 
 def _fill_queue(spec: Object, team: Team) -> None:

@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kube.client.kinds import CLUSTER_QUEUE, CLUSTER_ROLE, RAY_JOB, RESOURCE_FLAVOR, WORKLOAD
+from cluster.kube.client.kinds import (
+    ADMISSION_POLICY_BINDING,
+    CLUSTER_QUEUE,
+    CLUSTER_ROLE,
+    RAY_JOB,
+    RESOURCE_FLAVOR,
+    WORKLOAD,
+)
 from cluster.kube.manifests import load_job
-from cluster.kube.queues.manifest import render_team
+from cluster.kube.queues.manifest import POD_POLICY, render_team
 from ray_jobs.cli.app import main
 from ray_jobs.job.team_toml import read_team
 from tests.kube_server.server import KubeServer
@@ -35,6 +42,8 @@ def server(kube_server_https: KubeServer, tmp_path: Path, monkeypatch: pytest.Mo
     kube_server_https.store.create(RESOURCE_FLAVOR, "", {**flavor, "spec": {}})
     role = {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "rules": []}
     kube_server_https.store.create(CLUSTER_ROLE, "", {**role, "metadata": {"name": "resnet-dist-queue-viewer"}})
+    binding = {"apiVersion": ADMISSION_POLICY_BINDING.api_version, "kind": ADMISSION_POLICY_BINDING.name, "spec": {}}
+    kube_server_https.store.create(ADMISSION_POLICY_BINDING, "", {**binding, "metadata": {"name": POD_POLICY}})
     monkeypatch.setenv("KUBECONFIG", str(kube_server_https.kubeconfig(tmp_path)))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cluster.errors import SubmissionError
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import (
+    ADMISSION_POLICY_BINDING,
     CLUSTER_QUEUE,
     CLUSTER_ROLE,
     LOCAL_QUEUE,
@@ -16,9 +18,10 @@ from cluster.kube.client.kinds import (
     WORKLOAD_PRIORITY_CLASS,
     Kind,
 )
+from cluster.kube.manifests import manifest_folder
 from cluster.kube.queues.apply import apply_team
 from cluster.kube.queues.capacity import check_priority, fits
-from cluster.kube.queues.manifest import TEAM_LABEL, kind_of, render_team
+from cluster.kube.queues.manifest import POD_POLICY, SECRET, TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.team import Amounts, Members, Names, Quota, Storage, Team
 from tests.kube_server.server import KubeServer
 
@@ -32,6 +35,7 @@ def server(kube_server: KubeServer) -> KubeServer:
     for name, value in (("production", 1000), ("idle", 0)):
         put(kube_server, WORKLOAD_PRIORITY_CLASS, name, {"value": value})
     put(kube_server, CLUSTER_ROLE, "resnet-dist-queue-viewer", {"rules": []})
+    put(kube_server, ADMISSION_POLICY_BINDING, POD_POLICY, {"spec": {}})
     return kube_server
 
 
@@ -82,12 +86,14 @@ def test_what_the_file_says_now_is_what_holds_and_nothing_else_is_touched(server
     before = stored(server)
     applied = {(each.kind, each.name): each.change for each in apply_team(api, team(gpus=6, borrow=None))}
     changed = {key for key, change in applied.items() if change == "changed"}
-    assert changed == {("ClusterQueue", "vision"), ("LocalQueue", "vision")}
+    assert changed == {("ClusterQueue", "vision"), ("LocalQueue", "vision"), ("Namespace", "vision")}
     after = stored(server)
     assert {key for key in after if after[key] != before[key]} == changed
     gpus = after["ClusterQueue", "vision"]["spec"]["resourceGroups"][0]["flavors"][1]["resources"][2]
     assert gpus == {"name": "nvidia.com/gpu", "nominalQuota": "6"}
-    assert not after["LocalQueue", "vision"]["metadata"].get("annotations")
+    for kind in ("LocalQueue", "Namespace"):
+        assert before[kind, "vision"]["metadata"]["annotations"] == {SECRET: "keys"}
+        assert not after[kind, "vision"]["metadata"].get("annotations")
     assert server.count("delete") == 0
 
 
@@ -153,6 +159,48 @@ def test_a_role_that_would_be_bound_must_be_there(server: KubeServer, api: KubeA
     server.store.delete(CLUSTER_ROLE, "", "resnet-dist-queue-viewer")
     with pytest.raises(SubmissionError, match=r"no ClusterRole resnet-dist-queue-viewer; .*-k k8s/queues/admin"):
         apply_team(api, team())
+    assert written(server) == 0
+
+
+def test_without_the_policy_on_pods_no_team_is_made(server: KubeServer, api: KubeApi) -> None:
+    server.store.delete(ADMISSION_POLICY_BINDING, "", POD_POLICY)
+    with pytest.raises(SubmissionError, match=r"could read every Secret of the namespace; .*-k k8s/queues/admin"):
+        apply_team(api, team())
+    assert written(server) == 0
+
+
+VERBS = ("get", "list", "watch", "create", "patch", "update", "delete", "deletecollection")
+
+
+def limit_to(server: KubeServer, *, cluster: str, namespace: str) -> None:
+    """Allow what two roles of k8s/queues/admin grant, one bound cluster-wide and one in the namespace vision."""
+    roles = {
+        each["metadata"]["name"]: {
+            (resource, verb) for rule in each["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+        }
+        for each in yaml.safe_load_all((manifest_folder() / "queues" / "admin" / "roles.yaml").read_text())
+    }
+    for kind in server.store.kinds:
+        for verb in VERBS:
+            if (kind.plural, verb) not in roles[cluster]:
+                allowed = (kind.plural, verb) in roles[namespace] and (kind.namespaced or kind is NAMESPACE)
+                server.deny(verb, kind.plural, "default" if allowed else "")
+
+
+def test_the_two_roles_of_admins_suffice_in_a_namespace_that_is_there(server: KubeServer, api: KubeApi) -> None:
+    put(server, NAMESPACE, "vision", {})
+    server.store.patch(NAMESPACE, "", "vision", {"metadata": {"labels": {TEAM_LABEL: "vision"}}})
+    limit_to(server, cluster="resnet-dist-queue-admin", namespace="resnet-dist-team-admin")
+    changes = {(each.kind, each.change) for each in apply_team(api, team(storage=Storage(secret="keys")))}
+    assert ("Namespace", "changed") in changes
+    assert {each.change for each in apply_team(api, team(storage=Storage(secret="keys")))} == {"unchanged"}
+
+
+def test_creating_namespaces_is_no_right_of_theirs(server: KubeServer, api: KubeApi) -> None:
+    limit_to(server, cluster="resnet-dist-queue-admin", namespace="resnet-dist-team-admin")
+    with pytest.raises(SubmissionError, match=r"no permission to create namespaces\.\n") as refused:
+        apply_team(api, team())
+    assert "resnet-dist-team-admin" in str(refused.value)
     assert written(server) == 0
 
 
