@@ -5,6 +5,7 @@ import traceback
 from enum import IntEnum
 
 from cluster.errors import ResourceError, StorageError, SubmissionError, TargetUnreachableError
+from cluster.storage.credentials import without_secrets
 from data_pipeline.errors import DataError
 from ray_jobs.errors import ConfigError, GateError, JobFailedError
 from resnet_dist.errors import DivergedError, RunError
@@ -44,7 +45,7 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
     """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code."""
     code = exit_code_of(error)
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
     if code is ExitCode.INTERRUPTED:
         text = "interrupted; the same command resumes"
     elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError | TargetUnreachableError):
@@ -52,5 +53,6 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
         text = f"{type(error).__name__}: {error}{hint}"
     else:
         text = str(error)
-    sys.stderr.write(f"error: {text}".replace("\n", "\n       ") + "\n")
+    # Libraries quote addresses that they have from the environment.
+    sys.stderr.write(f"error: {without_secrets(text)}".replace("\n", "\n       ") + "\n")
     return code

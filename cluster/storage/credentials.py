@@ -8,7 +8,7 @@ from cluster.errors import StorageError
 REMEDY = "give it by the environment instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 IN_A_PATH = "an @ that is part of a path is written %40"
 
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/+)(.*)", re.DOTALL)
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 _WITH_USER = {"abfs", "abfss", "hdfs", "viewfs", "wasb", "wasbs"}
 """Schemes whose user part is a name that is no secret: Azure's container, Hadoop's user."""
 _SECRET_OPTION = re.compile(
@@ -55,7 +55,7 @@ def without_secrets(text: str) -> str:
     For texts of others, such as errors of a library. Where an address has a secret with white space or quotes in it,
     what stands after those remains: an address of ours is refused instead.
     """
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]+", lambda found: address_without_secret(found[0]), text)
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^\s'\"<>]+", lambda found: address_without_secret(found[0]), text)
 
 
 def _user_is_secret(scheme: str, where: str, rest: str) -> bool:

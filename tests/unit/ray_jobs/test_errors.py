@@ -29,6 +29,16 @@ CODES = [
 ]
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_of_a_library_is_shown_without_the_secret_of_its_address(
+    debug: bool, capsys: pytest.CaptureFixture[str]
+):
+    explain(OSError("cannot reach https://me:hun/ter2@host/x or s3://b/x?token=hun/ter2"), debug=debug)
+    said = capsys.readouterr().err
+    assert "cannot reach https://...@host/x or s3://b/x?..." in said
+    assert "ter2" not in said
+
+
 @pytest.mark.parametrize(("error", "code"), CODES, ids=[type(error).__name__ for error, _ in CODES])
 def test_an_error_has_its_exit_code_and_no_traceback(
     error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
