@@ -34,6 +34,8 @@ No command shows these: the code that calls the module catches them.
       RefusedError                 -   cluster.kube.client.outage
       BrokenError                  -   cluster.kube.client.outage
       _BrokenError                 -   cluster.jobs_api.log
+    OSError
+      TooLargeError                -   resnet_dist.runtime.regular_file
     ValueError
       UnreadableImageError         -   resnet_dist.runtime.image_file
 """

@@ -8,7 +8,8 @@ from pydantic.fields import FieldInfo
 
 from cluster.kube.queues.team import Amounts, Members, Names, Quota, Storage, Team
 from ray_jobs.errors import ConfigError
-from ray_jobs.job.toml_codec import Tree, checked, parsed, printed, read_toml, toml_value
+from ray_jobs.job.toml_codec import Tree, checked, printed, toml_value
+from ray_jobs.job.toml_file import parsed, read_toml
 
 
 def read_team(path: Path, name: str) -> Team:

@@ -10,18 +10,8 @@ from pydantic.fields import FieldInfo
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml_codec import (
-    UNSET,
-    Tree,
-    checked,
-    fields_of,
-    merged,
-    parsed,
-    printed,
-    read_toml,
-    refuse_secrets,
-    toml_value,
-)
+from ray_jobs.job.toml_codec import UNSET, Tree, checked, fields_of, merged, printed, refuse_secrets, toml_value
+from ray_jobs.job.toml_file import parsed, read_toml
 
 
 def read_job(path: Path | None, overrides: Tree) -> JobConfig:

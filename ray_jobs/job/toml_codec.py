@@ -1,4 +1,4 @@
-"""TOML of any pydantic model: read, merged, checked with a message for each key, and printed with every key's comment.
+"""TOML of any pydantic model: merged, checked with a message for each key, and printed with every key's comment.
 
 A job, a search and a team are each a model; `job/toml.py`, `search/toml.py` and `job/team_toml.py` add what is their
 own. Torch-free.
@@ -6,9 +6,7 @@ own. Torch-free.
 
 import difflib
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -26,25 +24,6 @@ Model = TypeVar("Model", bound=BaseModel)
 UNSET = "none"
 """The word that unsets a field which may be unset and has another default: TOML has no None."""
 _LONGEST = 80
-
-
-def read_toml(path: Path, flag: str, remedy: str = "give a TOML file") -> dict[str, Any]:
-    """The table in the file that `flag` names. Raises ConfigError with the remedy where it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{flag} {path} cannot be read ({error}); {remedy}") from error
-    return parsed(text, str(path))
-
-
-def parsed(text: str, source: str) -> dict[str, Any]:
-    """The table of a TOML text that came from `source`. Raises ConfigError."""
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source} is not TOML: {error}") from error
-    refuse_secrets(tree)
-    return tree
 
 
 def refuse_secrets(tree: Tree) -> None:

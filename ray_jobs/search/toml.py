@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import belongs
-from ray_jobs.job.toml_codec import Tree, checked, parsed, printed, read_toml, toml_value
+from ray_jobs.job.toml_codec import Tree, checked, printed, toml_value
+from ray_jobs.job.toml_file import parsed, read_toml
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
 
