@@ -54,7 +54,11 @@ def dotted_fields() -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
 
 
 def print_config(job: JobConfig) -> str:
-    """The complete job as TOML, every key with its description and default; reading it gives the same job."""
+    """The complete job as TOML, every key with its description and default; reading it gives the same job.
+
+    Raises ConfigError for an address with a secret, which a copy of a checked job may have.
+    """
+    refuse_secrets(job.model_dump())
     lines = ["# A complete job. Keys that are commented out are unset.", "", *printed(job, _comment)]
     return "\n".join(lines) + "\n"
 

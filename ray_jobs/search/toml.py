@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import belongs
-from ray_jobs.job.toml_codec import Tree, checked, printed, toml_value
+from ray_jobs.job.toml_codec import Tree, checked, printed, refuse_secrets, toml_value
 from ray_jobs.job.toml_file import parsed, read_toml
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
@@ -27,7 +27,8 @@ def read_search_text(text: str, source: str) -> tuple[SearchConfig, Space]:
 
 
 def print_search(config: SearchConfig, space: Space) -> str:
-    """The complete search as TOML; reading it gives the same one."""
+    """The complete search as TOML; reading it gives the same one. Raises ConfigError for an address with a secret."""
+    refuse_secrets({"space": space.to_json()})
     settings = printed(config, lambda field: field.description or "")
     lines = ["# A complete search. Keys that are commented out are unset.", "", *settings, "", "[space]"]
     for parameter in space.parameters:

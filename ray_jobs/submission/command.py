@@ -8,13 +8,15 @@ from cluster.jobs import Verb
 from cluster.kube.jobs.names import check_image, check_label
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml_codec import refuse_secrets
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
 
 
 @dataclass(frozen=True)
 class SubmitCommand:
-    """A command of `resnet-dist` that runs on a cluster."""
+    """A command of `resnet-dist` that runs on a cluster. Raises ConfigError where anything in it holds a secret: all of
+    it becomes objects that others can read."""
 
     verb: Verb
     job: JobConfig
@@ -29,6 +31,11 @@ class SubmitCommand:
     """For evaluate and export: words of the command line besides the run."""
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """For evaluate and export: what differs from the run's own job."""
+
+    def __post_init__(self) -> None:
+        words = {"the run": self.run, "an option": self.options, "--warm-start": self.warm_start}
+        refuse_secrets({**words, **self.job.model_dump()})
+        refuse_secrets(self.overrides)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 from cluster.jobs import JobRequest, Verb
 from cluster.kube.jobs.names import job_name
-from cluster.storage.credentials import refuse_credentials
 from cluster.storage.store import absolute_root, child_uri
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
@@ -59,7 +58,6 @@ def check_reachable(job: JobConfig, mounted: str) -> None:
     """Raise ConfigError for storage or data on this machine: pods see URIs, and folders below `mounted`."""
     places = {"storage.root": job.storage.root, "data.root": job.data.root, "data.labels": job.data.labels}
     for key, value in places.items():
-        refuse_credentials(value, key)
         relative = key == "data.labels" and not value.startswith("/")  # below data.root
         if value and not relative and "://" not in value and not (value == mounted or value.startswith(f"{mounted}/")):
             raise ConfigError(
@@ -98,7 +96,6 @@ def _request_on_run(command: SubmitCommand, job: JobConfig, overrides: Mapping[s
             f"{command.verb} {run} is a folder of this machine, which the cluster cannot see; name a run under "
             "storage.root, a URI, or an absolute path that the cluster has, too"
         )
-    refuse_credentials(run, f"the run to {command.verb}")
     place = run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
     name = PurePosixPath(place.partition("?")[0]).name
     config = merged(overrides, {} if names_a_place(run) else {"storage": {"root": job.storage.root}})

@@ -20,12 +20,14 @@ from ray_jobs.bundles.lookup import local_bundle
 from ray_jobs.cli.app import main
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, read_job_text
+from ray_jobs.job.toml import check, print_config, read_job_text
 from ray_jobs.job.toml_codec import toml_value
 from ray_jobs.job.tracker import TrackerConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.search.toml import read_search_text
+from ray_jobs.search.space import Space
+from ray_jobs.search.toml import print_search, read_search, read_search_text
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
+from resnet_dist.model.config import ModelConfig
 from tests.laws import examples
 
 FORMS = (
@@ -132,6 +134,16 @@ def functions(address: str, folder: Path) -> dict[str, Callable[[], Any]]:
         "a tracker from Python": lambda: JobConfig(tracker=TrackerConfig(kind="mlflow", uri=address)),
         "a tracker alone": lambda: TrackerConfig(kind="mlflow", uri=address),
         "a copy of a job": lambda: api.job_objects(SubmitCommand("train", by_copy), PoolFlags(), server=False),
+        "a printed copy": lambda: print_config(by_copy),
+        "a submitted copy of the network": lambda: SubmitCommand(
+            "train", other.model_copy(update={"model": ModelConfig(weights=address)})
+        ),
+        "an option": lambda: SubmitCommand("evaluate", other, run="x", options=("--checkpoint", address)),
+        "an override": lambda: SubmitCommand("export", other, run="x", overrides={"data": {"root": address}}),
+        "a warm start": lambda: SubmitCommand("tune", other, search=read_search(None, {}), warm_start=address),
+        "a searched value": lambda: print_search(
+            read_search(None, {})[0], Space.of({"model.weights": {"categorical": ["imagenet", address]}})
+        ),
         "a submitted run": lambda: api.job_objects(
             SubmitCommand("export", other, run=address), PoolFlags(), server=False
         ),
