@@ -88,16 +88,17 @@ def _name(process: psutil.Process) -> str:
 
 def table(looks: Sequence[Look], epochs: int) -> str:
     """Markdown, a line for each process; memory is the median of the looks nearest to an epoch."""
-    lines = ["| process | MiB, open files, threads at epoch: |" + "".join(f" {epoch} |" for epoch in _epochs(epochs))]
-    lines.append("|---|---|" + "---|" * len(_epochs(epochs)))
+    marks = _epochs(epochs)
+    lines = ["| MiB, open files, threads |" + "".join(f" epoch {epoch} |" for epoch in marks)]
+    lines.append("|---|" + "---|" * len(marks))
     for name in dict.fromkeys(look.process for look in looks):
         own = [look for look in looks if look.process == name]
         cells: list[str] = []
-        for epoch in _epochs(epochs):
+        for epoch in marks:
             near = sorted(own, key=lambda look, at=epoch: abs(look.epoch - at))[:5]
             middle = sorted(near, key=lambda look: look.megabytes)[len(near) // 2]
             cells.append(f" {middle.megabytes:.0f}, {middle.files}, {middle.threads} |")
-        lines.append(f"| {name} | |" + "".join(cells))
+        lines.append(f"| {name} |" + "".join(cells))
     return "\n".join(lines)
 
 
