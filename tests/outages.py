@@ -2,10 +2,13 @@
 too busy."""
 
 import os
+import select
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,4 +96,50 @@ def busy_server() -> Generator[BusyServer]:
             yield server
         finally:
             listening.shutdown()
+            thread.join()
+
+
+class FaultyServer:
+    """An address that passes requests on to a server, or answers them with 503."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.is_busy = False
+        self.refused = 0
+
+
+@contextmanager
+def faulty_server(upstream: str) -> Generator[FaultyServer]:
+    """In front of the server at `upstream`, on the loopback; ended at the end."""
+    host, _, port = upstream.rpartition(":")
+    ended = threading.Event()
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection((host, int(port))) as behind:
+            other = {client: behind, behind: client}
+            while not ended.is_set():
+                for ready in select.select(list(other), [], [], 0.1)[0]:
+                    data = ready.recv(1 << 16)
+                    if not data:
+                        return
+                    if server.is_busy and ready is client:
+                        server.refused += 1
+                        client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                        return
+                    other[ready].sendall(data)
+
+    def answer() -> None:
+        with ThreadPoolExecutor(64) as pool:
+            while not ended.is_set():
+                if select.select([listener], [], [], 0.1)[0]:
+                    pool.submit(serve, listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = FaultyServer(f"127.0.0.1:{listener.getsockname()[1]}")
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield server
+        finally:
+            ended.set()
             thread.join()

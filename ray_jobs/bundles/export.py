@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
 from ray_jobs.bundles.provenance import provenance_of
 from ray_jobs.errors import ConfigError, GateError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.evaluation.calibration import fit_temperature
@@ -89,12 +91,11 @@ def run_export(
     RunError, DataError, StorageError or ConfigError for what cannot be used, RuntimeMissingError for a format that was
     asked for and cannot be built here.
     """
-    directory = find_run(run, overrides)
-    job = job_of_run(directory, overrides)
+    directory, job = _opened(run, overrides, say)
     preprocess = directory.read_preprocess()
     formats, skipped = wanted_formats(job.export, preprocess)
     key = _signing_key(job)
-    target = Store.open(str(output)) if output is not None else directory.store.child(BUNDLE)
+    target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     torch.set_num_threads(usable_cores())
@@ -140,9 +141,16 @@ def run_export(
             write_bundle(folder, content, built, parities, failed, key)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        publish(folder, target)
+        publish(folder, target.settled().patient(Patience(job.storage.outage_s, say)))
     operating = point.to_json(data.classes)
     return ExportOutcome(target.uri, found.name, parities, failed, skipped, evaluation, operating, data.notes)
+
+
+def _opened(run: str, overrides: Tree, say: Callable[[str], None]) -> tuple[RunDirectory, JobConfig]:
+    """The run, whose storage is waited for from now on, and its job."""
+    directory = find_run(run, overrides)
+    job = job_of_run(directory, overrides)
+    return directory.waiting(job.storage.outage_s, say), job
 
 
 def publish(folder: Path, target: Store) -> None:

@@ -28,6 +28,7 @@ def predict(
     workers: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
     part_size: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
     storage_root: Annotated[str | None, Parameter(name="--storage.root", group=_WHERE, show_default=False)] = None,
+    outage_s: Annotated[float | None, Parameter(name="--storage.outage-s", group=_WHERE, show_default=False)] = None,
     address: Annotated[str | None, Parameter(name="--cluster.address", group=_WHERE, show_default=False)] = None,
     local_cpus: Annotated[int | None, Parameter(name="--cluster.local-cpus", group=_WHERE, show_default=False)] = None,
 ) -> None:
@@ -63,6 +64,8 @@ def predict(
         Images per part; by default 1000.
     storage_root
         Where a run's name is looked up; by default outputs.
+    outage_s
+        Seconds that the storage of parts may be away (not mounted, read-only, not reached); by default 900.
     address
         A running Ray (auto, ray://host:10001); without it, --workers starts an embedded one for this command.
     local_cpus
@@ -77,17 +80,19 @@ def predict(
     options = PredictOptions(format, threads, batch_size, verify_key, output_format, probabilities, fail_on_unreadable)
     place = local_bundle(bundle, storage_root)
     if workers is None and address is None:
-        if part_size is not None:
-            raise ConfigError(f"--part-size {part_size} is for parts; give --workers or --cluster.address, too")
+        for flag, value in (("--part-size", part_size), ("--storage.outage-s", outage_s)):
+            if value is not None:
+                raise ConfigError(f"{flag} {value} is for parts; give --workers or --cluster.address, too")
         run_predict(place, paths, options, output)
         return
     _require_ray()
     from ray_jobs.job.toml import check
     from ray_jobs.prediction.on_cluster import Parts, run_predict_on_cluster
 
-    cluster = check({"cluster": {"address": address, "local_cpus": local_cpus}}).cluster
-    parts = Parts(output, 1000 if part_size is None else part_size, workers)
-    run_predict_on_cluster(place, paths, options, parts, cluster)
+    storage = {} if outage_s is None else {"outage_s": outage_s}
+    job = check({"cluster": {"address": address, "local_cpus": local_cpus}, "storage": storage})
+    parts = Parts(output, 1000 if part_size is None else part_size, workers, job.storage.outage_s)
+    run_predict_on_cluster(place, paths, options, parts, job.cluster)
 
 
 def _refuse_flags(paths: tuple[str, ...]) -> None:

@@ -27,6 +27,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
+from ray_jobs.terminal.watcher import note
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess
@@ -56,6 +57,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     """
     directory = find_run(run, overrides)
     job = job_of_run(directory, overrides)
+    directory = directory.waiting(job.storage.outage_s, note)
     if job.cluster.address is None:
         plan_workers(job.cluster, *local_resources(job.cluster))
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)

@@ -1,5 +1,6 @@
 """What a worker of `predict` does: the answers of one part after the other, written where all parts go."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.errors import CERTAIN
 from ray_jobs.prediction.parts import PartFolder
@@ -17,6 +19,8 @@ from ray_jobs.prediction.tally import Tally
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.predictor import Predictor
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class WorkerOrder:
     base: str
     """What relative paths are below."""
     output: str
+    outage_s: float
+    """How long storage may be away."""
     count: int
     """Of the parts."""
     kind: OutputFormat
@@ -63,7 +69,8 @@ class PartWorker:
     def _make(self, number: int) -> None:
         order, rows, tally = self._order, BytesIO(), Tally()
         if self._predictor is None or self._parts is None:
-            self._predictor, self._parts = _loaded(order), PartFolder(Store.open(order.output), order.kind, order.count)
+            store = Store.open(order.output).settled().patient(Patience(order.outage_s, _LOGGER.warning))
+            self._predictor, self._parts = _loaded(order), PartFolder(store, order.kind, order.count)
         paths = self._parts.paths(number)
         for _, answer in write_rows(rows, order.kind, self._predictor, paths, order.options, order.base):
             tally.count(answer)

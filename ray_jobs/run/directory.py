@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cluster.config import StorageConfig
 from cluster.errors import StorageError
 from cluster.storage.outage import Patience, Say, nobody_holds
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config, read_job_text
 from ray_jobs.run.argument import hint_at_folder, names_a_place
+from ray_jobs.terminal.watcher import note
 from resnet_dist.checkpoint.progress import Progress, latest_progress
 from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
@@ -46,6 +48,7 @@ class RunDirectory:
         """A RUN argument: a path, a URI, or a bare name under the storage root. Raises RunError where there is none."""
         is_place = names_a_place(run)
         found = cls(Store.open(run)) if is_place else cls.named(storage_root, run)
+        found = found.at_start(StorageConfig().outage_s, note)
         if not found.exists():
             names = [] if is_place else Store.open(storage_root).list(RUNS)
             known = f"; runs there: {', '.join(sorted(names))}" if names else ""

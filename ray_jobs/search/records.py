@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, cast, get_args
 
+from cluster.storage.outage import Patience, Say
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import difference
@@ -110,6 +111,17 @@ class SearchDirectory:
     def named(cls, storage_root: str, name: str) -> "SearchDirectory":
         """The search of that name."""
         return cls(Store.open(storage_root).child(f"{SEARCHES}/{name}"))
+
+    def at_start(self, outage_s: float, say: Say) -> "SearchDirectory":
+        """The same search for a command that begins: only storage that answers that it is busy is waited for."""
+        return SearchDirectory(self.store.patient(Patience.at_start(outage_s, say)))
+
+    def waiting(self, outage_s: float, say: Say, confirm: Callable[[], None]) -> "SearchDirectory":
+        """The same search, begun, with storage that is waited for while it is away.
+
+        `confirm` raises RunHeldError where another process has taken the search over meanwhile.
+        """
+        return SearchDirectory(self.store.settled().patient(Patience(outage_s, say, confirm)))
 
     @property
     def uri(self) -> str:

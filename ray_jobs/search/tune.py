@@ -13,6 +13,7 @@ import ray
 from cluster.session.environment import environment_defaults
 from cluster.session.session import ray_session
 from cluster.storage.lease import take
+from cluster.storage.outage_watch import storage_watched
 from cluster.storage.process_identity import ProcessIdentity
 from ray_jobs.errors import ConfigError, JobFailedError
 from ray_jobs.job.config import JobConfig, run_name
@@ -34,6 +35,7 @@ from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.toml import print_search
 from ray_jobs.search.trial_log import TrialLog
 from ray_jobs.search.tuner import QUIET, run_tuner
+from ray_jobs.terminal.watcher import note
 from resnet_dist.errors import RunError
 
 
@@ -72,7 +74,7 @@ def run_tune(
             f"cluster.address={job.cluster.address}: a search's driver must live in the cluster; submit the command as "
             'a job, or run it on a node of the cluster with cluster.address="auto"'
         )
-    directory = SearchDirectory.named(job.storage.root, run_name(job))
+    directory = SearchDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, note)
     with ray_session(job.cluster) if job.cluster.address is not None else nullcontext():
         start = prepare_search(job, config, space, directory)
         return _search(start, directory, submission, warm_start)
@@ -82,7 +84,9 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
     facts, config, began_here = start.facts, start.facts.config, time.time()
     warm = warm_trials(warm_start, facts)
     lease_ttl_s = facts.job.cluster.lease_ttl_s
-    with take(directory.store, submission=submission, driver=ProcessIdentity.current(), ttl_s=lease_ttl_s):
+    with take(directory.store, submission=submission, driver=ProcessIdentity.current(), ttl_s=lease_ttl_s) as lease:
+        # The watch beside the trials says it once for all.
+        directory = directory.waiting(facts.job.storage.outage_s, _silent, lease.confirm)
         began = directory.claim(start.identity, began_here)
         directory.store.write("search.toml", print_search(config, facts.space).encode())
         records = directory.read_trials()
@@ -118,7 +122,10 @@ def _run_trials(
     """Run trials until the budget is spent. `began`: when the search first did, `began_here`: when this command did."""
     facts, config = start.facts, start.facts.config
     actors = SearchActors.start(records)
-    with LiveTable(config, facts.job.training.epochs) as table:
+    with (
+        LiveTable(config, facts.job.training.epochs) as table,
+        storage_watched(directory.store, table.say),
+    ):
         trial_log = TrialLog(directory, facts, records, began, actors, study.journal, table)
         study.suggested = trial_log.suggested
         trial_log.importance = lambda: importances(study.study, len(config.objectives))
@@ -173,6 +180,10 @@ def _repaired(directory: SearchDirectory, start: SearchStart, records: list[Tria
     if repaired:
         _report(directory, table)
     return repaired
+
+
+def _silent(_: str) -> None:
+    """Nothing to say."""
 
 
 def _report(directory: SearchDirectory, table: LiveTable) -> None:

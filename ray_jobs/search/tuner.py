@@ -7,6 +7,7 @@ import logging
 
 from ray import tune
 
+from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.optuna_study import StudySearch
 from ray_jobs.search.prepare import SearchStart
@@ -60,4 +61,15 @@ def run_tuner(
         ),
     )
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # it misses files that nobody needs
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as error:
+        raise _own(error) from error
+
+
+def _own(error: BaseException) -> BaseException:
+    """The error of ours that Ray Tune has hidden in one of its own; that one where there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CERTAIN):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error

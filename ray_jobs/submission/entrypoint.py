@@ -15,8 +15,10 @@ from contextlib import suppress
 from types import FrameType
 from typing import IO, cast
 
+from cluster.config import StorageConfig
 from cluster.errors import StorageError
 from cluster.jobs import RUN, SUBMISSION
+from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.exit_codes import ExitCode
 from ray_jobs.run.directory import RunDirectory
@@ -36,9 +38,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"error: `resnet-dist submit` starts this; it needs a verb, {SUBMISSION} and {RUN}\n")
         return ExitCode.USAGE
     try:
-        run = Store.open(uri)
+        run = Store.open(uri).patient(Patience.at_start(StorageConfig().outage_s, _say))
         ended = final_exit_code(run, submission)
-        log = DriverLog(run, submission, arguments[0])
+        log = DriverLog(run.impatient(), submission, arguments[0])
     except StorageError as error:
         sys.stderr.write(f"error: {error}\n")
         return ExitCode.UNUSABLE
@@ -57,6 +59,10 @@ def final_exit_code(run: Store, submission: str) -> int | None:
     if status is not None and status.submission == submission and status.exit_code in FINAL:
         return status.exit_code
     return None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _run(arguments: list[str], log: DriverLog) -> int:

@@ -9,11 +9,13 @@ from typing import Any
 from scipy.special import stdtrit  # pyright: ignore[reportUnknownVariableType]
 
 from cluster.session.session import ray_session
+from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import RUNS
 from ray_jobs.run.outcome import TrainOutcome
+from ray_jobs.terminal.watcher import note
 from ray_jobs.training.driver import check_start, run_train
 from resnet_dist.plain_json import plain_number, plain_numbers
 
@@ -66,7 +68,8 @@ def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
         for key in outcomes[0].metrics
         if all(key in outcome.metrics for outcome in outcomes)
     }
-    store = Store.open(job.storage.root).child(f"{RUNS}/{name}")
+    patience = Patience(job.storage.outage_s, note)
+    store = Store.open(job.storage.root).settled().patient(patience).child(f"{RUNS}/{name}")
     store.write("folds.json", (json.dumps(_folds_json(outcomes, metrics), indent=2, allow_nan=False) + "\n").encode())
     return FoldsOutcome(store.uri, tuple(outcomes), metrics)
 

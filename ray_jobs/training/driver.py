@@ -50,7 +50,7 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
 
 def check_start(job: JobConfig) -> None:
     """Raise what `run_train` would raise before it starts a Ray of its own; nothing of a cluster is asked."""
-    run = RunDirectory.named(job.storage.root, run_name(job))
+    run = RunDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, _say)
     job, _, use_gpu = _prepared(job, run, local_only=True)
     progress = run.progress()
     if progress is None or not is_done(progress, job):

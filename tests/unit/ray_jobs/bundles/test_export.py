@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from pyarrow import fs
 
 from cluster.errors import StorageError
+from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.bundles.export import _claim, publish
 from ray_jobs.bundles.export_data import ExportImages
@@ -17,6 +20,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.runtime.bundle import MANIFEST, Bundle
 from resnet_dist.runtime.errors import BundleError
+from tests.outages import moved_away
 from tests.real_bundle import contract, with_formats
 
 
@@ -67,6 +71,20 @@ def test_an_export_that_was_killed_at_any_change_is_followed_by_another(bundles:
             _claim(Store.open(str(target)))
             publish(two, Store.open(str(target)))
             assert files_in(target) == files_in(two)
+
+
+def test_an_export_waits_for_storage_that_is_away(bundles: tuple[Path, Path], tmp_path: Path):
+    one, two = bundles
+    target, said = tmp_path / "target", list[str]()
+    publish(one, Store.open(str(target)))
+    patient = Store.open(str(target)).settled().patient(Patience(60.0, said.append))
+    export = threading.Thread(target=publish, args=(two, patient))
+    with moved_away(target):
+        export.start()
+        while not said:
+            time.sleep(0.005)
+    export.join(20)
+    assert files_in(target) == files_in(two)
 
 
 def test_an_unfinished_bundle_names_nothing_outside_of_it(bundles: tuple[Path, Path], tmp_path: Path):

@@ -2,9 +2,13 @@
 
 import json
 import tempfile
+import threading
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +17,11 @@ from cluster.errors import StorageError
 from cluster.storage.store import Store
 from data_pipeline.errors import DataError
 from ray_jobs.prediction.parts import PartFolder
+from ray_jobs.prediction.predict import PredictOptions
 from ray_jobs.prediction.tally import Tally
+from ray_jobs.prediction.worker import PartWorker, WorkerOrder
+from resnet_dist.runtime.bundle import Bundle
+from tests.outages import moved_away
 
 HOW = {"bundle": "abc", "format": "onnx"}
 names = st.text(st.characters(exclude_categories=()), min_size=1, max_size=4)
@@ -96,6 +104,35 @@ def test_damaged_state_is_said_to_be(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(StorageError, match="is damaged"):
         claim(tmp_path, ["a"]).tally()
+
+
+def test_a_worker_keeps_its_answers_while_storage_is_away(
+    bundle_folder: Path, image_files: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    photo, output = tmp_path / "photo.png", tmp_path / "parts"
+    photo.write_bytes(image_files.encode(image_files.photo(48, 40), "PNG"))
+    parts = claim(output, [str(photo)])
+    order = WorkerOrder(
+        place=str(bundle_folder),
+        digest=Bundle.open(bundle_folder).digest,
+        options=PredictOptions("onnx", threads=1),
+        base=str(tmp_path),
+        output=str(output),
+        outage_s=60.0,
+        count=1,
+        kind="csv",
+    )
+    answers = list[dict[str, Any]]()
+    work = threading.Thread(target=lambda: answers.append(PartWorker(order)({"part": np.zeros(1, np.int64)})))
+    with moved_away(output):
+        work.start()
+        while "storage is away" not in caplog.text:
+            time.sleep(0.005)
+    work.join(60)
+    assert answers[0]["message"] == [""]
+    assert parts.missing() == []
+    assert parts.tally().images == 1
+    assert "storage is there again" in caplog.text
 
 
 def test_tallies_add_up_and_come_back():
