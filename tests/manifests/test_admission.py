@@ -181,6 +181,7 @@ IN_THE_CLUSTER: dict[str, tuple[Path, Any, str]] = {
     ),
     "a port on all nodes": (("headGroupSpec", "serviceType"), "NodePort", "exposure"),
     "a load balancer": (("headGroupSpec", "serviceType"), "LoadBalancer", "exposure"),
+    "a name for all": (("headServiceAnnotations",), {"external-dns.alpha.kubernetes.io/hostname": "a"}, "exposure"),
     "an ingress": (("headGroupSpec", "enableIngress"), True, "exposure"),
     "rules of the network": (("networkPolicy", "head", "egressRules"), [{}], "network-rules"),
 }  # fmt: skip

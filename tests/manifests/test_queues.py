@@ -193,6 +193,17 @@ def test_what_can_be_bound_in_a_namespace_is_not_bound_cluster_wide() -> None:
         assert "clusterroles" not in changed
 
 
+def test_the_page_on_clusters_has_each_role_in_its_table() -> None:
+    page = (K8S.parent / "docs" / "cluster.md").read_text()
+    table = {line.split("|")[1].split("`")[1] for line in page.splitlines() if line.startswith("| `resnet-dist")}
+    roles = [
+        *shipped("queues/admin/roles.yaml"),
+        *shipped("base/user-role.yaml"),
+        *shipped("base/service-account.yaml"),
+    ]
+    assert table == {each["metadata"]["name"] for each in roles}
+
+
 def test_watch_is_given_for_jobs_and_pods_only() -> None:
     for role in [*shipped("queues/admin/roles.yaml"), *shipped("base/user-role.yaml")]:
         watched = {resource for _, resource, verb in granted(role["rules"]) if verb == "watch"}
