@@ -5,6 +5,7 @@ import sys
 from cluster.session.openmp import bound_spinning
 from ray_jobs.cli.program import answer, new_app
 from resnet_dist.runtime.telemetry import refuse_telemetry
+from resnet_dist.runtime.time_limit import exit_code
 
 
 def main() -> int:
@@ -17,10 +18,10 @@ def main() -> int:
 
         app = new_app()
         app.command(predict)
-        return answer(app, tokens)
+        return exit_code(answer(app, tokens))
     from ray_jobs.cli.app import main as all_commands  # noqa: PLC0415
 
-    return all_commands(tokens)
+    return exit_code(all_commands(tokens))
 
 
 if __name__ == "__main__":

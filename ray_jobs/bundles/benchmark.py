@@ -18,8 +18,9 @@ from resnet_dist.export.benchmarking.candidate import Candidate, format_candidat
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.benchmarking.speed_gate import SpeedGate
 from resnet_dist.runtime.bundle import BUNDLE, Bundle
-from resnet_dist.runtime.engines import MOST_IMAGES, usable_cores
+from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.model_contract import MOST_IMAGES
 
 SCHEMA = 1
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)

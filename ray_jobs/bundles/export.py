@@ -124,7 +124,7 @@ def run_export(
                 if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
                     write_graph(model, preprocess, folder, job.export.opset)
                 made = build(name, model, preprocess, folder, job.export, calibration)
-                engine = engine_of(made, folder, preprocess, usable_cores())
+                engine = engine_of(made, folder, preprocess, len(data.classes), usable_cores())
                 size = sum((folder / file).stat().st_size for file in made.files)
                 most_loss = job.export.int8_max_loss
                 parity = check_parity(engine, made.precision, reference, most_loss, size, BATCH)

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from ray_jobs.cli.program import COMMAND, unknown_flag
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 _WHERE = "where"
 
@@ -23,6 +24,7 @@ def predict(
     probabilities: Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)] = False,
     threads: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
     batch_size: Annotated[int, Parameter(group=COMMAND)] = 8,
+    batch_timeout_s: Annotated[float, Parameter(group=COMMAND)] = BATCH_TIMEOUT_S,
     verify_key: Annotated[Path | None, Parameter(group=COMMAND, show_default=False)] = None,
     fail_on_unreadable: Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)] = False,
     workers: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
@@ -54,6 +56,8 @@ def predict(
         By default all cores; with --workers, the threads of each worker.
     batch_size
         Images at a time.
+    batch_timeout_s
+        Seconds that the model may take to load, and for a batch; then it is given up, with exit code 3.
     verify_key
         A public key (PEM file); the bundle must be signed by its private key.
     fail_on_unreadable
@@ -77,7 +81,16 @@ def predict(
     from ray_jobs.bundles.lookup import local_bundle
     from ray_jobs.prediction.predict import PredictOptions, run_predict
 
-    options = PredictOptions(format, threads, batch_size, verify_key, output_format, probabilities, fail_on_unreadable)
+    options = PredictOptions(
+        format_name=format,
+        threads=threads,
+        batch_size=batch_size,
+        public_key=verify_key,
+        output_format=output_format,
+        probabilities=probabilities,
+        fail_on_unreadable=fail_on_unreadable,
+        batch_timeout_s=batch_timeout_s,
+    )
     place = local_bundle(bundle, storage_root)
     if workers is None and address is None:
         for flag, value in (("--part-size", part_size), ("--storage.outage-s", outage_s)):

@@ -19,12 +19,15 @@ from ray_jobs.prediction.rows import OutputFormat, printable, row_writer
 from ray_jobs.prediction.tally import Tally
 from ray_jobs.terminal.output_file import output_file
 from ray_jobs.terminal.watcher import note
-from resnet_dist.runtime.engines import MOST_IMAGES
+from resnet_dist.runtime.bundle import Bundle
+from resnet_dist.runtime.model_contract import MOST_IMAGES
 from resnet_dist.runtime.predictor import Prediction, Predictor
+from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 STDOUT = "-"
 _FEW_IMAGES = 50
 """A table is for so many at most."""
+_DAY_S = 86_400.0
 _NAMED = 20
 """Unreadable images that are named on stderr; all are in the output."""
 
@@ -45,12 +48,19 @@ class PredictOptions:
     probabilities: bool = False
     """Of all classes."""
     fail_on_unreadable: bool = False
+    batch_timeout_s: float = BATCH_TIMEOUT_S
+    """The model may take so long to load, and for a batch."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads {self.threads} must be at least 1; leave it out for all cores")
         if not 1 <= self.batch_size <= MOST_IMAGES:
             raise ConfigError(f"--batch-size {self.batch_size} must lie in 1..{MOST_IMAGES}; 8 suits most machines")
+        if not 0.0 < self.batch_timeout_s <= _DAY_S:
+            raise ConfigError(
+                f"--batch-timeout-s {self.batch_timeout_s:g} must be above 0, and at most a day, {_DAY_S:g}; "
+                f"{BATCH_TIMEOUT_S:g} suits most machines"
+            )
 
 
 def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, output: str = STDOUT) -> Tally:
@@ -62,7 +72,7 @@ def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, outp
     """
     paths = list(paths)
     check_paths(paths)
-    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
+    predictor = predictor_of(Bundle.open(place, options.public_key), options)
     listed = image_paths(paths, sys.stdin.buffer)
     kind = options.output_format
     if kind is None:
@@ -90,8 +100,13 @@ def predictions(
     """Each image's path with the bundle's answer, in order. Raises what `run_predict` raises before it begins."""
     paths = list(paths)
     check_paths(paths)
-    predictor = Predictor.from_bundle(place, options.format_name, options.threads, options.public_key)
+    predictor = predictor_of(Bundle.open(place, options.public_key), options)
     return answers(predictor, image_paths(paths, sys.stdin.buffer), options.batch_size)
+
+
+def predictor_of(bundle: Bundle, options: PredictOptions) -> Predictor:
+    """The bundle's format, loaded as the options say. Raises BundleError and RuntimeMissingError."""
+    return Predictor.of(bundle, options.format_name, options.threads, options.batch_timeout_s)
 
 
 def answers(
@@ -126,12 +141,12 @@ def judge(tally: Tally, fail_on_unreadable: bool) -> None:
         raise DataError("there is no image among the paths; give files, or folders that hold images")
     if not tally.read:
         raise DataError(
-            f"none of {tally.images} images could be read; the output says why: repair them, or correct the paths"
+            f"none of {tally.images} images could be answered; the output says why: repair them, or correct the paths"
         )
     if fail_on_unreadable and tally.unreadable:
         raise DataError(
-            f"{tally.unreadable} of {tally.images} images could not be read; the output says why, and all others are "
-            "answered there: repair them, or remove --fail-on-unreadable"
+            f"{tally.unreadable} of {tally.images} images could not be answered; the output says why, and all others "
+            "are answered there: repair them, or remove --fail-on-unreadable"
         )
 
 

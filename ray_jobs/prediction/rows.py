@@ -89,7 +89,7 @@ def _jsonl(classes: tuple[str, ...], stream: TextIO) -> WriteRow:
         if classes:
             found = [round(each, _DIGITS) for each in answer.probabilities]
             row["probabilities"] = dict(zip(names, found, strict=True)) if is_read else None
-        stream.write(json.dumps(row) + "\n")
+        stream.write(json.dumps(row, allow_nan=False) + "\n")
 
     return write
 

@@ -13,7 +13,7 @@ from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.errors import CERTAIN
 from ray_jobs.prediction.parts import PartFolder
-from ray_jobs.prediction.predict import PredictOptions, write_rows
+from ray_jobs.prediction.predict import PredictOptions, predictor_of, write_rows
 from ray_jobs.prediction.rows import OutputFormat
 from ray_jobs.prediction.tally import Tally
 from resnet_dist.runtime.bundle import Bundle
@@ -90,4 +90,4 @@ def _loaded(order: WorkerOrder) -> Predictor:
             f"{order.place} is another bundle on this node ({bundle.digest[:12]}...) than where the command started "
             f"({order.digest[:12]}...); give a folder that all nodes share"
         )
-    return Predictor.of(bundle, order.options.format_name, order.options.threads)
+    return predictor_of(bundle, order.options)

@@ -12,7 +12,7 @@ from resnet_dist.export.model_card import model_card
 from resnet_dist.export.parity import Parity
 from resnet_dist.export.sbom import components
 from resnet_dist.runtime.bundle import MANIFEST, PREPROCESS, SCHEMA, SIGNATURE, seal
-from resnet_dist.runtime.engines import INPUT, MOST_IMAGES, OUTPUT
+from resnet_dist.runtime.model_contract import INPUT, MOST_IMAGES, OUTPUT
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError, brief
+from resnet_dist.runtime.model_contract import InputContract, OutputContract
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.runtime.regular_file import TooLargeError, read_regular
@@ -70,8 +71,8 @@ class Manifest:
     schema: Literal[1]
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    input: dict[str, Any]
-    output: dict[str, Any]
+    input: InputContract
+    output: OutputContract
     operating_point: dict[str, Any]
     formats: dict[str, BundleFormat]
     refused: dict[str, str]
@@ -99,12 +100,22 @@ class Bundle:
         """Formats that a parity gate kept out, each with the reason."""
         self.files = manifest.files
         self.provenance = manifest.provenance
-        self.operating_point = OperatingPoint.from_json(manifest.operating_point, manifest.classes)
+        self.input = manifest.input
+        self.output = manifest.output
+        try:
+            self.operating_point = OperatingPoint.from_json(manifest.operating_point, manifest.classes)
+        except BundleError as error:
+            raise BundleError(f"{folder / MANIFEST}: {error}") from error
         try:
             self.preprocess = Preprocess.from_json(json.loads(self.read(PREPROCESS)))
-        except ValueError as error:
-            raise BundleError(f"{folder / PREPROCESS} cannot be used ({error}); export the run again") from error
-        width = manifest.output.get("classes")
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{folder / PREPROCESS} cannot be used ({brief(error)}); export the run again") from error
+        if self.preprocess.input_size != (self.input.height, self.input.width):
+            raise BundleError(
+                f"{folder / PREPROCESS} makes images of {list(self.preprocess.input_size)} pixels, and {MANIFEST} says "
+                f"that the model takes {[self.input.height, self.input.width]}; export the run again"
+            )
+        width = manifest.output.classes
         if width != len(self.classes) or len(set(self.classes)) < len(self.classes):
             raise BundleError(
                 f"{folder / MANIFEST} lists {len(self.classes)} classes ({len(set(self.classes))} different), and the "
@@ -170,22 +181,22 @@ def read_manifest(data: bytes, place: str) -> Manifest:
         value: dict[str, Any] = json.loads(data)
         schema = value.get("schema")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{place} is no bundle ({error}); export the run again") from error
+        raise BundleError(f"{place} is no bundle ({brief(error)}); export the run again") from error
     if schema != SCHEMA:
         newer = isinstance(schema, int) and schema > SCHEMA
         remedy = "upgrade resnet-dist" if newer else "export the run again"
-        raise BundleError(f"{place} has schema {schema!r}; this version reads {SCHEMA}: {remedy}")
+        raise BundleError(f"{place} has schema {brief(repr(schema))}; this version reads {SCHEMA}: {remedy}")
     sealed = value.pop("seal", None)
     try:
         digest = _digest(value)
     except (ValueError, RecursionError) as error:  # such as a number that JSON does not have
-        raise BundleError(f"{place} is no bundle ({error}); export the run again") from error
+        raise BundleError(f"{place} is no bundle ({brief(error)}); export the run again") from error
     if sealed != digest:
         raise BundleError(f"{place} was changed since it was written; get the bundle again, or export the run again")
     try:
         manifest = _ADAPTER.validate_json(json.dumps(value | {"seal": digest}), strict=True)
-    except ValidationError as error:
-        raise BundleError(f"{place} cannot be used: {error}; export the run again") from error
+    except (ValidationError, RecursionError) as error:
+        raise BundleError(f"{place} cannot be used: {brief(error)}; export the run again") from error
     for path in manifest.files:
         _inside(path, place)
     return manifest
@@ -199,7 +210,9 @@ def _digest(manifest: dict[str, Any]) -> str:
 def _inside(path: str, place: str) -> None:
     parts = PurePosixPath(path).parts
     if not parts or ".." in parts or path.startswith("/") or not re.fullmatch(r"[A-Za-z0-9._/-]+", path):
-        raise BundleError(f"{place} names the file {path!r}, which lies outside of it; get the bundle from its source")
+        raise BundleError(
+            f"{place} names the file {brief(repr(path))}, which lies outside of it; get the bundle from its source"
+        )
 
 
 def _read(folder: Path, path: str, most: int = MOST_BYTES) -> bytes:

@@ -1,24 +1,20 @@
 """A bundle's format, loaded: uint8 images in, logits out. Torch-free."""
 
-# onnxruntime and openvino carry no types.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_dist.runtime.bundle import Bundle
-from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError, brief
+from resnet_dist.runtime.loaded_model import LoadedModel, load_onnxruntime, load_openvino
+from resnet_dist.runtime.model_contract import MOST_IMAGES, ModelContract
+from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S, OverdueError, call_within
 
-INPUT, OUTPUT = "images", "logits"
-MOST_IMAGES = 1024
-"""Of a batch."""
-
-_PRECISION, _PRECISIONS = "INFERENCE_PRECISION_HINT", ("f32", "bf16", "f16")
+R = TypeVar("R")
 
 
 class Engine(Protocol):
@@ -29,21 +25,31 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(bundle: Bundle, name: str | None = None, threads: int | None = None) -> Engine:
+def load_engine(
+    bundle: Bundle, name: str | None = None, threads: int | None = None, timeout_s: float = BATCH_TIMEOUT_S
+) -> Engine:
     """The engine of a format, by default the bundle's first choice, on `threads` threads, by default all cores.
 
-    Raises BundleError for a format that is not there or was changed, or that holds code: TorchScript and torch.export
-    are loaded by `resnet_dist.export.formats.torch_engines` where that is asked for. Raises RuntimeMissingError.
+    Raises BundleError for a format that is not there or was changed, whose model is not what bundle.json says, takes
+    longer than `timeout_s` to load, or holds code: TorchScript and torch.export are loaded by
+    `resnet_dist.export.formats.torch_engines` where that is asked for. Raises RuntimeMissingError. The engine raises
+    BundleError where the model fails, or takes longer for a batch.
     """
     name, chosen = bundle.format(name)
     match chosen.runtime:
         case "onnxruntime" | "openvino":
+            place = str(bundle.folder / chosen.files[0])
             size = None if chosen.any_size else bundle.preprocess.input_size
-            files = [bundle.read(path) for path in chosen.files]
+            contract = ModelContract(place, size, bundle.output.classes, bundle.input.name, bundle.output.name)
+            files, runtime = [bundle.read(path) for path in chosen.files], chosen.runtime
+            limit = _Limit(place, timeout_s)
             try:
-                return start_engine(chosen.runtime, files, chosen.hints, size, threads or usable_cores())
+                engine = limit.call(
+                    "load", lambda: start_engine(runtime, files, chosen.hints, contract, threads or usable_cores())
+                )
             except RuntimeMissingError as error:
                 raise RuntimeMissingError(f"{error}, or use {_others(bundle, chosen.runtime)}") from error
+            return _Limited(engine, limit)
         case "tensorrt":
             raise RuntimeMissingError(
                 f"format {name!r} needs TensorRT and a GPU, which this runtime does not drive; load "
@@ -60,15 +66,32 @@ def start_engine(
     runtime: Literal["onnxruntime", "openvino"],
     files: Sequence[bytes],
     hints: Mapping[str, str],
-    size: tuple[int, int] | None,
+    contract: ModelContract,
     threads: int,
-) -> Engine:
-    """The engine of a format's files, for images of `size` (height, width), or of any size where that is None.
+) -> "CheckedEngine":
+    """The engine of a format's files.
 
-    Raises RuntimeMissingError where OpenVINO is not installed, BundleError for hints that a bundle must not give.
+    Raises RuntimeMissingError where OpenVINO is not installed; BundleError for hints that a bundle must not give, and
+    for files that are no model of `contract`. The engine raises BundleError where the model fails.
     """
-    engine = _onnxruntime(files[0], threads) if runtime == "onnxruntime" else _openvino(files, hints, threads)
-    return _Checked(engine, size)
+    wanted = 1 if runtime == "onnxruntime" else 2
+    if len(files) != wanted:
+        raise BundleError(
+            f"{contract.place}: {runtime} reads {wanted} files, and the format has {len(files)}; export the run again"
+        )
+    try:
+        if runtime == "onnxruntime":
+            loaded = load_onnxruntime(files[0], contract, threads)
+        else:
+            loaded = load_openvino(files[0], files[1], hints, contract, threads)
+    except (BundleError, RuntimeMissingError):
+        raise
+    except Exception as error:  # runtimes raise whatever they like
+        raise BundleError(
+            f"{contract.place} cannot be loaded ({brief(error)}); get the bundle from its source, or export the run "
+            "again"
+        ) from error
+    return CheckedEngine(loaded, contract)
 
 
 def usable_cores() -> int:
@@ -77,64 +100,73 @@ def usable_cores() -> int:
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """OpenVINO takes floats for bytes and answers nonsense, so what goes in is checked for all alike."""
+class CheckedEngine:
+    """What goes in is checked, for OpenVINO takes floats for bytes and answers nonsense; and what comes out."""
 
-    engine: Engine
-    size: tuple[int, int] | None
+    loaded: LoadedModel
+    contract: ModelContract
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        shape, kind = images.shape, images.dtype
-        high, wide = self.size or (shape[1:3] if len(shape) == 4 else (0, 0))
+        """As `Engine`. Raises BundleError where the model fails, or its answer is not what it said."""
+        shape, kind, size, place = images.shape, images.dtype, self.contract.size, self.contract.place
+        high, wide = size or (shape[1:3] if len(shape) == 4 else (0, 0))
         if kind != np.uint8 or len(shape) != 4 or shape[1:] != (high, wide, 3) or not 1 <= shape[0] <= MOST_IMAGES:
-            wanted = f"{high}, {wide}" if self.size else "height, width"
+            wanted = f"{high}, {wide}" if size else "height, width"
             raise ValueError(
                 f"images are {kind} {list(shape)}; a batch is uint8 [N, {wanted}, 3] with N in 1..{MOST_IMAGES}: "
                 "prepare images by the bundle's preprocess.json, as Predictor does"
             )
-        return self.engine(np.ascontiguousarray(images))
+        try:
+            logits = np.asarray(self.loaded.run(np.ascontiguousarray(images)))
+        except Exception as error:  # runtimes raise whatever they like
+            raise BundleError(
+                f"{place} fails on a batch of {shape[0]} images ({brief(error)}); take smaller batches if memory is "
+                "short, else get the bundle from its source"
+            ) from error
+        classes = self.contract.classes
+        if logits.dtype != np.float32 or logits.ndim != 2 or logits.shape != (shape[0], classes or logits.shape[1]):
+            raise BundleError(
+                f"{place} answers {shape[0]} images by {logits.dtype} {list(logits.shape)} instead of float32 "
+                f"[{shape[0]}, {classes or 'classes'}]; get the bundle from its source"
+            )
+        return logits
+
+    def cancel(self) -> None:
+        """End a call that is running, which raises, as soon as the runtime can."""
+        self.loaded.cancel()
 
 
-def _onnxruntime(model: bytes, threads: int) -> Engine:
-    import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
+@dataclass
+class _Limit:
+    """How long a model may take. One that took longer is not called again."""
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait slow down whatever else runs on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    place: str
+    seconds: float
+    verdict: BundleError | None = None
 
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (logits,) = session.run([OUTPUT], {INPUT: images})
-        return np.asarray(logits, dtype=np.float32)
+    def call(self, what: str, work: Callable[[], R], cancel: Callable[[], None] = lambda: None) -> R:
+        if self.verdict is not None:
+            raise self.verdict
+        try:
+            return call_within(self.seconds, work, cancel)
+        except OverdueError as error:
+            rest = "; it cannot be ended, and goes on until this process ends" if error.is_running else ""
+            self.verdict = BundleError(
+                f"{self.place} did not {what} in {self.seconds:g} s{rest}: take smaller batches or allow more time "
+                "(--batch-timeout-s) if the machine is slow, else get the bundle from its source"
+            )
+            raise self.verdict from None
 
-    return answer
 
+@dataclass(frozen=True)
+class _Limited:
+    engine: CheckedEngine
+    limit: _Limit
 
-def _openvino(files: Sequence[bytes], hints: Mapping[str, str], threads: int) -> Engine:
-    try:
-        import openvino  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise RuntimeMissingError(
-            "OpenVINO formats need the package openvino; pip install 'resnet-dist[openvino]'"
-        ) from error
-    # Others would do more than compute: CACHE_DIR writes wherever it says.
-    if any(name != _PRECISION or value not in _PRECISIONS for name, value in hints.items()):
-        raise BundleError(
-            f"the bundle tells OpenVINO {dict(hints)!r}, and may tell it {_PRECISION} alone, {', '.join(_PRECISIONS)}; "
-            "get the bundle from its source"
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.limit.call(
+            f"answer a batch of {len(images)} images", lambda: self.engine(images), self.engine.cancel
         )
-    core: Any = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **hints}
-    request: Any = core.compile_model(core.read_model(*files), "CPU", settings).create_infer_request()
-
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request.infer({0: images})
-        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
-
-    return answer
 
 
 def _others(bundle: Bundle, runtime: str) -> str:

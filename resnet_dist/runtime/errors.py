@@ -7,3 +7,9 @@ class BundleError(Exception):
 
 class RuntimeMissingError(Exception):
     """A format needs a package that is not installed: which, and the extra that brings it."""
+
+
+def brief(error: object, most: int = 300) -> str:
+    """What an error says, in one line of at most so many letters: others write pages, or what a file told them to."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."

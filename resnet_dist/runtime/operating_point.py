@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from resnet_dist.runtime.errors import BundleError
+from resnet_dist.runtime.errors import BundleError, brief
 
 REJECTED = -1
 """The answer to an image that no class is probable enough for."""
@@ -40,9 +40,9 @@ class OperatingPoint:
             named = dict(value)
             numbers = {classes.index(name): each for name, each in dict(named.pop("thresholds")).items()}
             return _ADAPTER.validate_python(named | {"thresholds": numbers})
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BundleError(
-                f"the bundle's operating point {value!r} cannot be used ({error}); export the run again"
+                f"the operating point {brief(value)} cannot be used ({brief(error)}); export the run again"
             ) from error
 
     def to_json(self, classes: tuple[str, ...]) -> dict[str, Any]:

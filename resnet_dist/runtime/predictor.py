@@ -14,6 +14,7 @@ from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
 from resnet_dist.runtime.image_file import MOST_FILE_BYTES, UnreadableImageError
 from resnet_dist.runtime.regular_file import read_regular
+from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -21,20 +22,22 @@ R = TypeVar("R")
 Image = str | Path | bytes | NDArray[np.uint8]
 """A path, a file's bytes, or uint8 [height, width, 3] upright RGB."""
 
+NOT_FINITE = "the model's answer is not finite"
+
 
 @dataclass(frozen=True)
 class Prediction:
     """The answer to one image."""
 
     label: str | None
-    """A class; None where no class is probable enough, or the image could not be read."""
+    """A class; None where no class is probable enough, or there is an error."""
     confidence: float
-    """The answer's calibrated probability in 0..1; of a rejected image that of the class it would have had; 0 where it
-    could not be read."""
+    """The answer's calibrated probability in 0..1; of a rejected image that of the class it would have had; 0 with an
+    error."""
     probabilities: tuple[float, ...]
-    """Of each class, in the bundle's order; empty where the image could not be read."""
+    """Of each class, in the bundle's order; empty with an error."""
     error: str | None = None
-    """Why the image could not be read."""
+    """Why the image could not be read, or why the model's answer is none."""
 
 
 class Predictor:
@@ -54,18 +57,27 @@ class Predictor:
         format_name: str | None = None,
         threads: int | None = None,
         public_key: str | Path | None = None,
+        batch_timeout_s: float = BATCH_TIMEOUT_S,
     ) -> "Predictor":
         """Load a format, by default ONNX, of the bundle in a folder, on `threads` threads, by default all cores.
 
-        Raises BundleError and RuntimeMissingError as `Bundle.open` and `load_engine` do.
+        A model that takes longer than `batch_timeout_s` to load, or for a batch, is given up with a BundleError. Raises
+        BundleError and RuntimeMissingError as `Bundle.open` and `load_engine` do.
         """
-        return cls.of(Bundle.open(place, public_key), format_name, threads)
+        return cls.of(Bundle.open(place, public_key), format_name, threads, batch_timeout_s)
 
     @classmethod
-    def of(cls, bundle: Bundle, format_name: str | None = None, threads: int | None = None) -> "Predictor":
+    def of(
+        cls,
+        bundle: Bundle,
+        format_name: str | None = None,
+        threads: int | None = None,
+        batch_timeout_s: float = BATCH_TIMEOUT_S,
+    ) -> "Predictor":
         """As `from_bundle`, of a bundle that is open."""
         name, chosen = bundle.format(format_name)
-        return cls(bundle, load_engine(bundle, name, threads), threads or usable_cores(), chosen.any_size)
+        engine = load_engine(bundle, name, threads, batch_timeout_s)
+        return cls(bundle, engine, threads or usable_cores(), chosen.any_size)
 
     def predict(self, images: Sequence[Image], batch_size: int = 8) -> list[Prediction]:
         """The answer to each image, in order. An image that cannot be read is an answer too, with its `error`."""
@@ -119,11 +131,15 @@ class Predictor:
         ]
 
     def _predictions(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        point = self.bundle.operating_point
-        probabilities = point.probabilities(self._engine(images))
+        point, logits = self.bundle.operating_point, self._engine(images)
+        is_finite = np.logical_and.reduce(np.isfinite(logits), axis=1)
+        probabilities = point.probabilities(np.where(is_finite[:, None], logits, np.float32(0)))
         candidates, is_answered = point.decide(probabilities)
         found: list[Prediction] = []
-        for row, candidate, is_sure in zip(probabilities, candidates, is_answered, strict=True):
+        for row, candidate, is_sure, is_one in zip(probabilities, candidates, is_answered, is_finite, strict=True):
+            if not is_one:
+                found.append(Prediction(None, 0.0, (), NOT_FINITE))
+                continue
             label = self.classes[int(candidate)] if is_sure else None
             found.append(Prediction(label, float(row[candidate]), tuple(row.tolist())))
         return found

@@ -6,18 +6,22 @@ Exported graphs are measured against this module.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from resnet_dist.runtime.errors import brief
 from resnet_dist.runtime.image_file import UnreadableImageError, decode_rgb
+
+MOST_SIDE = 16_384
+"""Pixels of a side of the model's input."""
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Positive = Annotated[float, Field(gt=0.0)]
-_Side = Annotated[int, Field(ge=1)]
+_Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
 # What every contract of this schema says; a reader that does not know another value must not guess it.
 _FIXED = {"schema": 1, "filter": "bilinear", "rounding": "nearest"}
 
@@ -46,12 +50,16 @@ class Preprocess:
     """Larger images are refused."""
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Preprocess":
-        """The contract that `to_json` gave. Raises ValueError for another schema, an unknown or a missing key."""
+    def from_json(cls, value: Any) -> "Preprocess":
+        """The contract that `to_json` gave. Raises ValueError for anything else, such as another schema or key."""
+        if not isinstance(value, Mapping):
+            raise ValueError(f"it holds no object, but {brief(repr(value))}")
+        given = cast("Mapping[str, Any]", value)
         for key, known in _FIXED.items():
-            if value.get(key) != known:
-                raise ValueError(f"{key}={value.get(key)!r} is unknown to this version, which reads {known!r}")
-        fields = {key: part for key, part in value.items() if key not in _FIXED}
+            found = given.get(key)
+            if type(found) is not type(known) or found != known:
+                raise ValueError(f"{key}={brief(repr(found))} is unknown to this version, which reads {known!r}")
+        fields = {key: part for key, part in given.items() if key not in _FIXED}
         return _ADAPTER.validate_json(json.dumps(fields), strict=True)
 
     def to_json(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_a_run_is_found_by_its_name_and_a_uri_is_not(predict: Predict, bundle_co
     assert predict("casting", photos, "--storage.root", "outputs", cwd=tmp_path).stdout == by_name.stdout
     absent = predict("other", photos, cwd=tmp_path)
     assert absent.returncode == 3
-    assert b"'other' is no folder, and outputs/runs/other has no bundle" in absent.stderr
+    assert b"outputs/runs/other has no bundle" in absent.stderr
     uri = predict("s3://bucket/bundle", photos, cwd=tmp_path)
     assert uri.returncode == 2
     assert b"resnet-dist pull" in uri.stderr
@@ -158,7 +158,7 @@ def test_unreadable_files_between_others_are_rows_and_lines_and_stop_nothing(
 
     strict = predict(bundle_folder, ".", "--fail-on-unreadable", cwd=tmp_path)
     assert (strict.returncode, strict.stdout) == (3, done.stdout)
-    assert b"2 of 60 images could not be read" in strict.stderr
+    assert b"2 of 60 images could not be answered" in strict.stderr
 
 
 def test_many_unreadable_files_are_few_lines_and_nothing_readable_ends_with_3(
@@ -170,7 +170,7 @@ def test_many_unreadable_files_are_few_lines_and_nothing_readable_ends_with_3(
     assert done.returncode == 3
     assert [row["error"] for row in rows((tmp_path / "out.csv").read_bytes())] == ["empty file"] * 50
     assert len([line for line in done.stderr.splitlines() if line.startswith(b"unreadable: ")]) == 20
-    assert b"none of 50 images could be read" in done.stderr
+    assert b"none of 50 images could be answered" in done.stderr
     (tmp_path / "empty").mkdir()
     empty = predict(bundle_folder, "empty", cwd=tmp_path)
     assert empty.returncode == 3
@@ -290,6 +290,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(bundle_folder: Path, phot
         ([], 2, b"predict needs images after the bundle"),
         (["line", "--threads", "0"], 2, b"--threads 0 must be at least 1"),
         (["line", "--batch-size", "1025"], 2, b"--batch-size 1025 must lie in 1..1024"),
+        (["line", "--batch-timeout-s", "0"], 2, b"--batch-timeout-s 0 must be above 0"),
+        (["line", "--batch-timeout-s", "nan"], 2, b"--batch-timeout-s nan must be above 0"),
         (["line", "--probabilites"], 2, b"--probabilites: unknown flag; did you mean --probabilities?"),
         (["line", "--part-size", "5"], 2, b"--part-size 5 is for parts"),
         (["line", "--workers", "2"], 2, b"give a folder for them"),

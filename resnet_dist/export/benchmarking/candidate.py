@@ -24,6 +24,8 @@ class Candidate:
     hints: dict[str, str] = field(default_factory=dict[str, str])
     """Options of the runtime; of eager: memory_format."""
     any_size: bool = False
+    classes: int | None = None
+    """Logits of an image; None where nothing says how many there are."""
 
 
 def format_candidate(bundle: Bundle, name: str) -> Candidate:
@@ -32,8 +34,16 @@ def format_candidate(bundle: Bundle, name: str) -> Candidate:
     for path in chosen.files:
         bundle.read(path)
     files = tuple(str((bundle.folder / path).absolute()) for path in chosen.files)
-    size = bundle.preprocess.input_size
-    return Candidate(name, chosen.runtime, chosen.precision, files, size, dict(chosen.hints), chosen.any_size)
+    return Candidate(
+        name,
+        chosen.runtime,
+        chosen.precision,
+        files,
+        bundle.preprocess.input_size,
+        dict(chosen.hints),
+        chosen.any_size,
+        len(bundle.classes),
+    )
 
 
 def reference_candidates(folder: Path, size: tuple[int, int]) -> list[Candidate]:

@@ -19,6 +19,7 @@ from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.benchmarking.timing import time_calls
 from resnet_dist.runtime.engines import Engine, start_engine
 from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.model_contract import ModelContract
 
 Prepare = Callable[[int], Callable[[], object]]
 """A batch size -> what runs one batch."""
@@ -82,7 +83,8 @@ def _engine(candidate: Candidate, threads: int) -> Engine:
         case "onnxruntime" | "openvino":
             files = [Path(path).read_bytes() for path in candidate.files]
             size = None if candidate.any_size else candidate.size
-            return start_engine(candidate.runtime, files, candidate.hints, size, threads)
+            contract = ModelContract(candidate.files[0], size, candidate.classes)
+            return start_engine(candidate.runtime, files, candidate.hints, contract, threads)
         case "torch":
             _use_torch(threads)
             from resnet_dist.export.formats.torch_engines import load_torch_engine  # noqa: PLC0415 - where it was chosen

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet_dist.export.formats.inference_module import InferenceModule, example
-from resnet_dist.runtime.engines import INPUT, MOST_IMAGES, OUTPUT
+from resnet_dist.runtime.model_contract import INPUT, MOST_IMAGES, OUTPUT
 from resnet_dist.runtime.preprocess import Preprocess
 
 _RESIZED = "resized"

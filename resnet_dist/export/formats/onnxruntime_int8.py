@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from resnet_dist.runtime.engines import INPUT
+from resnet_dist.runtime.model_contract import INPUT
 
 Processor = Literal["x86_vnni", "x86", "arm"]
 

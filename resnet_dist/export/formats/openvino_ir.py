@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_dist.runtime.engines import INPUT
+from resnet_dist.runtime.model_contract import INPUT
 
 
 def write_openvino(plain: Path, path: Path, *, half: bool) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.runtime.engines import INPUT, OUTPUT, Engine
+from resnet_dist.runtime.engines import Engine
 from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.model_contract import INPUT, OUTPUT
 
 IMAGE = "nvcr.io/nvidia/tensorrt:25.10-py3"
 """NVIDIA's container with TensorRT 10."""

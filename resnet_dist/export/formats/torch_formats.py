@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from resnet_dist.export.formats.inference_module import InferenceModule, example
-from resnet_dist.runtime.engines import INPUT, MOST_IMAGES
+from resnet_dist.runtime.model_contract import INPUT, MOST_IMAGES
 from resnet_dist.runtime.preprocess import Preprocess
 
 _BY_THE_WRITER = {"version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment"}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from resnet_dist.runtime.bundle import MANIFEST, PREPROCESS, Bundle, read_manifest, seal
 from resnet_dist.runtime.errors import BundleError
+from resnet_dist.runtime.preprocess import Preprocess
 
 
 def rewritten(path: Path, data: bytes) -> None:
@@ -94,6 +96,69 @@ def test_a_sealed_manifest_with_any_other_value_in_it_opens_or_is_refused(bundle
             Bundle(bundle_folder, read_manifest(data, "here"))
 
     changes()
+
+
+def sealed_with(manifest: dict[str, Any], key: str, text: str) -> bytes:
+    """A sealed bundle.json with any text as a value, also one that no encoder would write."""
+    canonical = json.dumps(manifest | {key: "@"}, sort_keys=True, separators=(",", ":")).replace('"@"', text)
+    return f'{canonical[:-1]},"seal":"{sha256(canonical.encode()).hexdigest()}"}}'.encode()
+
+
+@pytest.mark.parametrize("depth", [100, 950, 990, 100_000])
+def test_values_in_values_are_refused_however_deep_they_are(bundle_copy: Path, depth: int):
+    manifest = json.loads((bundle_copy / MANIFEST).read_bytes())
+    del manifest["seal"]
+    nested = ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth)
+    for text in nested:
+        for key in manifest:
+            data = sealed_with(manifest, key, text)
+            if key == "provenance":  # what people read may hold anything
+                with suppress(BundleError):
+                    Bundle(bundle_copy, read_manifest(data, "bundle.json"))
+                continue
+            with pytest.raises(BundleError, match=r"bundle\.json") as caught:
+                Bundle(bundle_copy, read_manifest(data, "bundle.json"))
+            assert len(str(caught.value)) < 1000
+        rewritten(bundle_copy / PREPROCESS, text.encode())
+        entry = {"sha256": sha256(text.encode()).hexdigest(), "bytes": len(text)}
+        resealed(bundle_copy, lambda manifest, entry=entry: manifest["files"].update({PREPROCESS: entry}))
+        with pytest.raises(BundleError, match=r"bundle/preprocess\.json cannot be used"):
+            Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", '"x"', "{}", '{"schema": true}', '{"schema": [[1]]}', "9" * 5000])
+def test_a_preprocess_json_that_holds_something_else_is_refused(bundle_copy: Path, text: str):
+    rewritten(bundle_copy / PREPROCESS, text.encode())
+    entry = {"sha256": sha256(text.encode()).hexdigest(), "bytes": len(text)}
+    resealed(bundle_copy, lambda manifest: manifest["files"].update({PREPROCESS: entry}))
+    with pytest.raises(BundleError, match=r"bundle/preprocess\.json cannot be used") as caught:
+        Bundle.open(bundle_copy)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_preprocess_json_with_any_value_in_it_opens_or_is_refused(bundle_folder: Path):
+    contract = json.loads((bundle_folder / PREPROCESS).read_bytes())
+
+    @given(st.sampled_from(sorted(contract)), json_values)
+    def changes(key: str, value: Any) -> None:
+        with suppress(ValueError):  # and nothing else, for that is what a bundle takes for a wrong one
+            Preprocess.from_json(contract | {key: value})
+
+    changes()
+
+
+@pytest.mark.parametrize("size", [16_385, 2**40, [32, 10**30]])
+def test_a_contract_of_images_larger_than_memory_is_refused(bundle_folder: Path, size: Any):
+    contract = json.loads((bundle_folder / PREPROCESS).read_bytes())
+    with pytest.raises(ValueError, match="size"):
+        Preprocess.from_json(contract | {"size": size})
+
+
+def test_a_wrong_operating_point_is_said_with_its_file_and_in_few_words(bundle_copy: Path):
+    resealed(bundle_copy, lambda manifest: manifest.update(operating_point={"temperature": ["x" * 10**6]}))
+    with pytest.raises(BundleError, match=r"bundle/bundle\.json: the operating point .* cannot be used") as caught:
+        Bundle.open(bundle_copy)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(("schema", "remedy"), [(2, "upgrade resnet-dist"), (0, "export the run again"), ("1", "")])

@@ -92,7 +92,7 @@ def built(name: Format, model: ResNetClassifier, folder: Path, config: ExportCon
         write_graph(model, PREPROCESS, folder, config.opset)
     made = build(name, model, PREPROCESS, folder, config, calibration)
     assert all((folder / file).is_file() for file in made.files)
-    return engine_of(made, folder, PREPROCESS, threads=2)
+    return engine_of(made, folder, PREPROCESS, 5, threads=2)
 
 
 def relative(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
@@ -281,7 +281,7 @@ def test_an_accuracy_drop_puts_layers_back_until_it_holds(tmp_path: Path):
         config, folder = ExportConfig(int8_accuracy_drop=drop), tmp_path / f"drop {drop}"
         shutil.copytree(tmp_path / "onnx", folder / "onnx")
         made = build("openvino_int8", model, PREPROCESS, folder, config, Calibration(black, val, labels))
-        engine = engine_of(made, folder, PREPROCESS, threads=2)
+        engine = engine_of(made, folder, PREPROCESS, 5, threads=2)
         return float(np.mean(np.concatenate([engine(batch) for batch in val]).argmax(axis=1) == labels))
 
     broken, held = top1(None), top1(0.05)

@@ -1,0 +1,130 @@
+"""A model file in the runtime that computes it, once it was found to be what the bundle says and to need no other file.
+
+Torch-free; only the runtime in use is imported.
+"""
+
+# onnxruntime and openvino carry no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+from resnet_dist.runtime.model_contract import ModelContract, TensorSpec
+from resnet_dist.runtime.onnx_file import require_own_data
+
+_PRECISION, _PRECISIONS = "INFERENCE_PRECISION_HINT", ("f32", "bf16", "f16")
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "u8": "uint8", "f32": "float32"}
+"""Names of the runtimes for those of a contract."""
+_FATAL = 4
+"""ONNX Runtime's level of what it prints: errors are raised, too."""
+
+
+class LoadedModel(Protocol):
+    """A model in its runtime, which raises whatever it likes."""
+
+    def run(self, images: NDArray[np.uint8]) -> Any:
+        """What it answers a batch by, an array of its own."""
+        ...
+
+    def cancel(self) -> None:
+        """End `run`, which may be in another thread, as soon as the runtime can."""
+        ...
+
+
+class _OnnxRuntime:
+    """A session of ONNX Runtime."""
+
+    def __init__(self, session: Any, options: Any, contract: ModelContract) -> None:
+        self._session, self._options, self._contract = session, options, contract
+
+    def run(self, images: NDArray[np.uint8]) -> Any:
+        return self._session.run([self._contract.output_name], {self._contract.input_name: images}, self._options)[0]
+
+    def cancel(self) -> None:
+        self._options.terminate = True  # looked at between two nodes, in loops too
+
+
+def load_onnxruntime(model: bytes, contract: ModelContract, threads: int) -> LoadedModel:
+    """A model of an ONNX file. Raises BundleError for what is none of `contract`, and whatever the runtime does."""
+    require_own_data(model, contract.place)
+    import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
+
+    options, running = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait slow down whatever else runs on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What was read as ONNX is loaded as ONNX, whatever else it may look like.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.log_severity_level = running.log_severity_level = _FATAL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    contract.require(*([_onnx_spec(each) for each in side] for side in (session.get_inputs(), session.get_outputs())))
+    return _OnnxRuntime(session, running, contract)
+
+
+def _onnx_spec(found: Any) -> TensorSpec:
+    sides = tuple(side if isinstance(side, int) else None for side in found.shape)
+    return TensorSpec(found.name, _DTYPES.get(str(found.type), str(found.type)), sides)
+
+
+class _OpenVino:
+    """An infer request of OpenVINO."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def run(self, images: NDArray[np.uint8]) -> Any:
+        self._request.infer({0: images})
+        return self._request.get_output_tensor(0).data.copy()
+
+    def cancel(self) -> None:
+        self._request.cancel()
+
+
+def load_openvino(
+    network: bytes, weights: bytes, hints: Mapping[str, str], contract: ModelContract, threads: int
+) -> LoadedModel:
+    """A model of OpenVINO's two files, its XML and its weights. Raises what `load_onnxruntime` does.
+
+    Raises RuntimeMissingError where OpenVINO is not installed; BundleError, too, for hints that a bundle must not give.
+    """
+    _require_ir(network, hints, contract.place)
+    try:
+        import openvino  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise RuntimeMissingError(
+            "OpenVINO formats need the package openvino; pip install 'resnet-dist[openvino]'"
+        ) from error
+    core: Any = openvino.Core()
+    model: Any = core.read_model(network, weights)
+    names = (contract.input_name, contract.output_name)
+    sides = zip((model.inputs, model.outputs), names, strict=True)
+    contract.require(*([_openvino_spec(each, name) for each in side] for side, name in sides))
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **hints}
+    return _OpenVino(core.compile_model(model, "CPU", settings).create_infer_request())
+
+
+def _openvino_spec(port: Any, wanted: str) -> TensorSpec:
+    """Of a port, which may have several names."""
+    names = sorted(port.get_names())
+    name = wanted if wanted in names else next(iter(names), "(no name)")
+    dtype, shape = str(port.get_element_type().to_string()), port.get_partial_shape()
+    sides = tuple(side.get_length() if side.is_static else None for side in shape) if shape.rank.is_static else None
+    return TensorSpec(name, _DTYPES.get(dtype, dtype), sides)
+
+
+def _require_ir(model: bytes, hints: Mapping[str, str], place: str) -> None:
+    """Raise BundleError for what OpenVINO would not read as its own XML, or be told more than a precision."""
+    # It also reads ONNX and others, which may take their values from files in any folder.
+    if not model.lstrip().startswith((b"<?xml", b"<net")):
+        raise BundleError(f"{place} is no OpenVINO IR, which is XML; get the bundle again, or export the run again")
+    # Others would do more than compute: CACHE_DIR writes wherever it says.
+    if any(name != _PRECISION or value not in _PRECISIONS for name, value in hints.items()):
+        raise BundleError(
+            f"{place}: the bundle tells OpenVINO {dict(hints)!r}, and may tell it {_PRECISION} alone, "
+            f"{', '.join(_PRECISIONS)}; get the bundle from its source"
+        )
