@@ -19,7 +19,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 # The readers are named rather than found by Image.open: none of these starts another program (EPS would), and the
@@ -127,8 +127,22 @@ def _opened(data: bytes, max_pixels: int) -> ImageFile:
             width, height = image.size
             if width * height > max_pixels:
                 raise UnreadableImageError(f"{width}x{height} pixels are more than data.max_pixels={max_pixels}")
+            _refuse_large_tiles(image, max_pixels)
             return image
     raise UnreadableImageError("no JPEG, PNG, BMP, TIFF, WebP, PPM or GIF")
+
+
+def _refuse_large_tiles(image: ImageFile, max_pixels: int) -> None:
+    """A tile is unpacked whole, however small the image that is cut out of it."""
+    if isinstance(image, TiffImageFile):
+        width, length = (_whole(image.tag_v2.get(tag)) for tag in (TILEWIDTH, TILELENGTH))
+        if width * length > max(max_pixels, _BAND_PIXELS):
+            raise UnreadableImageError(f"tiles of {width}x{length} pixels are more than data.max_pixels={max_pixels}")
+
+
+def _whole(value: object) -> int:
+    """A tag's number; 0 where it is none."""
+    return value if isinstance(value, int) else 0
 
 
 def _raw_mode(image: ImageFile) -> tuple[str, int]:
