@@ -11,11 +11,21 @@ from resnet_dist.errors import RunError
 def json_object(data: bytes, place: str, remedy: str) -> dict[str, Any]:
     """The object that a file holds. Raises RunError, which names its `place` and the `remedy`, for anything else."""
     try:
-        value = json.loads(data)
+        return parsed_object(data)
     except ValueError as error:
-        raise RunError(f"{place} is not JSON ({error}); {remedy}") from error
+        raise RunError(f"{place} cannot be read: {error}; {remedy}") from error
+
+
+def parsed_object(data: bytes) -> dict[str, Any]:
+    """The object that a file holds. Raises ValueError, with the reason, for anything else."""
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except ValueError as error:  # no JSON, no UTF-8, or a whole number of thousands of digits
+        raise ValueError(f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise RunError(f"{place} holds no object; {remedy}")
+        raise ValueError("it holds no object")
     return cast("dict[str, Any]", value)
 
 

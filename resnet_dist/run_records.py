@@ -1,16 +1,19 @@
 """Records of a run besides its checkpoints: metrics in parts, and the status that programs poll.
 
 Object stores cannot append, so metrics are parts that are written once. A part names its writer's claim,
-and only parts whose claim is in the lease's history are read. JSON has no NaN or infinity: such numbers are stored as
-the texts "nan", "inf" and "-inf".
+and only parts whose claim is in the lease's history are read. It holds its own SHA-256; parts of earlier versions hold
+none. JSON has no NaN or infinity: such numbers are stored as the texts "nan", "inf" and "-inf".
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 from resnet_dist.checkpoint.store import CheckpointStore, Claim
 from resnet_dist.errors import RunError
@@ -68,6 +71,8 @@ def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int) -> 
 class Status:
     """The state of a run, status.json, for people and programs."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     state: State
     submission: str
     """The submission that started it: its retries share the name."""
@@ -100,16 +105,19 @@ class Status:
         return {"schema": SCHEMA, **asdict(self), "metrics": plain_numbers(self.metrics), "updated": now}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: Mapping[str, Any]) -> "Status":
         """From what `to_json` made; raises ValueError for anything else."""
         fields = dict(value)
         if fields.pop("schema", None) != SCHEMA:
             raise ValueError("status.json is of another version")
         try:
             fields["metrics"] = {name: float(number) for name, number in fields["metrics"].items()}
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            return _STATUS.validate_json(json.dumps(fields), strict=True)
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"status.json is damaged: {error}") from error
+
+
+_STATUS = TypeAdapter(Status)
 
 
 def _part(generation: int, sequence: int) -> str:
@@ -118,8 +126,26 @@ def _part(generation: int, sequence: int) -> str:
 
 def _encoded(claim: Claim, records: list[Record]) -> bytes:
     header = {"schema": SCHEMA, "generation": claim[0], "token": claim[1]}
-    lines = [header, *(plain_numbers(record) for record in records)]
-    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
+    lines = "".join(json.dumps(plain_numbers(record), allow_nan=False) + "\n" for record in records)
+    return (json.dumps({**header, "sha256": _seal(header, lines)}) + "\n" + lines).encode()
+
+
+def _seal(header: Mapping[str, Any], lines: str) -> str:
+    return hashlib.sha256(f"{json.dumps(header)}\n{lines}".encode()).hexdigest()
+
+
+def _decoded(data: bytes) -> tuple[Claim, list[Record]]:
+    """Raises ValueError, KeyError, TypeError, AttributeError, OverflowError or RecursionError for a damaged part."""
+    first, _, lines = data.decode().partition("\n")
+    header: dict[str, Any] = json.loads(first)
+    digest = header.pop("sha256", None)
+    if digest is not None and digest != _seal(header, lines):
+        raise ValueError("its own hash does not fit")
+    claim = (int(header["generation"]), str(header["token"]))
+    records = [{key: _number(value) for key, value in json.loads(line).items()} for line in lines.splitlines()]
+    if header["schema"] != SCHEMA or not all("step" in record for record in records):
+        raise ValueError("it is of another version")
+    return claim, records
 
 
 def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
@@ -129,12 +155,8 @@ def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[st
             continue
         path = f"{_FOLDER}/{name}"
         try:
-            header, *lines = (json.loads(line) for line in store.read(path).decode().splitlines())
-            claim = (int(header["generation"]), str(header["token"]))
-            records = [{key: _number(value) for key, value in line.items()} for line in lines]
-            if header["schema"] != SCHEMA or not all("step" in record for record in records):
-                raise ValueError("it is of another version")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            claim, records = _decoded(store.read(path))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
         if claim in believed:
             parts.append((path, claim, records))

@@ -12,7 +12,6 @@ from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.prepare import prepare_data
 from ray_jobs.job.toml import check
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import write_records
 from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.progress import Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
@@ -47,10 +46,10 @@ def untrained_run(folder: Path, name: str) -> Path:
     data = prepare_data(job)
     run = RunDirectory.named(str(storage), name)
     with take(run.store, submission="s", driver=ProcessIdentity.current(), ttl_s=30.0) as lease:
-        write_records(run, job, data.summary(), write_split_csv(data.split_rows()))
+        run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
         model = build_model("resnet18", len(CLASSES), 0.0, 0)
         weights = model.state_dict()
         progress = Progress(step=1, epoch=1, step_in_epoch=0, microbatches=Microbatches(4, 0))
         snapshot = Snapshot(describe(model), weights, {}, progress)
-        write_checkpoint(run.store, snapshot, lease.claim, lease.confirm)
+        write_checkpoint(run.store, snapshot, lease.claim, lease.confirm, run.records.origin())
     return storage

@@ -268,7 +268,7 @@ def _read(store: Store) -> _Record | None:
             continue
         try:
             record = _Record.from_bytes(data)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             damage = error
             continue
         if file == _COPY:

@@ -46,16 +46,15 @@ class RunData:
     def of(cls, directory: RunDirectory, job: JobConfig) -> "RunData":
         """Index the run's folder. Raises DataError where it lacks images of train or val."""
         stored = directory.read_dataset()
-        classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
         dataset, rows = index_data(job, may_lack_classes=True), read_split_csv(directory.read_split_csv())
         present = {row.split for row in rows}
         found = {
-            split: evaluation_set_of_run(dataset, classes, fingerprint, rows, split)
+            split: evaluation_set_of_run(dataset, stored.classes, stored.fingerprint, rows, split)
             for split in ("train", "val", "test")
             if split in present or split != "test"
         }
         test = found["test"].samples if "test" in found else None
-        return cls(found["train"].samples, found["val"].samples, test, fingerprint, found["val"].notes)
+        return cls(found["train"].samples, found["val"].samples, test, stored.fingerprint, found["val"].notes)
 
     @property
     def classes(self) -> tuple[str, ...]:

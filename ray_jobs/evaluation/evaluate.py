@@ -133,10 +133,10 @@ def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named
     """`is_named`: whether the caller named data; a copy of the run's own data counts as the run's own."""
     stored = directory.read_dataset()
     dataset = index_data(job, may_lack_classes=True)
-    classes, fingerprint = tuple(str(name) for name in stored["classes"]), str(stored["fingerprint"])
-    if is_named and dataset.fingerprint != fingerprint:
-        return evaluation_set_of_folder(dataset, classes, split)
-    return evaluation_set_of_run(dataset, classes, fingerprint, read_split_csv(directory.read_split_csv()), split)
+    if is_named and dataset.fingerprint != stored.fingerprint:
+        return evaluation_set_of_folder(dataset, stored.classes, split)
+    rows = read_split_csv(directory.read_split_csv())
+    return evaluation_set_of_run(dataset, stored.classes, stored.fingerprint, rows, split)
 
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:

@@ -13,6 +13,11 @@ def identity(job: JobConfig, fingerprint: str) -> dict[str, Any]:
     return {"data fingerprint": fingerprint, **_identity_of(job, "")}
 
 
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored identity with the defaults of fields that the version which stored it did not have."""
+    return {**_identity_of(JobConfig(), ""), **stored}
+
+
 def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """A line for each field in which two identities differ: "optimizer.learning_rate: 0.01 -> 0.05"."""
     return [

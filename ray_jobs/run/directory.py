@@ -1,24 +1,30 @@
 """The files of a run under `storage.root` (runs/<name>/), and how a RUN argument finds it."""
 
-import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
 from cluster.storage.outage import Patience, Say, nobody_holds
 from cluster.storage.store import Store
+from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
+from ray_jobs.job.identity import identity
+from ray_jobs.job.preprocessing import preprocess_of
 from ray_jobs.job.toml import print_config, read_job_text
 from ray_jobs.run.argument import hint_at_folder, names_a_place
+from ray_jobs.run.records import CONFIG, DATASET, PREPROCESS, REMEDY, SEAL, SPLIT, Records
 from ray_jobs.terminal.watcher import note
+from resnet_dist.checkpoint.manifest import Origin, newest_origin, stored_steps
 from resnet_dist.checkpoint.progress import Progress, latest_progress
 from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
 from resnet_dist.plain_json import json_object
 from resnet_dist.run_records import Record, Status, read_metrics
 from resnet_dist.runtime.preprocess import Preprocess
+from resnet_dist.sealed_json import json_bytes
 
 if TYPE_CHECKING:
     # They know torch, which a machine that only fetches bundles or watches jobs does not have.
@@ -29,6 +35,15 @@ RUNS = "runs"
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RunDataset:
+    """What dataset.json says of the images that the run was first started with."""
+
+    classes: tuple[str, ...]
+    """In the order of the labels."""
+    fingerprint: str
+
+
 class RunDirectory:
     """Reads and writes the records of one run, and reads its checkpoints and metrics.
 
@@ -37,6 +52,8 @@ class RunDirectory:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.records = Records(store, self._newest_origin)
+        """What the run is, and its seal."""
 
     @classmethod
     def named(cls, storage_root: str, name: str) -> "RunDirectory":
@@ -49,6 +66,8 @@ class RunDirectory:
         is_place = names_a_place(run)
         found = cls(Store.open(run)) if is_place else cls.named(storage_root, run)
         found = found.at_start(StorageConfig().outage_s, note)
+        if not found.exists() and found.store.exists(SEAL):
+            raise RunError(f"{found.uri} has no {CONFIG}; {REMEDY}")
         if not found.exists():
             names = [] if is_place else Store.open(storage_root).list(RUNS)
             known = f"; runs there: {', '.join(sorted(names))}" if names else ""
@@ -81,34 +100,72 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run has been started here."""
-        return self.store.exists("config.toml")
+        return self.store.exists(CONFIG)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the run was first started as; None where there is no run.
+
+        Neither a lost config.toml nor a damaged dataset.json hides it, where a checkpoint or records.json tells it.
+        Raises RunError where nothing tells it.
+        """
+        found = self.records.identity()
+        if found is not None:
+            return found
+        if self.exists():  # begun before records were sealed
+            return identity(self._config(self._bytes(CONFIG)), self._dataset(self._bytes(DATASET)).fingerprint)
+        if stored_steps(self.store):
+            raise RunError(
+                f"{self.uri} has checkpoints and no {CONFIG}, so what they were trained as cannot be told; restore it, "
+                "or choose another --name"
+            )
+        return None
 
     def read_config(self) -> JobConfig:
-        """The complete config that the run was first started with. Raises RunError when it cannot be read."""
-        return read_job_text(self._bytes("config.toml").decode(), f"{self.uri}/config.toml")
+        """The complete config of the run's last start. Raises RunError when it cannot be read."""
+        return self._config(self.records.read(CONFIG))
 
-    def write_config(self, job: JobConfig) -> None:
-        """Store the complete config."""
-        self.store.write("config.toml", print_config(job).encode())
-
-    def read_dataset(self) -> dict[str, Any]:
-        """{"classes", "fingerprint", ...} as `write_dataset` stored it."""
-        return self._json("dataset.json")
-
-    def write_dataset(self, dataset: dict[str, Any]) -> None:
-        """Store the classes in order, the fingerprint and the counts."""
-        self._write_json("dataset.json", dataset)
+    def read_dataset(self) -> RunDataset:
+        """The classes and the fingerprint. Raises RunError when they cannot be read."""
+        return self._dataset(self.records.read(DATASET))
 
     def read_preprocess(self) -> Preprocess:
-        """The evaluation preprocessing of the run."""
-        try:
-            return Preprocess.from_json(self._json("preprocess.json"))
-        except ValueError as error:
-            raise RunError(f"{self.uri}/preprocess.json cannot be used: {error}") from error
+        """The evaluation preprocessing of the run.
 
-    def write_preprocess(self, preprocess: Preprocess) -> None:
-        """Store the evaluation preprocessing."""
-        self._write_json("preprocess.json", preprocess.to_json())
+        It follows from the config: where preprocess.json is damaged, what the config says is sealed as well, and where
+        nothing is sealed the two must agree. Raises RunError.
+        """
+        job, seal = self.read_config(), self.records.seal()
+        derived = preprocess_of(job)
+        try:
+            stored = self._preprocess(self.records.read(PREPROCESS))
+        except RunError as error:
+            if seal is None or not seal.fits(PREPROCESS, json_bytes(derived.to_json())):
+                raise
+            _LOGGER.warning("%s\nUntil then %s is gone by, which it follows from", error, CONFIG)
+            return derived
+        if seal is None and stored != derived:
+            raise RunError(
+                f"{self.uri}/{PREPROCESS} is not what follows from {CONFIG}, and neither is sealed: one was changed; "
+                f"{REMEDY}"
+            )
+        return stored
+
+    def read_split_csv(self) -> str:
+        """The run's split.csv. Raises RunError when it cannot be read."""
+        return self._text(SPLIT, self.records.read(SPLIT))
+
+    def write_records(self, job: JobConfig, dataset: dict[str, Any], split_csv: str) -> None:
+        """Store and seal what makes a folder a run, or what a start changes of it.
+
+        `job` is complete; `dataset` {"classes", "fingerprint", ...} and `split_csv` become dataset.json and split.csv.
+        """
+        records = {
+            CONFIG: print_config(job).encode(),
+            DATASET: json_bytes(dataset),
+            SPLIT: split_csv.encode(),
+            PREPROCESS: json_bytes(preprocess_of(job).to_json()),
+        }
+        self.records.write(records, identity(job, str(dataset["fingerprint"])))
 
     def read_status(self) -> Status | None:
         """The last status, None where there is none or it is being replaced."""
@@ -125,24 +182,23 @@ class RunDirectory:
         """Store the results of a finished run."""
         self._write_json("result.json", result)
 
-    def read_split_csv(self) -> str:
-        """The run's split.csv."""
-        return self._bytes("split.csv").decode()
-
-    def write_split_csv(self, text: str) -> None:
-        """Store the split of every sample."""
-        self.store.write("split.csv", text.encode())
+    def keep_result(self, result: dict[str, Any]) -> None:
+        """Store the results where other ones are stored, or none."""
+        if self.store.read_or_none("result.json") != json_bytes(result):
+            self.write_result(result)
 
     def checkpoint(self, which: "Which", monitor: str | None = None) -> "Checkpoint":
         """A verified checkpoint; the best one is judged by `monitor`, by default by what the run itself monitors.
 
-        Raises RunError where there is none, or where the named one is damaged.
+        Raises RunError where there is none, where the named one is damaged, or where it is of another run.
         """
         from resnet_dist.checkpoint.reading import load  # noqa: PLC0415
 
         if monitor is None:
             monitor = self.read_config().checkpoint.monitor if which == "best" else ""
-        return load(self.store, which, self._believed(), monitor)
+        found = load(self.store, which, self._believed(), monitor)
+        self.records.check_origin(found.name, found.origin)
+        return found
 
     def latest(self, log: Callable[[str], None] = _LOGGER.warning) -> "Checkpoint | None":
         """The newest verified checkpoint, None where there is none; `log` hears why others are passed over."""
@@ -171,8 +227,36 @@ class RunDirectory:
 
         return read_history(self.store)
 
+    def _newest_origin(self) -> Origin | None:
+        return newest_origin(self.store, self._believed()) if stored_steps(self.store) else None
+
+    def _config(self, data: bytes) -> JobConfig:
+        try:
+            return read_job_text(self._text(CONFIG, data), f"{self.uri}/{CONFIG}")
+        except ConfigError as error:
+            raise RunError(f"{error}\n{self.uri}/{CONFIG} cannot be used; {REMEDY}") from error
+
+    def _dataset(self, data: bytes) -> RunDataset:
+        value = json_object(data, f"{self.uri}/{DATASET}", REMEDY)
+        classes, fingerprint = value.get("classes"), value.get("fingerprint")
+        if not isinstance(classes, list) or not isinstance(fingerprint, str):
+            raise RunError(f"{self.uri}/{DATASET} has no classes or no fingerprint; {REMEDY}")
+        return RunDataset(tuple(str(name) for name in cast("list[object]", classes)), fingerprint)
+
+    def _preprocess(self, data: bytes) -> Preprocess:
+        try:
+            return Preprocess.from_json(json_object(data, f"{self.uri}/{PREPROCESS}", REMEDY))
+        except ValueError as error:
+            raise RunError(f"{self.uri}/{PREPROCESS} cannot be used: {error}; {REMEDY}") from error
+
+    def _text(self, name: str, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise RunError(f"{self.uri}/{name} is not UTF-8 ({error}); {REMEDY}") from error
+
     def _write_json(self, path: str, value: dict[str, Any]) -> None:
-        self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+        self.store.write(path, json_bytes(value))
 
     def _json(self, path: str) -> dict[str, Any]:
         return json_object(self._bytes(path), f"{self.uri}/{path}", "restore it or start under another name")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
+from resnet_dist.plain_json import parsed_object
 
 _HEAD, _TAIL = 256 * 1024, 1024 * 1024
 """Bytes of a log that are kept from its start and from its end."""
@@ -33,7 +34,7 @@ def read_end(run: Store, submission: str) -> DriverEnd | None:
         data = run.read_or_none(_end_file(submission), _MOST_RECORD)
         if data is None:
             return None
-        value = json.loads(data)
+        value = parsed_object(data)
         return DriverEnd(
             verb=str(value["verb"]),
             attempt=int(value["attempt"]),
@@ -41,7 +42,7 @@ def read_end(run: Store, submission: str) -> DriverEnd | None:
             ended=str(value["ended"]),
             last_line=str(value["last_line"]),
         )
-    except (StorageError, ValueError, KeyError, TypeError):
+    except (StorageError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

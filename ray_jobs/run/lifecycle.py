@@ -1,4 +1,4 @@
-"""The records of a run at its start and at its end, where it stands in between, and its results."""
+"""Where a run stands, how it ends, and its results."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,32 +10,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.run_records import Status
-from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.training.early_stopping import stopping_of
-
-
-def write_records(run: RunDirectory, job: JobConfig, dataset: dict[str, Any], split_csv: str) -> None:
-    """Write what makes a folder a run; `dataset` and `split_csv` become dataset.json and split.csv."""
-    run.write_dataset(dataset)
-    run.write_split_csv(split_csv)
-    run.write_preprocess(preprocess_of(job))
-    run.write_config(job)  # last: with it the run exists
-
-
-def preprocess_of(job: JobConfig) -> Preprocess:
-    """The preprocessing that evaluation, prediction and exported models share."""
-    data = job.data
-    height, width = data.input_size
-    return Preprocess(
-        mode=data.resize,
-        size=height if height == width else (height, width),
-        crop_fraction=data.crop_fraction,
-        pad_colour=data.pad_colour,
-        mean=data.mean,
-        std=data.std,
-        bit_depth=data.bit_depth,
-        max_pixels=data.max_pixels,
-    )
 
 
 def standing(run: RunDirectory, job: JobConfig) -> Progress | None:
@@ -81,6 +56,18 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
         # Storage may be what failed; the caller gets the first error.
         if error is None:
             raise
+
+
+def finished_before(
+    run: RunDirectory, job: JobConfig, progress: Progress, dataset: dict[str, Any], split_csv: str
+) -> TrainOutcome:
+    """The results of a run that is found finished. Its records are made anew where one is not as it was sealed, and
+    sealed where they never were; result.json is written where it is missing or says something else."""
+    if not run.records.are_whole():
+        run.write_records(job, dataset, split_csv)
+    outcome = outcome_of(run, progress, job, already_finished=False)
+    run.keep_result(outcome.to_json())
+    return replace(outcome, already_finished=True)
 
 
 def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, *, already_finished: bool) -> TrainOutcome:

@@ -1,9 +1,14 @@
-"""What a search stores: its identity, and a record of each trial. All other files are derived from these."""
+"""What a search stores: its identity, and a record of each trial. All other files are derived from these.
+
+Each file holds its own SHA-256, so that a changed digit is refused by name. Those that earlier versions wrote hold none
+and are taken as they are; whatever writes one again seals it.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from types import NoneType
 from typing import Any, Literal, Self, cast, get_args
 
 from cluster.storage.outage import Patience, Say
@@ -12,7 +17,8 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import difference
 from ray_jobs.search.parameter import Params, Plain
 from resnet_dist.errors import RunError
-from resnet_dist.plain_json import json_object, plain_number, plain_numbers
+from resnet_dist.plain_json import plain_number, plain_numbers
+from resnet_dist.sealed_json import sealed, unsealed_if_sealed
 
 SEARCHES = "searches"
 TRIALS = "trials"
@@ -24,6 +30,19 @@ TrialState = Literal["running", "finished", "stopped", "diverged", "failed"]
 EndedBy = Literal["scheduler", "total_epochs", "hours", "interrupt", "workers"]
 """What ended a trial before its training did: the scheduler, since others did better, or, for the whole search at once,
 a budget, Ctrl-C, or that no worker group was left. Only the first says anything of the trial."""
+_NUMBER = (int, float, NoneType)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "number": (int,),
+    "repeats": (int,),
+    "is_default": (bool,),
+    "error": (str,),
+    "slot": (int, NoneType),
+    "queued_s": _NUMBER,
+    "started_s": _NUMBER,
+    "ended_s": _NUMBER,
+    "reuse": (dict, NoneType),
+}
+"""Of the fields that are stored as they are; the others are converted."""
 Epoch = dict[str, float]
 """Validation metrics of an epoch, "epoch" among them."""
 
@@ -93,8 +112,9 @@ class TrialRecord:
             raise ValueError("it is of another version")
         if fields.get("ended_by") not in (None, *get_args(EndedBy)):
             raise ValueError(f"ended_by={fields['ended_by']!r} is none of {', '.join(get_args(EndedBy))}")
-        if not isinstance(fields["number"], int):
-            raise TypeError(f"number={fields['number']!r} is none")
+        for name, kind in _KINDS.items():
+            if name in fields and type(fields[name]) not in kind:
+                raise TypeError(f"{name}={fields[name]!r} is none")
         fields["params"] = {name: _tuples(each) for name, each in fields["params"].items()}
         fields["values"] = tuple(None if each is None else float(each) for each in fields["values"])
         fields["history"] = tuple({name: float(each) for name, each in epoch.items()} for epoch in fields["history"])
@@ -139,19 +159,14 @@ class SearchDirectory:
         """
         data = self.store.read_or_none(_IDENTITY)
         if data is not None:
-            stored = self._object(_IDENTITY, data)
-            known, began = stored.get("identity"), stored.get("began")
-            if not isinstance(known, dict) or not isinstance(began, int | float):
-                raise RunError(f"{self.uri}/{_IDENTITY} is damaged; restore it, or choose another --name")
-            changes = difference(
-                cast("dict[str, Any]", known), cast("dict[str, Any]", json.loads(json.dumps(identity)))
-            )
+            known, began = self._identity(data)
+            changes = difference(known, cast("dict[str, Any]", json.loads(json.dumps(identity))))
             if changes:
                 raise ConfigError(
                     f"{self.uri} is another search; choose another --name or go back:\n" + "\n".join(changes)
                 )
-            return float(began)
-        self.write_json(_IDENTITY, {"schema": SCHEMA, "began": now, "identity": identity})
+            return began
+        self.write_sealed(_IDENTITY, {"schema": SCHEMA, "began": now, "identity": identity})
         return now
 
     def read_trials(self) -> list[TrialRecord]:
@@ -163,7 +178,10 @@ class SearchDirectory:
             if data is None:
                 continue
             try:
-                found.append(TrialRecord.from_json(self._object(path, data)))
+                record = TrialRecord.from_json(unsealed_if_sealed(data))
+                if record.digest != digest:
+                    raise ValueError(f"its parameters are those of {record.digest}")
+                found.append(record)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RunError(
                     f"{self.uri}/{path} is damaged ({error}); delete {TRIALS}/{digest} to train it anew"
@@ -172,18 +190,28 @@ class SearchDirectory:
 
     def write_trial(self, record: TrialRecord) -> None:
         """Create or replace a trial's record."""
-        self.write_json(f"{TRIALS}/{record.digest}/trial.json", record.to_json())
+        self.write_sealed(f"{TRIALS}/{record.digest}/trial.json", record.to_json())
 
     def drop_checkpoints(self, digest: str) -> None:
         """Remove what a losing trial has stored besides its records."""
         self.store.delete(f"{TRIALS}/{digest}/checkpoints")
 
-    def write_json(self, path: str, value: dict[str, Any]) -> None:
-        """Create or replace a JSON file."""
-        self.store.write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    def _identity(self, data: bytes) -> tuple[dict[str, Any], float]:
+        """What the search is, and when it first began."""
+        try:
+            stored = unsealed_if_sealed(data)
+            known, began = stored.get("identity"), stored.get("began")
+            if not isinstance(known, dict) or not isinstance(began, int | float):
+                raise ValueError("it has no identity or no time")
+            return cast("dict[str, Any]", known), float(began)
+        except (ValueError, OverflowError) as error:
+            raise RunError(
+                f"{self.uri}/{_IDENTITY} is damaged ({error}); restore it, or choose another --name"
+            ) from error
 
-    def _object(self, path: str, data: bytes) -> dict[str, Any]:
-        return json_object(data, f"{self.uri}/{path}", "restore or delete it")
+    def write_sealed(self, path: str, value: dict[str, Any]) -> None:
+        """Create or replace a JSON file that holds its own SHA-256."""
+        self.store.write(path, sealed(value))
 
 
 def repeated(record: TrialRecord) -> TrialRecord:

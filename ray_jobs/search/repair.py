@@ -1,4 +1,4 @@
-"""Repairs a finished search: files made of its records are written again where missing, damaged or out of date."""
+"""Repairs a search: files made of its records are written again where missing, damaged or out of date."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +9,8 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import identity
 from ray_jobs.job.toml import read_job_text
 from ray_jobs.report.search_record import read_search
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.records import SEAL
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.results import (
     BEST,
@@ -23,7 +25,9 @@ from ray_jobs.search.results import (
     table_bytes,
     write_results,
 )
+from ray_jobs.search.space import job_with
 from resnet_dist.errors import RunError
+from resnet_dist.sealed_json import unsealed_if_sealed
 
 _OF_ITS_START = {"made", "slots", "workers_per_trial", "latency"}
 """Keys of search.json that depend on the machine that wrote it: no reason to write it again."""
@@ -66,14 +70,32 @@ def repair_results(
     return wrong
 
 
+def restore_records(
+    directory: SearchDirectory,
+    facts: SearchFacts,
+    records: Sequence[TrialRecord],
+    dataset: dict[str, Any],
+    split_csv: str,
+) -> None:
+    """Make the records of kept trials anew where they are not as they were sealed: no start trains these again.
+
+    Those of an earlier version, which sealed none, are left alone. `dataset` and `split_csv`: see `write_records`.
+    """
+    kept = kept_trials(facts.config, records)
+    for record in records:
+        run = RunDirectory(directory.trial(record.digest))
+        if record.is_over and record.digest in kept and run.store.exists(SEAL) and not run.records.are_whole():
+            run.write_records(job_with(facts.job, record.params), dataset, split_csv)
+
+
 def _read(store: Store) -> dict[str, Any] | None:
     """search.json; None where it is missing or cannot be read."""
     if not store.exists(SEARCH):
         return None
     try:
-        value = json.loads(store.read(SEARCH))
+        value = unsealed_if_sealed(store.read(SEARCH))
         read_search(value)
-    except (ValueError, RecursionError, AttributeError, RunError):
+    except (ValueError, RunError):
         return None
     return value
 

@@ -1,6 +1,5 @@
 """`resnet-dist report`: renders a search's search.json to one HTML file beside it."""
 
-import json
 from typing import Any
 
 from cluster.storage.store import Store
@@ -10,6 +9,7 @@ from ray_jobs.run.argument import hint_at_folder, names_a_place
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.search.records import SEARCHES
 from resnet_dist.errors import ReportError, RunError
+from resnet_dist.sealed_json import unsealed_if_sealed
 
 _RECORD = "search.json"
 _PAGE = "report/index.html"
@@ -50,9 +50,6 @@ def _read(store: Store) -> dict[str, Any]:
     if len(data) > _MAX_BYTES:
         raise RunError(f"{place} has {len(data)} bytes, at most {_MAX_BYTES} are read; it is no record of ours")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{place} is not JSON ({error}); start the search again to write it anew") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{place} holds no object; start the search again to write it anew")
-    return value  # pyright: ignore[reportUnknownVariableType]
+        return unsealed_if_sealed(data)
+    except ValueError as error:
+        raise RunError(f"{place} is damaged ({error}); start the search again to write it anew") from error

@@ -98,7 +98,7 @@ def write_results(
     if best:
         directory.store.write(BEST, print_config(best_job(facts, best[0])).encode())
     directory.store.write(TABLE, table_bytes(facts, records))
-    directory.write_json(SEARCH, search_json(facts, records, pool, importance, test))
+    directory.write_sealed(SEARCH, search_json(facts, records, pool, importance, test))
 
 
 def search_json(

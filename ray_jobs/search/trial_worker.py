@@ -16,7 +16,7 @@ from data_pipeline.listing.samples import Samples
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import outcome_of, write_end, write_records
+from ray_jobs.run.lifecycle import outcome_of, write_end
 from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.dispatcher import Dispatcher, TrialEvent, TrialOrder
 from ray_jobs.search.latency import latency_ms, parameter_count
@@ -139,8 +139,7 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
 
 
 def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
-    if not run.exists():
-        write_records(run, order.job, dict(slot.dataset), slot.split_csv)
+    run.write_records(order.job, dict(slot.dataset), slot.split_csv)
     newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:

@@ -15,6 +15,7 @@ from cluster.session.session import ray_session
 from cluster.storage.lease import take
 from cluster.storage.outage_watch import storage_watched
 from cluster.storage.process_identity import ProcessIdentity
+from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.errors import ConfigError, JobFailedError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.actors import SearchActors
@@ -25,7 +26,7 @@ from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.optuna_study import StudySearch, importances
 from ray_jobs.search.prepare import SearchStart, prepare_search, slot_of
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.repair import repair_results
+from ray_jobs.search.repair import repair_results, restore_records
 from ray_jobs.search.report_page import run_report
 from ray_jobs.search.results import BEST, SearchFacts, SlotPool, ranked
 from ray_jobs.search.space import Space
@@ -90,6 +91,7 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
         began = directory.claim(start.identity, began_here)
         directory.store.write("search.toml", print_search(config, facts.space).encode())
         records = directory.read_trials()
+        restore_records(directory, facts, records, start.data.summary(), write_split_csv(start.data.split_rows()))
         trained = sum(len(record.history) for record in records)
         if trials_left(config, records) <= 0 or (config.total_epochs is not None and trained >= config.total_epochs):
             pool = SlotPool(start.slots, 0.0, 0.0)

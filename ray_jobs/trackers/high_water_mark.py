@@ -21,7 +21,7 @@ class HighWaterMark:
         try:
             stored = json.loads(path.read_text())
             self._furthest = {str(kind): int(step) for kind, step in stored.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             pass  # the first start, or a truncated write: at worst a step is logged twice
 
     def reach(self, step: int, metrics: Iterable[str]) -> None:

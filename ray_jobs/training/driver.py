@@ -20,7 +20,7 @@ from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError, JobFailedError, first_line
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import is_done, outcome_of, standing, write_end, write_records
+from ray_jobs.run.lifecycle import finished_before, is_done, outcome_of, standing, write_end
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import progress_console
 from ray_jobs.training.attempt import causes_of, run_attempt
@@ -76,14 +76,14 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     _check_free(run, job, submission)
     progress = standing(run, job)
     if progress is not None and is_done(progress, job):
-        return outcome_of(run, progress, job, already_finished=True)
+        return finished_before(run, job, progress, data.summary(), write_split_csv(data.split_rows()))
     check_compiler(job, use_gpu)
 
     def initial_weights() -> InitialWeights:
         return InitialWeights.of(job, len(data.dataset.samples.classes))
 
     initial = initial_weights() if progress is None else None
-    write_records(run, job, data.summary(), write_split_csv(data.split_rows()))
+    run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     begun = RunDirectory(run.store.impatient())
     run = run.waiting(job.storage.outage_s, _say, lambda: _check_free(begun, job, submission))

@@ -83,7 +83,13 @@ class RunRecorder:
         self._run = RunDirectory(store)
         self._metrics = MetricLog(store, lease.claim)
         self._checkpoints = CheckpointFolder(
-            store, lease.claim, lease.history, lease.confirm, job.checkpoint.keep_last, job.checkpoint.monitor
+            store,
+            lease.claim,
+            lease.history,
+            lease.confirm,
+            job.checkpoint.keep_last,
+            job.checkpoint.monitor,
+            run.records.origin(),
         )
         patience = Patience(job.storage.outage_s, self._hear_storage, lease.confirm)
         self._writer = BackgroundWriter(_KINDS, patience.wait_out)

@@ -15,7 +15,7 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
     Raises ConfigError when the name belongs to a run of another identity, and at a run's first start for a schedule
     whose end, or whose plateau, it would never reach.
     """
-    stored = run.read_config() if run.exists() else None
+    stored = run.identity()
     if stored is None and job.schedule.epochs is not None and job.schedule.epochs > job.training.epochs:
         raise ConfigError(
             f"schedule.epochs={job.schedule.epochs} is longer than training.epochs={job.training.epochs}, so the rate "
@@ -31,8 +31,8 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
             f"leaves none of training.epochs={job.training.epochs} for the plateau; set schedule.epochs to those of "
             "the cosine"
         )
-    reduction = job.training.reduction or (stored.training.reduction if stored else None)
-    epochs = job.schedule.epochs or (stored.schedule.epochs if stored else None) or job.training.epochs
+    reduction = job.training.reduction or (stored["training.reduction"] if stored else None)
+    epochs = job.schedule.epochs or (stored["schedule.epochs"] if stored else None) or job.training.epochs
     training = job.training.model_copy(update={"reduction": reduction or ("overlapped" if use_gpu else "exact")})
     schedule = job.schedule.model_copy(update={"epochs": epochs})
     sections = {
@@ -45,8 +45,7 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
     }
     resolved = job.model_copy(update={**sections, "training": training, "schedule": schedule})
     if stored is not None:
-        fingerprint = str(run.read_dataset().get("fingerprint"))
-        changes = difference(identity(stored, fingerprint), identity(resolved, data.dataset.fingerprint))
+        changes = difference(stored, identity(resolved, data.dataset.fingerprint))
         if changes:
             raise ConfigError(
                 f"{run.uri} is a run of another identity; choose another --name or go back:\n" + "\n".join(changes)

@@ -9,8 +9,9 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from resnet_dist.checkpoint.manifest import MODEL, PROGRESS, TRAINING_STATE, WEIGHTS, json_bytes
+from resnet_dist.checkpoint.manifest import MODEL, PROGRESS, TRAINING_STATE, WEIGHTS, Origin
 from resnet_dist.checkpoint.progress import Progress
+from resnet_dist.sealed_json import json_bytes
 
 FILES = (MODEL, WEIGHTS, TRAINING_STATE, PROGRESS)
 """In the order in which they are written."""
@@ -50,9 +51,10 @@ class Checkpoint:
     No file runs code: weights are safetensors, and of a training state only tensors in plain containers are read.
     """
 
-    def __init__(self, name: str, progress: Progress, files: Mapping[str, bytes]) -> None:
+    def __init__(self, name: str, progress: Progress, files: Mapping[str, bytes], origin: Origin | None) -> None:
         self.name = name
         self.progress = progress
+        self.origin = origin
         self._model: dict[str, Any] = json.loads(files[MODEL])
         self._weights = safetensors.torch.load(files[WEIGHTS])
         self._training_state: dict[str, Any] = torch.load(

@@ -67,7 +67,7 @@ def _verified(store: CheckpointStore, step: int, believed: Collection[Claim]) ->
     files = {file: manifest.read(store, file) for file in FILES}
     progress = progress_of(name, step, files[PROGRESS])
     try:
-        return Checkpoint(name, progress, files)
+        return Checkpoint(name, progress, files, manifest.origin)
     except Exception as error:  # whatever a parser makes of bytes that anybody may have put there
         raise RunError(f"{name} was not loaded: it cannot be read, or holds more than tensors ({error})") from error
 

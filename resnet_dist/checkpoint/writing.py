@@ -8,6 +8,7 @@ from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.manifest import (
     FOLDER,
     MANIFEST,
+    Origin,
     best_first,
     manifest_bytes,
     name_of,
@@ -29,10 +30,12 @@ class CheckpointFolder:
     """Raises when the run is no longer ours."""
     keep_last: int
     monitor: str
+    origin: Origin | None = None
+    """What each manifest says of the run."""
 
     def write(self, snapshot: Snapshot) -> None:
         """Store a snapshot, then delete what it makes superfluous."""
-        write_checkpoint(self.store, snapshot, self.claim, self.confirm)
+        write_checkpoint(self.store, snapshot, self.claim, self.confirm, self.origin)
         # One that still owes its validation is replaced by one of the same step: while that is being written, those
         # before it are all there is.
         if not snapshot.progress.validation_owed:
@@ -40,7 +43,13 @@ class CheckpointFolder:
             prune(self.store, self.believed, snapshot.step, self.keep_last, self.monitor)
 
 
-def write_checkpoint(store: CheckpointStore, snapshot: Snapshot, claim: Claim, confirm: Callable[[], None]) -> None:
+def write_checkpoint(
+    store: CheckpointStore,
+    snapshot: Snapshot,
+    claim: Claim,
+    confirm: Callable[[], None],
+    origin: Origin | None = None,
+) -> None:
     """Store a snapshot; when that fails, what was written of it is removed and earlier checkpoints are intact.
 
     `confirm` raises when the run is no longer ours; it is called first, and last before the manifest.
@@ -59,7 +68,7 @@ def write_checkpoint(store: CheckpointStore, snapshot: Snapshot, claim: Claim, c
             confirm()
             store.delete(folder)
         raise
-    manifest = manifest_bytes(snapshot.step, claim, snapshot.progress.metrics, files)
+    manifest = manifest_bytes(snapshot.step, claim, snapshot.progress.metrics, files, origin)
     confirm()
     store.write(f"{folder}/{MANIFEST}", manifest)
 

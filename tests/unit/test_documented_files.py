@@ -15,7 +15,9 @@ def _named_files(document: str) -> list[str]:
     return _FILE.findall((ROOT / document).read_text())
 
 
-@pytest.mark.parametrize("document", ["docs/architecture.md", "README.md", "CONTRIBUTING.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/architecture.md", "README.md", "CONTRIBUTING.md", "docs/training.md", "docs/runs.md"]
+)
 def test_files_that_a_document_names_exist(document: str):
     missing = [name for name in _named_files(document) if not (ROOT / name).is_file()]
     assert missing == []

@@ -40,7 +40,11 @@ def test_parts_are_believed_by_claim_and_cut_back_to_a_step(tmp_path: Path) -> N
     assert math.isnan(records[-1]["train/loss"])
     assert records[-1]["train/x"] == math.inf
     header = json.loads(store.read("metrics/part-000002-000000.jsonl").splitlines()[0])
-    assert header == {"schema": 1, "generation": 2, "token": "b"}
+    assert {name: header[name] for name in ("schema", "generation", "token")} == {
+        "schema": 1,
+        "generation": 2,
+        "token": "b",
+    }
 
 
 @given(
@@ -70,7 +74,31 @@ def test_however_often_it_is_resumed_every_step_is_there_once(
                 assert record["train/loss"] == written or math.isnan(written)
 
 
-@pytest.mark.parametrize("damage", ["", "[]\n", '{"schema": 1, "generation": 1, "token": "a"}\n{"loss": 1.0}\n', "{"])
+@pytest.mark.parametrize(
+    ("written", "changed"), [(b"0.5", b"0.9"), (b'"a"', b'"b"'), (b'"generation": 1', b'"generation": 2')]
+)
+def test_one_changed_digit_of_a_part_is_named(tmp_path: Path, written: bytes, changed: bytes) -> None:
+    store, path = Store.open(str(tmp_path)), "metrics/part-000001-000000.jsonl"
+    log = MetricLog(store, ONE)
+    log.append({"step": 1, "train/loss": 0.5})
+    log.flush()
+    whole = store.read(path)
+    assert written in whole
+    store.write(path, whole.replace(written, changed, 1))
+    with pytest.raises(RunError, match=r"000000\.jsonl is damaged \(its own hash does not fit\); delete it"):
+        read_metrics(store, {ONE})
+
+
+def test_a_part_of_before_parts_were_sealed_is_read(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    lines = ['{"schema": 1, "generation": 1, "token": "a"}', '{"step": 1, "train/loss": 0.5}']
+    store.write("metrics/part-000001-000000.jsonl", ("\n".join(lines) + "\n").encode())
+    assert read_metrics(store, {ONE}) == [{"step": 1, "train/loss": 0.5}]
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]\n", "[" * 9_999, '{"schema": 1, "generation": 1, "token": "a"}\n{"loss": 1.0}\n', "{"]
+)
 def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path, damage: str) -> None:
     store = Store.open(str(tmp_path))
     store.write("metrics/part-000001-000000.jsonl", damage.encode())
@@ -92,7 +120,13 @@ def test_status_is_strict_json_and_round_trips() -> None:
     assert (again.tracker, again.messages) == ("/run", 2)
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"metrics": None}, {"metrics": {"x": []}}, {"surprise": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"schema": 2}, {"metrics": None}, {"metrics": {"x": []}}, {"metrics": {"x": 10**400}}, {"surprise": 1}),
+        *({"step": "three"}, {"step": 3.5}, {"state": "lost"}, {"eta_s": []}, {"message": None}, {"exit_code": "2"}),
+    ],
+)
 def test_another_status_is_a_value_error(change: dict[str, object]) -> None:
     stored = Status(state="done", submission="s").to_json()
     with pytest.raises(ValueError, match=r"status\.json"):

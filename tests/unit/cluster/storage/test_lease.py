@@ -242,3 +242,11 @@ def test_any_damage_to_a_lease_is_noticed_and_its_copy_used(store: Store, data: 
         take(store, submission="x", driver=me(), ttl_s=1.0)
     assert store.read("lease.json") == damaged
     store.write("lease.json", whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"null"])
+def test_nonsense_in_a_lease_is_noticed(store: Store, content: bytes) -> None:
+    for name in ("lease.json", "lease-copy.json"):
+        store.write(name, content)
+    with pytest.raises(StorageError, match=r"lease\.json and its copy are damaged"):
+        read_history(store)

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.preprocessing import preprocess_of
 from ray_jobs.job.toml import check
-from ray_jobs.run.lifecycle import preprocess_of
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.store import Store
-from ray_jobs.job.toml import check
 from ray_jobs.run.argument import names_a_place
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.errors import RunError
@@ -18,8 +17,8 @@ def test_a_path_has_a_slash(place: str):
 
 def test_a_bare_name_is_looked_up_under_the_storage_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    RunDirectory.named("out", "tiles").write_config(check({"name": "there"}))
-    RunDirectory(Store.open("tiles")).write_config(check({"name": "here"}))
+    RunDirectory.named("out", "tiles").store.write("config.toml", b"name = 'there'")
+    Store.open("tiles").write("config.toml", b"name = 'here'")
     assert RunDirectory.find("tiles", "out").read_config().name == "there"
     assert RunDirectory.find("./tiles", "out").read_config().name == "here"
     (tmp_path / "others").mkdir()

@@ -1,8 +1,10 @@
 """What a submitted command printed is stored with its end, bounded, and an attempt never replaces another's."""
 
+import json
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,9 +40,21 @@ def test_attempts_keep_their_logs_and_the_newest_is_read(tmp_path: Path) -> None
     assert len(run.list("logs")) == 12
 
 
-def test_a_damaged_record_is_none(tmp_path: Path) -> None:
+WHOLE = {"verb": "train", "attempt": 1, "exit_code": 2, "ended": "", "last_line": ""}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b'{"verb": "train"', b"[]", b"3", b"[" * 60_000, b'{"a":' * 12_000),
+        *(json.dumps(WHOLE | {"exit_code": code}).encode() for code in (None, [], "two", 1e999)),
+    ],
+)
+def test_a_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
     run = Store.open(str(tmp_path / "run"))
-    run.write("logs/driver-abc.json", b'{"verb": "train"')
+    run.write("logs/driver-abc.json", json.dumps(WHOLE).encode())
+    assert read_end(run, "abc") is not None
+    run.write("logs/driver-abc.json", content)
     assert read_end(run, "abc") is None
 
 

@@ -148,6 +148,12 @@ GOOD = TrialRecord(0, {"a": 1.0}).to_json()
                 {"number": None},
                 {"unheard": 1},
                 {"ended_by": "chance"},
+                {"repeats": "many"},
+                {"slot": "left"},
+                {"queued_s": "soon"},
+                {"reuse": [1]},
+                {"error": None},
+                {"is_default": 0},
             )
         ),
         json.dumps({name: value for name, value in GOOD.items() if name != "params"}).encode(),
@@ -160,6 +166,46 @@ def test_a_damaged_record_is_named(directory: SearchDirectory, make_trial: Calla
     with pytest.raises(RunError, match=r"trials/0123/trial\.json") as caught:
         directory.read_trials()
     assert "delete" in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "changed"), [(b"0.5", b"0.9"), (b'"number": 1', b'"number": 4'), (b"\n", b" \n")])
+def test_one_changed_digit_of_a_trial_is_named(
+    directory: SearchDirectory, make_trial: Callable[..., TrialRecord], written: bytes, changed: bytes
+):
+    trial = make_trial(1, 0.5)
+    directory.write_trial(trial)
+    path = f"trials/{trial.digest}/trial.json"
+    whole = directory.store.read(path)
+    assert written in whole
+    directory.store.write(path, whole.replace(written, changed, 1))
+    with pytest.raises(RunError, match=rf"{trial.digest}/trial\.json is damaged \(its own hash does not fit\).*delete"):
+        directory.read_trials()
+
+
+def test_a_trial_that_was_not_sealed_is_read_and_is_that_of_its_folder(
+    directory: SearchDirectory, make_trial: Callable[..., TrialRecord]
+):
+    trial = make_trial(1, 0.5)
+    place = directory.trial(trial.digest)
+    place.write("trial.json", json.dumps(trial.to_json()).encode())
+    assert same(directory.read_trials(), [trial])
+    other = make_trial(2, 0.5)
+    assert other.digest != trial.digest
+    place.write("trial.json", json.dumps(other.to_json()).encode())
+    with pytest.raises(RunError, match=f"its parameters are those of {other.digest}"):
+        directory.read_trials()
+
+
+def test_an_identity_that_was_not_sealed_is_gone_by_and_a_changed_digit_of_a_sealed_one_is_named(
+    directory: SearchDirectory,
+):
+    directory.store.write("identity.json", json.dumps({"schema": 1, "began": 3.5, "identity": {"seed": 0}}).encode())
+    assert directory.claim({"seed": 0}, 9.0) == 3.5
+    directory.store.delete("identity.json")
+    directory.claim({"seed": 0}, 9.0)
+    directory.store.write("identity.json", directory.store.read("identity.json").replace(b'"seed": 0', b'"seed": 1'))
+    with pytest.raises(RunError, match=r"identity\.json is damaged \(its own hash does not fit\)"):
+        directory.claim({"seed": 0}, 9.0)
 
 
 def test_a_record_from_before_it_said_what_ended_a_trial_is_read(make_trial: Callable[..., TrialRecord]):
@@ -193,7 +239,7 @@ def test_a_damaged_identity_is_named(directory: SearchDirectory, content: bytes)
 
 def test_json_that_is_written_is_json(directory: SearchDirectory):
     with pytest.raises(ValueError, match="JSON compliant"):
-        directory.write_json("x.json", {"x": math.nan})
+        directory.write_sealed("x.json", {"x": math.nan})
     assert not directory.store.exists("x.json")
 
 

@@ -1,6 +1,5 @@
 """A finished search's files against its records."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -16,6 +15,7 @@ from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.repair import repair_results
 from ray_jobs.search.results import SearchFacts, SlotPool, write_results
 from ray_jobs.search.space import Space
+from resnet_dist.sealed_json import unsealed
 
 Make = Callable[..., TrialRecord]
 FILES = ["search.json", "trials.parquet", "best.toml"]
@@ -55,7 +55,7 @@ class Finished:
         return TEST
 
     def search(self) -> dict[str, Any]:
-        return json.loads(self.store.read("search.json"))
+        return unsealed(self.store.read("search.json"))
 
     def said(self) -> dict[str, Any]:
         return {name: value for name, value in self.search().items() if name != "made"}
@@ -114,12 +114,19 @@ def test_what_is_missing_or_damaged_is_written_again(finished: Finished, name: s
 )
 def test_a_search_json_that_says_something_else_is_written_again(finished: Finished, change: dict[str, Any]):
     before = finished.said()
-    finished.directory.write_json("search.json", finished.search() | change)
+    finished.directory.write_sealed("search.json", finished.search() | change)
     assert finished.repair() == ["search.json"]
     after = finished.said()
     assert {name: after[name] for name in ("trials", "best", "epochs", "test", "importance")} == {
         name: before[name] for name in ("trials", "best", "epochs", "test", "importance")
     }
+
+
+def test_one_changed_digit_of_search_json_is_written_again(finished: Finished):
+    whole = finished.store.read("search.json")
+    finished.store.write("search.json", whole.replace(b'"wall_s": 100.0', b'"wall_s": 900.0'))
+    assert finished.repair() == ["search.json"]
+    assert finished.search()["pool"]["wall_s"] == 0.0
 
 
 def test_files_from_before_the_last_trial_was_over_are_written_again(finished: Finished, make_trial: Make):

@@ -10,6 +10,7 @@ import pytest
 from ray_jobs.errors import ConfigError
 from ray_jobs.search.report_page import run_report
 from resnet_dist.errors import RunError
+from resnet_dist.sealed_json import sealed
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def test_a_run_has_no_report(root: Path, target: str) -> None:
 def test_what_is_no_search_is_refused(root: Path, target: str, said: str) -> None:
     with pytest.raises(RunError, match=said):
         run_report(target.format(root=root), str(root))
+
+
+def test_one_changed_digit_leaves_no_report(root: Path) -> None:
+    place = root / "searches" / "found" / "search.json"
+    whole = sealed(json.loads(place.read_text()))
+    place.write_bytes(whole)
+    run_report("found", str(root))
+    place.write_bytes(whole.replace(b'"slots": ', b'"slots": 1', 1))
+    with pytest.raises(RunError, match=r"search\.json is damaged \(its own hash does not fit\); start"):
+        run_report("found", str(root))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2}', "[" * 100_000, '{"schema": 1}'])

@@ -25,6 +25,7 @@ from cluster.errors import StorageError
 from cluster.storage.store import Store
 from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Snapshot
+from resnet_dist.checkpoint.manifest import Origin, newest_origin
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better, latest_progress
 from resnet_dist.checkpoint.reading import latest_verified, load
 from resnet_dist.checkpoint.writing import CheckpointFolder, prune, write_checkpoint
@@ -80,6 +81,19 @@ def test_round_trip(two: Store) -> None:
     assert load(two, 10, {CLAIM}).model_json() == {"arch": "tiny"}
     with pytest.raises(RunError, match="no checkpoint of step 15; there are 10, 20"):
         load(two, 15, {CLAIM})
+
+
+def test_a_manifest_says_what_the_checkpoint_was_trained_as(two: Store) -> None:
+    assert load(two, "last", {CLAIM}).origin is None
+    assert newest_origin(two, {CLAIM}) is None
+    origin = Origin("ab" * 32, {"seed": 0, "data.mean": [0.5, 0.25]})
+    write_checkpoint(two, snapshot(15), CLAIM, lambda: None, origin)
+    assert load(two, 15, {CLAIM}).origin == origin
+    assert newest_origin(two, {CLAIM}) == origin, "the newest one says nothing"
+    assert newest_origin(two, {(2, "other")}) is None
+    path = "checkpoints/step-00000015/manifest.json"
+    two.write(path, two.read(path).replace(b'"seed": 0', b'"seed": 1'))
+    assert newest_origin(two, {CLAIM}) is None
 
 
 @settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture])
