@@ -77,7 +77,7 @@ class RunDirectory:
 
     def at_start(self, outage_s: float, say: Say) -> "RunDirectory":
         """The same run for a command that begins: only storage that answers that it is busy is waited for."""
-        return RunDirectory(self.store.patient(Patience.at_start(outage_s, say)))
+        return self._with(self.store.patient(Patience.at_start(outage_s, say)))
 
     def waiting(
         self, outage_s: float, say: Say = _LOGGER.warning, confirm: Callable[[], None] = nobody_holds
@@ -86,7 +86,7 @@ class RunDirectory:
 
         `confirm` raises RunHeldError where another process has taken the run over meanwhile.
         """
-        return RunDirectory(self.store.settled().patient(Patience(outage_s, say, confirm)))
+        return self._with(self.store.settled().patient(Patience(outage_s, say, confirm)))
 
     @property
     def uri(self) -> str:
@@ -226,6 +226,12 @@ class RunDirectory:
         from cluster.storage.lease import read_history  # noqa: PLC0415 - it needs psutil, which `pull` does without
 
         return read_history(self.store)
+
+    def _with(self, store: Store) -> "RunDirectory":
+        """The same run, of which nothing is said again that was said."""
+        other = RunDirectory(store)
+        other.records.has_warned = self.records.has_warned
+        return other
 
     def _newest_origin(self) -> Origin | None:
         return newest_origin(self.store, self._believed()) if stored_steps(self.store) else None

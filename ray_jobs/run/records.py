@@ -78,7 +78,8 @@ class Records:
         """`newest_origin`: what the run's newest checkpoint says it was trained as; None where none says anything."""
         self._store = store
         self._newest_origin = newest_origin
-        self._has_warned = False
+        self.has_warned = False
+        """Whether a person knows that the records are not sealed."""
 
     def read(self, name: str) -> bytes:
         """A record as it was written; of a run of before records were sealed, as it is.
@@ -103,8 +104,8 @@ class Records:
         found = self._stored()
         if found is None and self._newest_origin() is not None:
             raise RunError(f"{self._store.uri} has no {SEAL}, which its checkpoints name; {REMEDY}")
-        if found is None and not self._has_warned:
-            self._has_warned = True
+        if found is None and not self.has_warned:
+            self.has_warned = True
             _LOGGER.warning(
                 "%s has no %s: an earlier version began the run, and whether its records have changed since cannot be "
                 "told; its next start seals them",
