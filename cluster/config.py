@@ -39,6 +39,9 @@ class ClusterConfig(BaseModel):
     """Logical CPUs the embedded Ray offers; unset: the cores of this machine."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts of the worker group without a new checkpoint in between before the job fails."""
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Times that a command starts its embedded Ray again after one of Ray's own processes has died; each time it waits
+    longer before, from 1 s up to 30 s. The same death at the same step twice ends the job."""
     wait_for_nodes_s: Annotated[float, Field(ge=0.0)] = 600.0
     """Seconds to wait until a running Ray has room for the workers: nodes start late, go away and are replaced."""
     workers_per_node: Annotated[int, Field(ge=1, le=64)] = 1

@@ -21,6 +21,10 @@ class ResourceError(Exception):
     """The job needs more than the machine or cluster has: what it needs and what there is."""
 
 
+class RayDiedError(Exception):
+    """A process of the embedded Ray has ended, and the work with it: which one, and how."""
+
+
 class SubmissionError(Exception):
     """A cluster refuses a job or another request: value, rule and remedy."""
 

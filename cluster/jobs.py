@@ -12,6 +12,10 @@ Verb = Literal["train", "tune", "evaluate", "export"]
 JobState = Literal["queued", "admitted", "running", "retrying", "done", "failed", "stopped"]
 ENDED: tuple[JobState, ...] = ("done", "failed", "stopped")
 
+TERMINATED = 143
+"""The exit code of a job that SIGTERM ended: a scheduler needed its place, or its node went away."""
+PREEMPTED = "preempted: ended from outside (SIGTERM); submitted again, it resumes from its last checkpoint"
+"""The reason of such a job."""
 JOB_FILE, SEARCH_FILE = "job.toml", "search.toml"
 """The files of a job, in whichever folder its driver finds them."""
 SUBMISSION, RUN = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN"

@@ -6,6 +6,7 @@ All exceptions of the four packages, each with the exit code of a command that i
       ConfigError                  2   ray_jobs.errors
       GateError                    4   ray_jobs.errors
       JobFailedError               1   ray_jobs.errors
+      RayDiedError                 1   cluster.errors
       ResourceError                2   cluster.errors
       StorageError                 3   cluster.errors
         RunHeldError               3   cluster.errors
@@ -23,11 +24,17 @@ All exceptions of the four packages, each with the exit code of a command that i
       BundleError                  3   resnet_dist.runtime.errors
       RuntimeMissingError          2   resnet_dist.runtime.errors
 
+What ends a command from outside is no error, so `except Exception` lets it pass:
+
+    KeyboardInterrupt
+      TerminationError           143   ray_jobs.errors
+
 No command shows these: the code that calls the module catches them.
 
     Exception
       TrialError                   -   ray_jobs.search.trainable
       TrackerError                 -   ray_jobs.trackers.tracker
+      EndedOnRequestError          -   ray_jobs.training.last_checkpoint
       MicrobatchTooLargeError      -   resnet_dist.training.out_of_memory
       NoRoomError                  -   resnet_dist.features.store
       BenchmarkError               -   resnet_dist.export.benchmarking.worker
@@ -56,6 +63,10 @@ class GateError(Exception):
 
 class JobFailedError(Exception):
     """Workers failed repeatedly: the last failure and what was tried."""
+
+
+class TerminationError(KeyboardInterrupt):
+    """SIGTERM: the system, a scheduler or a service manager ends this process. Whoever handles Ctrl-C handles it."""
 
 
 CERTAIN = (

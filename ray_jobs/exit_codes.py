@@ -1,13 +1,14 @@
 """How an exception becomes a command's exit code, and what a person reads on stderr."""
 
+import signal
 import sys
 import traceback
 from enum import IntEnum
 
-from cluster.errors import ResourceError, StorageError, SubmissionError, TargetUnreachableError
+from cluster.errors import RayDiedError, ResourceError, StorageError, SubmissionError, TargetUnreachableError
 from cluster.storage.credentials import without_secrets
 from data_pipeline.errors import DataError
-from ray_jobs.errors import ConfigError, GateError, JobFailedError
+from ray_jobs.errors import ConfigError, GateError, JobFailedError, TerminationError
 from resnet_dist.errors import DivergedError, RunError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 
@@ -24,6 +25,14 @@ class ExitCode(IntEnum):
     GATE = 4
     """A quality gate refused the result."""
     INTERRUPTED = 130
+    """By a person: Ctrl-C."""
+    TERMINATED = 143
+    """From outside: SIGTERM of a scheduler that needs the place, or of a service that stops. Another try resumes."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the work was ended, and not by a failure of its own."""
+        return self in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
@@ -35,6 +44,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
             return ExitCode.UNUSABLE
         case GateError():
             return ExitCode.GATE
+        case TerminationError() | SystemExit(code=signal.SIGTERM):  # the latter is how Ray answers SIGTERM
+            return ExitCode.TERMINATED
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED
         case _:
@@ -48,7 +59,11 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
         sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
     if code is ExitCode.INTERRUPTED:
         text = "interrupted; the same command resumes"
-    elif code is ExitCode.FAILED and not isinstance(error, JobFailedError | DivergedError | TargetUnreachableError):
+    elif code is ExitCode.TERMINATED:
+        text = "ended from outside (SIGTERM); the same command resumes"
+    elif code is ExitCode.FAILED and not isinstance(
+        error, JobFailedError | DivergedError | RayDiedError | TargetUnreachableError
+    ):
         hint = "" if debug else " (--debug shows where)"
         text = f"{type(error).__name__}: {error}{hint}"
     else:

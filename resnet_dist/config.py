@@ -182,6 +182,9 @@ class CheckpointConfig(BaseModel):
     """Steps between checkpoints within an epoch; unset: none by steps."""
     every_minutes: Annotated[float, Field(gt=0.0)] | None = 10.0
     """Minutes between checkpoints within an epoch; unset: none by time."""
+    at_end_s: Annotated[float, Field(ge=0.0, le=3600.0)] = 20.0
+    """Seconds that Ctrl-C or SIGTERM may take to store a last checkpoint, if steps would be lost without it; 0: none is
+    stored."""
     keep_last: Annotated[int, Field(ge=1)] = 2
     """Newest checkpoints kept."""
     keep_losers: bool = False

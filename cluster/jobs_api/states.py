@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobErrorType, JobStatus
 
-from cluster.jobs import JobState, JobView
+from cluster.jobs import PREEMPTED, TERMINATED, JobState, JobView
 from cluster.jobs_api.names import attempt_of
 from cluster.storage.credentials import address_without_secret
 
@@ -103,6 +103,8 @@ def _failure(details: JobDetails) -> str:
     code, logged = exit_code_of(details), lines[1:]
     if code is None:
         return first
+    if code == TERMINATED:
+        return PREEMPTED
     # The program ends with one block that begins so; whatever else is there came before it.
     reported = next((line.removeprefix("error: ") for line in reversed(logged) if line.startswith("error: ")), "")
     if reported:

@@ -3,11 +3,9 @@
 import logging
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, cast
 
 import psutil
@@ -21,6 +19,8 @@ from cluster.errors import ResourceError
 from cluster.session.environment import environment, environment_defaults
 from cluster.session.openmp import bounded_spinning
 from cluster.session.resources import local_resources
+from cluster.session.scratch import scratch_folder
+from cluster.session.servers import answering_sigterm, naming_death
 
 _LOOPBACK = "127.0.0.1"
 _LONGEST_FOLDER = 30
@@ -61,36 +61,41 @@ def cluster_resources() -> tuple[int, int]:
 @contextmanager
 def _embedded(cluster: ClusterConfig) -> Generator[None]:
     _require_token()
-    # Everybody can read Ray's own folder, so the folder above it belongs to this user alone.
-    folder = Path(tempfile.mkdtemp(prefix="rd-ray-", dir=_short_folder()))
     # An embedded Ray never joins another one.
     own = UNWATCHED | bounded_spinning(os.environ)
-    with environment({"RAY_ADDRESS": None}), environment_defaults(own), _loopback_only():
+    with (
+        # Everybody can read Ray's own folder, so the folder above it belongs to this user alone.
+        scratch_folder("rd-ray-", _short_folder()) as folder,
+        environment({"RAY_ADDRESS": None}),
+        environment_defaults(own),
+        _loopback_only(),
+    ):
         try:
-            context = ray.init(
-                num_cpus=local_resources(cluster)[0],
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                _node_ip_address=_LOOPBACK,
-                _temp_dir=str(folder / "r"),
-            )
+            with answering_sigterm():
+                context = ray.init(
+                    num_cpus=local_resources(cluster)[0],
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    _node_ip_address=_LOOPBACK,
+                    _temp_dir=str(folder / "r"),
+                )
             found = cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
             if found["node_ip_address"] != _LOOPBACK:
                 raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
             _end_log_monitor()
             # Code that looks for a cluster finds this one, whatever else runs on the host.
-            with environment({"RAY_ADDRESS": found["address"]}):
+            with environment({"RAY_ADDRESS": found["address"]}), naming_death():
                 yield
         finally:
             _shut_down()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _connected(address: str) -> Generator[None]:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        with answering_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"cluster.address={address}: no Ray answers there ({error}); leave it unset for an embedded Ray"

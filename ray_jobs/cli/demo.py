@@ -9,6 +9,7 @@ from ray_jobs.cli.show import show_demo
 from ray_jobs.exit_codes import explain
 from ray_jobs.job.toml import read_job
 from ray_jobs.terminal.console import show_line
+from ray_jobs.terminal.end_signals import ends_on_signals
 from ray_jobs.terminal.watcher import watched
 
 JOB = Path(__file__).parents[2] / "examples" / "demo.toml"
@@ -19,7 +20,7 @@ def main(data: str, storage: str, *flags: str) -> int:
     try:
         start = monotonic()
         place = {"data": {"root": data}, "storage": {"root": storage}}
-        with watched():
+        with watched(), ends_on_signals():
             outcome = api.train(read_job(JOB, place))
             changes = {"cluster": {"num_workers": 2, "local_cpus": 2}, "storage": {"root": storage}}
             evaluation = api.evaluate(outcome.run, changes=changes)

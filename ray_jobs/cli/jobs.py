@@ -143,7 +143,8 @@ def wait(
     kube_context: Text = None,
     job: Annotated[AddressFlags, Parameter("*")] | None = None,
 ) -> int:
-    """Wait until a job has ended, print each change, and end with the job's exit code (130: it was stopped).
+    """Wait until a job has ended, print each change, and end with the job's exit code (130: it was stopped,
+    143: it was preempted).
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOpti
 from ray_jobs.errors import ConfigError
 from ray_jobs.exit_codes import ExitCode, explain
 from ray_jobs.job.credentials import secrets_in_words
+from ray_jobs.terminal.end_signals import ends_on_signals
 from ray_jobs.terminal.watcher import watched
 
 COMMAND = Group.create_ordered("command", sort_key=0)
@@ -44,7 +45,8 @@ def new_app() -> App:
         help="From a folder of labelled photographs to a verified ResNet, on a laptop or a shared pool of GPUs.",
         help_format="plaintext",
         help_epilogue="--debug, anywhere, adds the traceback to an error. Exit codes: 0 done, 1 failed, 2 wrong usage "
-        "or configuration, 3 unusable data, run or storage, 4 refused by a quality gate, 130 interrupted.",
+        "or configuration, 3 unusable data, run or storage, 4 refused by a quality gate, 130 interrupted, 143 "
+        "ended from outside (SIGTERM).",
         version=lambda: version("resnet-dist"),
         version_flags=("--version",),
         suppress_keyboard_interrupt=False,
@@ -58,7 +60,7 @@ def answer(app: App, tokens: list[str]) -> int:
         # Before any command sees it: no message, file or object can repeat it.
         return explain(ConfigError("\n".join(secrets)), debug)
     try:
-        with watched():
+        with watched(), ends_on_signals():
             code = app(
                 [token for token in tokens if token != "--debug"],  # noqa: S105 - no password
                 exit_on_error=False,

@@ -23,6 +23,7 @@ from data_pipeline.splits.assign import read_split_csv
 from ray_jobs.data.evaluation_set import EvaluationSet, evaluation_set_of_folder, evaluation_set_of_run, read_sample
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.data.prepare import index_data
+from ray_jobs.evaluation.worker import answer
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
@@ -63,7 +64,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
     samples = judged.samples
-    work = _Work(
+    work = Work(
         model=found.model_json(),
         weights=found.weights(),
         # A limit on image size does not change how an image is seen, so this command may set its own.
@@ -83,7 +84,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What each worker needs."""
 
     model: dict[str, Any]
@@ -95,13 +96,11 @@ class _Work:
     """How each node gets its copy of the images."""
 
 
-def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
+def _answers(work: Work, plan: WorkerPlan) -> NDArray[np.float32]:
     """Logits [N, C] in the split's order."""
-    remote = ray.remote(_answer_batches).options(
-        num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3
-    )
+    remote = ray.remote(answer).options(num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3)
     shared = ray.put(work)
-    parts = [remote.remote(shared, rank, plan) for rank in range(plan.num_workers)]
+    parts = [remote.remote([shared], rank, plan) for rank in range(plan.num_workers)]
     try:
         return assemble(ray.get(parts), len(work.samples))
     except RayTaskError as error:
@@ -109,7 +108,7 @@ def _answers(work: _Work, plan: WorkerPlan) -> NDArray[np.float32]:
         raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _answer_batches(work: _Work, rank: int, plan: WorkerPlan) -> Answers:
+def answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
     """One worker's share: every num_workers-th of the split's fixed batches."""
     torch.set_num_threads(plan.threads)
     device = torch.device("cuda" if plan.use_gpu else "cpu")

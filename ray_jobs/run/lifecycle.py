@@ -45,7 +45,7 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
     status = replace(
         before,
         submission=submission,
-        state="done" if code is ExitCode.DONE else "stopped" if code is ExitCode.INTERRUPTED else "failed",
+        state="done" if code is ExitCode.DONE else "stopped" if code.is_stopped else "failed",
         exit_code=int(code),
         eta_s=None,
         message="" if error is None else str(error)[:2000],

@@ -103,8 +103,13 @@ def _networks(job: JobConfig, space: Space) -> list[JobConfig]:
     return list({key_of(each): each for each in found}.values())
 
 
-def slot_of(start: SearchStart, directory: SearchDirectory, dispatcher: DispatcherClient, submission: str) -> Slot:
-    """What the workers of every slot need, for all trials. Its initial weights lie in Ray's object store."""
+def slot_of(
+    start: SearchStart, directory: SearchDirectory, dispatcher: DispatcherClient, submission: str, last_checkpoint: str
+) -> Slot:
+    """What the workers of every slot need, for all trials. Its initial weights lie in Ray's object store.
+
+    `last_checkpoint`: the key under which the driver asks for one.
+    """
     facts, data = start.facts, start.data
     train, val = data.split("train"), data.split("val")
     return Slot(
@@ -120,6 +125,7 @@ def slot_of(start: SearchStart, directory: SearchDirectory, dispatcher: Dispatch
         objectives=facts.config.objectives,
         submission=submission,
         driver=ProcessIdentity.current(),
+        last_checkpoint=last_checkpoint,
         sharing=_sharing(facts.config, data.dataset.fingerprint),
     )
 

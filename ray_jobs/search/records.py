@@ -29,7 +29,7 @@ TrialState = Literal["running", "finished", "stopped", "diverged", "failed"]
 """running: begun, and to be gone on with; stopped: ended early by the scheduler."""
 EndedBy = Literal["scheduler", "total_epochs", "hours", "interrupt", "workers"]
 """What ended a trial before its training did: the scheduler, since others did better, or, for the whole search at once,
-a budget, Ctrl-C, or that no worker group was left. Only the first says anything of the trial."""
+a budget, Ctrl-C or SIGTERM, or that no worker group was left. Only the first says anything of the trial."""
 _NUMBER = (int, float, NoneType)
 _KINDS: dict[str, tuple[type, ...]] = {
     "number": (int,),

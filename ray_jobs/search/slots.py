@@ -3,13 +3,13 @@
 # Ray's tasks carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import tempfile
 from typing import Any
 
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.nodes import NodeCapacity
 from cluster.session.resources import WorkerPlan
+from cluster.session.scratch import scratch_folder
 from ray_jobs.errors import CERTAIN, first_line
 from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.config import SearchConfig
@@ -72,8 +72,8 @@ def keep_serving(slot: list[Any], plan: WorkerPlan, dispatcher: DispatcherClient
         group = dispatcher.call(Dispatcher.open_slot, number)
         config = {"slot": slot[0], "number": number, "group": group}
         try:
-            with tempfile.TemporaryDirectory(prefix="rd-slot-") as scratch:
-                failure = fit_worker_group(serve_worker, config, plan, scratch)
+            with scratch_folder("rd-slot-") as scratch:
+                failure = fit_worker_group(serve_worker, config, plan, str(scratch))
         except OSError as error:  # such as a full disk: the trial must be told
             failure = error
         if failure is None:

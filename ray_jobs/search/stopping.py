@@ -1,9 +1,8 @@
-"""When a search ends before its trials are used up: its budget is spent, a person interrupts it, or no slot is left."""
+"""When a search ends before its trials are used up: its budget is spent, a signal ends it, or no slot is left."""
 
 # Ray Tune carries no types.
 # pyright: reportUntypedBaseClass=false
 
-import signal
 import threading
 import time
 from collections.abc import Generator
@@ -18,10 +17,12 @@ from ray_jobs.search.optuna_study import Unsaved
 from ray_jobs.search.records import EndedBy
 from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.trial_log import TrialLog
+from ray_jobs.terminal.end_signals import hears, interrupt_of
+from ray_jobs.training.last_checkpoint import LastCheckpoint
 
 
 class SearchStopper(Unsaved, NoopStopper):
-    """Ends the search when its budget is spent, when a person interrupts it, or when no slot is left."""
+    """Ends the search when its budget is spent, when a signal does, or when no slot is left."""
 
     def __init__(
         self,
@@ -30,8 +31,12 @@ class SearchStopper(Unsaved, NoopStopper):
         config: SearchConfig,
         began: float,
         supervisors: Supervisors,
+        last_checkpoint: LastCheckpoint | None,
     ) -> None:
-        self.interrupted = False
+        """`last_checkpoint` is asked of all slots when a signal ends the search; None: none is."""
+        self.ended_by: KeyboardInterrupt | None = None
+        """What stands for the signal that ends the search."""
+        self._last_checkpoint = last_checkpoint
         self._trial_log, self._dispatcher, self._supervisors = trial_log, dispatcher, supervisors
         self._most_epochs = config.total_epochs
         self._until = None if config.hours is None else began + 3600.0 * config.hours
@@ -45,11 +50,14 @@ class SearchStopper(Unsaved, NoopStopper):
         if reason is None:
             return False
         self._trial_log.close(reason)
+        if reason == "interrupt" and self._last_checkpoint is not None:
+            # A thread: if Ray does not answer, the search still ends.
+            threading.Thread(target=self._last_checkpoint.send, daemon=True, name="last-checkpoint").start()
         self._dispatcher.send(Dispatcher.close, reason)  # trials that wait for their workers hear it, and end
         return True
 
     def _reason(self) -> EndedBy | None:
-        if self.interrupted:
+        if self.ended_by is not None:
             return "interrupt"
         if self._supervisors.failure:
             return "workers"
@@ -58,19 +66,13 @@ class SearchStopper(Unsaved, NoopStopper):
         return "hours" if self._until is not None and time.time() >= self._until else None
 
     @contextmanager
-    def hears_interrupts(self) -> Generator[None]:
-        """Within, the first Ctrl-C ends the search in order, and a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
+    def hears_signals(self) -> Generator[None]:
+        """Within, the first Ctrl-C or SIGTERM ends the search in order, and a second one at once."""
 
-        def interrupt(*_: object) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, before)
+        def end(number: int) -> None:
+            if self.ended_by is not None:
+                raise interrupt_of(number)
+            self.ended_by = interrupt_of(number)
 
-        signal.signal(signal.SIGINT, interrupt)
-        try:
+        with hears(end):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 
+from cluster.session.servers import require_life
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.dispatcher import Dispatcher, TrialTimes
 from ray_jobs.search.known_trials import KnownTrials
@@ -114,7 +115,11 @@ class TrialLog(Unsaved, tune.Callback):
         self._over(record, state, result.get("error", ""), json.loads(result.get("results", "{}")))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """A trial's process ended: record its error, unless it only waited for an equal trial. The search goes on."""
+        """A trial's process ended: record its error, unless it only waited for an equal trial. The search goes on.
+
+        Raises RayDiedError where Ray itself has died: that is no failure of the trial.
+        """
+        require_life()
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over or not self._known_trials.call(KnownTrials.is_trained_by, record.digest, trial.trial_id):
             self._write(repeated(record))

@@ -23,6 +23,7 @@ from ray_jobs.search.latency import latency_ms, parameter_count
 from ray_jobs.search.records import TRIALS, Epoch
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
+from ray_jobs.training.last_checkpoint import EndedOnRequestError
 from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
@@ -50,6 +51,8 @@ class Slot:
     objectives: tuple[str, ...]
     submission: str
     driver: ProcessIdentity
+    last_checkpoint: str | None = None
+    """The key under which the driver asks for a last checkpoint; None: it never does."""
     sharing: FeatureSharing | None = None
     """Where features of frozen stages are shared."""
     images: NodeImages | None = None
@@ -116,6 +119,7 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
         driver=slot.driver,
         initial_weights=slot.initial_weights[key_of(order.job)],
         most_per_microbatch=order.most_per_microbatch,
+        last_checkpoint=slot.last_checkpoint,
         sharing=slot.sharing,
     )
     barrier = _EpochBarrier(order, slot, group, device)
@@ -135,6 +139,9 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
         if group.rank == 0:
             write_end(run, slot.submission, error)
         return TrialEvent("diverged", error=str(error))
+    except EndedOnRequestError:  # only rank zero, so the worker group ends with it
+        _say_stopped(run, "ended by the search (interrupt)")
+        raise
     return _end(order, slot, run, device, barrier)
 
 
@@ -159,17 +166,20 @@ def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
 
 def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device, barrier: _EpochBarrier) -> TrialEvent:
     if not barrier.goes_on:
-        status = run.read_status()
-        if status is not None:
-            by = slot.dispatcher.call(Dispatcher.ended_by, order.digest)
-            message = "ended by the search" + (f" ({by})" if by else "")
-            run.write_status(replace(status, state="stopped", message=message, eta_s=None))
+        by = slot.dispatcher.call(Dispatcher.ended_by, order.digest)
+        _say_stopped(run, "ended by the search" + (f" ({by})" if by else ""))
         return TrialEvent("stopped", results=barrier.results | _measured(order, slot, device))
     newest = run.latest()
     if newest is not None:
         run.write_result(outcome_of(run, newest.progress, order.job, already_finished=False).to_json())
     write_end(run, slot.submission, None)
     return TrialEvent("finished", results=barrier.results | _measured(order, slot, device))
+
+
+def _say_stopped(run: RunDirectory, why: str) -> None:
+    status = run.read_status()
+    if status is not None:
+        run.write_status(replace(status, state="stopped", message=why, eta_s=None))
 
 
 def _measured(order: TrialOrder, slot: Slot, device: torch.device) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """`resnet-dist tune`: searches for a better configuration than the default, within a budget."""
 
-import tempfile
 import time
 import uuid
 from contextlib import nullcontext
@@ -10,7 +9,10 @@ from typing import Any
 
 import ray
 
+from cluster.errors import RayDiedError
 from cluster.session.environment import environment_defaults
+from cluster.session.scratch import scratch_folder
+from cluster.session.servers import require_life
 from cluster.session.session import ray_session
 from cluster.storage.lease import take
 from cluster.storage.outage_watch import storage_watched
@@ -37,6 +39,8 @@ from ray_jobs.search.toml import print_search
 from ray_jobs.search.trial_log import TrialLog
 from ray_jobs.search.tuner import QUIET, run_tuner
 from ray_jobs.terminal.watcher import note
+from ray_jobs.training.last_checkpoint import LastCheckpoint
+from ray_jobs.training.restart_policy import Past, Raise, Restart, after_death
 from resnet_dist.errors import RunError
 
 
@@ -66,8 +70,8 @@ def run_tune(
     """Search from where it stands until its budget is spent.
 
     Raises ConfigError, DataError, ResourceError or StorageError for what cannot work before anything is started,
-    RunHeldError when another process holds the search, KeyboardInterrupt, with the best so far written down, when
-    interrupted, JobFailedError when no trial has a value.
+    RunHeldError when another process holds the search, KeyboardInterrupt (at SIGTERM TerminationError), with the best
+    so far written down, when interrupted, JobFailedError when no trial has a value.
     """
     submission = submission or uuid.uuid4().hex
     if (job.cluster.address or "").startswith("ray://"):
@@ -82,28 +86,43 @@ def run_tune(
 
 
 def _search(start: SearchStart, directory: SearchDirectory, submission: str, warm_start: str | None) -> SearchOutcome:
-    facts, config, began_here = start.facts, start.facts.config, time.time()
+    facts, cluster, began_here, past = start.facts, start.facts.job.cluster, time.time(), Past(0)
     warm = warm_trials(warm_start, facts)
-    lease_ttl_s = facts.job.cluster.lease_ttl_s
-    with take(directory.store, submission=submission, driver=ProcessIdentity.current(), ttl_s=lease_ttl_s) as lease:
+    me, ttl_s = ProcessIdentity.current(), cluster.lease_ttl_s
+    with take(directory.store, submission=submission, driver=me, ttl_s=ttl_s) as lease:
         # The watch beside the trials says it once for all.
         directory = directory.waiting(facts.job.storage.outage_s, _silent, lease.confirm)
         began = directory.claim(start.identity, began_here)
-        directory.store.write("search.toml", print_search(config, facts.space).encode())
-        records = directory.read_trials()
-        restore_records(directory, facts, records, start.data.summary(), write_split_csv(start.data.split_rows()))
-        trained = sum(len(record.history) for record in records)
-        if trials_left(config, records) <= 0 or (config.total_epochs is not None and trained >= config.total_epochs):
-            pool = SlotPool(start.slots, 0.0, 0.0)
-            repaired = tuple(_repaired(directory, start, records))
-            return replace(_outcome(directory, facts, records, pool, already_finished=True), repaired=repaired)
-        with (
-            environment_defaults(QUIET),
-            ray_session(facts.job.cluster),
-            tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch,
-        ):
-            study = _study(facts, records, warm, Path(scratch) / "study.journal")
-            return _run_trials(start, directory, submission, study, records, began, began_here)
+        directory.store.write("search.toml", print_search(facts.config, facts.space).encode())
+        while True:
+            records = directory.read_trials()
+            restore_records(directory, facts, records, start.data.summary(), write_split_csv(start.data.split_rows()))
+            if _is_spent(facts.config, records):
+                pool = SlotPool(start.slots, 0.0, 0.0)
+                repaired = tuple(_repaired(directory, start, records))
+                return replace(_outcome(directory, facts, records, pool, already_finished=True), repaired=repaired)
+            try:
+                with environment_defaults(QUIET), ray_session(cluster), scratch_folder("rd-tune-") as scratch:
+                    study = _study(facts, records, warm, scratch / "study.journal")
+                    return _run_trials(start, directory, submission, study, records, began, began_here)
+            except RayDiedError as death:
+                # Ray Tune's own state is gone with it. All that counts is in the trials' records.
+                match after_death(death, past, cluster.max_restarts, f"{_trained(directory.read_trials())} epochs"):
+                    case Raise(reason):
+                        raise reason from death
+                    case Restart(past, pause_s):
+                        note(f"{death}; starting it again in {pause_s:g} s, and going on with the trials")
+                        time.sleep(pause_s)
+
+
+def _trained(records: list[TrialRecord]) -> int:
+    """Epochs, of all trials."""
+    return sum(len(record.history) for record in records)
+
+
+def _is_spent(config: SearchConfig, records: list[TrialRecord]) -> bool:
+    epochs_are = config.total_epochs is not None and _trained(records) >= config.total_epochs
+    return epochs_are or trials_left(config, records) <= 0
 
 
 def _study(facts: SearchFacts, records: list[TrialRecord], warm: list[TrialRecord], journal: Path) -> StudySearch:
@@ -135,27 +154,36 @@ def _run_trials(
             f"{directory.uri}: {config.trials} trials, {config.trials - trials_left(config, records)} of them over; "
             f"{start.slots} at a time with {facts.job.cluster.num_workers} workers each"
         )
-        slot = slot_of(start, directory, actors.dispatcher, submission)
+        last_checkpoint = LastCheckpoint()
+        slot = slot_of(start, directory, actors.dispatcher, submission, last_checkpoint.key)
         supervisors = Supervisors(ray.put(slot), start.plan, start.slots, actors.dispatcher, table.say)
-        stopper = SearchStopper(trial_log, actors.dispatcher, config, began_here, supervisors)
+        stopper = SearchStopper(
+            trial_log,
+            actors.dispatcher,
+            config,
+            began_here,
+            supervisors,
+            last_checkpoint if facts.job.checkpoint.at_end_s else None,
+        )
         try:
-            with stopper.hears_interrupts():
+            with stopper.hears_signals():
                 run_tuner(start, study, stopper, trial_log, actors)
         finally:
             trial_log.close()
+            require_life()
             try:
                 startup = sum(actors.dispatcher.call(Dispatcher.startup_s))
             finally:
                 supervisors.end()
         pool = SlotPool(start.slots, time.time() - began_here, startup)
-        nobody_waits = stopper.interrupted or bool(supervisors.failure)
+        nobody_waits = stopper.ended_by is not None or bool(supervisors.failure)
         trial_log.finish(
             pool,
             lambda best, default: None if nobody_waits else final_test(directory, start, best, default, table.say),
         )
         _report(directory, table)
-    if stopper.interrupted:
-        raise KeyboardInterrupt
+    if stopper.ended_by is not None:
+        raise stopper.ended_by
     if supervisors.failure:
         raise JobFailedError(
             f"no worker group is left: {MOST_LOST} in a row of each slot ended without a trial served. The last one: "
@@ -171,8 +199,8 @@ def _repaired(directory: SearchDirectory, start: SearchStart, records: list[Tria
     over = [record for record in records if record.is_over]
 
     def importance() -> dict[str, float] | None:
-        with tempfile.TemporaryDirectory(prefix="rd-tune-") as scratch:
-            search = StudySearch(facts.config, facts.space, 0, Path(scratch) / "study.journal", over, [])
+        with scratch_folder("rd-tune-") as scratch:
+            search = StudySearch(facts.config, facts.space, 0, scratch / "study.journal", over, [])
             return importances(search.study, len(facts.config.objectives))
 
     def judge(best: TrialRecord, default: TrialRecord) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from ray_jobs.run.driver_log import DriverLog, read_end
 from ray_jobs.submission.environment import valid_submission
 
 FINAL = (ExitCode.USAGE, ExitCode.UNUSABLE, ExitCode.GATE)
-"""Exit codes that another try would end with again."""
+"""Exit codes that another try would end with again. 130 and 143 are none: another try resumes."""
 _EVERY_S = 10.0
 """How often the log is stored while there is more of it."""
 
@@ -72,12 +72,12 @@ def _run(arguments: list[str], log: DriverLog) -> int:
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
     stored = _Storing(log)
 
-    def interrupt(_: int, __: FrameType | None) -> None:
+    def pass_on(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):
-            child.send_signal(signal.SIGINT)
+            child.send_signal(number)
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, pass_on)
     with child:
         output = cast("IO[bytes]", child.stdout)
         while text := os.read(output.fileno(), 65536):

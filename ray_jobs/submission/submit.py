@@ -15,7 +15,7 @@ from cluster.kube.jobs.manifest import JobManifest
 from cluster.kube.jobs.target import KubeTarget
 from cluster.kube.queues.apply import storage_of
 from cluster.kube.queues.capacity import check_priority, fits
-from ray_jobs.exit_codes import ExitCode
+from ray_jobs.exit_codes import exit_code_of as exit_code_for
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.plan import PoolPlan, plan_for_pool
 from ray_jobs.submission.request import ray_request
@@ -82,7 +82,7 @@ def run_on_ray(command: SubmitCommand, print_line: Say, say: Say) -> int:
     """Run a command on the Ray at cluster.address as if it ran here; returns its own exit code.
 
     `print_line` gets each line that it prints, `say` what a person should know besides. Ctrl-C leaves the job as it is
-    and returns 130. Raises SubmissionError or TargetUnreachableError.
+    and returns 130, SIGTERM likewise and returns 143. Raises SubmissionError or TargetUnreachableError.
     """
     from cluster.jobs_api.target import RayJobsTarget  # noqa: PLC0415
 
@@ -97,9 +97,9 @@ def run_on_ray(command: SubmitCommand, print_line: Say, say: Say) -> int:
             print_line(line)
         for view in target.follow(name):  # noqa: B007 - the last one counts
             pass
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say(f"job {name} goes on; {ways}")
-        return ExitCode.INTERRUPTED
+        return exit_code_for(error)
     except TargetUnreachableError:
         say(f"job {name} may go on; {ways}")
         raise

@@ -1,8 +1,8 @@
 """One worker group under Ray Train, from its start to its end."""
 
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -12,6 +12,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
+from cluster.session.scratch import scratch_folder
+from cluster.session.servers import death, require_life
+from ray_jobs.training.last_checkpoint import LastCheckpoint
 from ray_jobs.training.worker_group import fit_worker_group
 
 if TYPE_CHECKING:
@@ -33,29 +36,65 @@ def train_worker(config: dict[str, Any]) -> None:
     train(config["task"])
 
 
-def run_attempt(task: "WorkerTask", tick: Callable[[], None]) -> Exception | None:
-    """Run a worker group to its end; the error that ended it, None when training is done.
+class Attempt:
+    """One worker group that runs."""
 
-    `tick` is called about twice a second meanwhile. Ray's `fit` runs in a process of its own: in this one it would
-    take over Ctrl-C, and in a thread of this one nothing could end it before Ray itself is shut down.
+    def __init__(self, reference: "ray.ObjectRef[Exception | None]", last_checkpoint: LastCheckpoint) -> None:
+        self.reference = reference
+        self.has_ended = False
+        self._last_checkpoint = last_checkpoint
+
+    def result(self, tick: Callable[[], None]) -> Exception | None:
+        """Wait for its end; the error that ended it, None when training is done. Raises RayDiedError.
+
+        `tick` is called about twice a second meanwhile.
+        """
+        while not ray.wait([self.reference], timeout=_POLL_S)[0]:
+            require_life()
+            tick()
+        self.has_ended = True
+        try:
+            return ray.get(self.reference)
+        except RayError as error:
+            require_life()
+            return error
+
+    def store_last_checkpoint(self, seconds: float, say: Callable[[str], None]) -> None:
+        """Let rank zero store a checkpoint where steps would be lost, and train no further. Waits `seconds` at most."""
+
+        def goes_on() -> bool:
+            return death() is None and not ray.wait([self.reference], timeout=0)[0]
+
+        if seconds > 0 and death() is None and not self.has_ended:
+            step = self._last_checkpoint.request(seconds, goes_on, say)
+            if step is not None:
+                say(f"step {step} is stored")
+
+
+@contextmanager
+def attempt(task: "WorkerTask") -> Generator[Attempt]:
+    """Within, a worker group trains; it ends with the block.
+
+    Ray's `fit` runs in a process of its own: in this one it would take over Ctrl-C, and in a thread of this one nothing
+    could end it before Ray itself is shut down.
     """
-    with tempfile.TemporaryDirectory(prefix="rd-train-") as scratch:
+    last_checkpoint = LastCheckpoint()
+    task = replace(task, last_checkpoint=last_checkpoint.key)
+    with scratch_folder("rd-train-") as scratch:
         # On the driver's node: if another node dies, its workers die, and the process that restarts them lives.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         run = ray.remote(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
         # Ray passes a reference inside a dictionary on unresolved: only the workers fetch the task.
-        attempt = run.remote({"task": ray.put(task)}, task.plan, scratch)
+        running = Attempt(run.remote({"task": ray.put(task)}, task.plan, str(scratch)), last_checkpoint)
         try:
-            while not ray.wait([attempt], timeout=_POLL_S)[0]:
-                tick()
-            return ray.get(attempt)
-        except RayError as error:
-            return error
-        except BaseException:
-            ray.cancel(attempt, force=True)
-            with suppress(RayError):
-                ray.wait([attempt], timeout=_ENDING_S)
-            raise
+            yield running
+        finally:
+            if death() is None:  # a dead Ray has ended its workers, and would not answer
+                if not running.has_ended:
+                    ray.cancel(running.reference, force=True)
+                    with suppress(RayError):
+                        ray.wait([running.reference], timeout=_ENDING_S)
+                last_checkpoint.forget()
 
 
 def causes_of(failure: Exception) -> list[BaseException]:

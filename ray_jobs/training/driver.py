@@ -4,16 +4,18 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import ray
 
+from cluster.errors import RayDiedError
 from cluster.session.resources import local_resources, plan_workers
 from cluster.session.session import ray_session
 from cluster.session.wait_for_nodes import plan_when_there, wait_for_room
 from cluster.storage.lease import check_free
 from cluster.storage.outage_watch import storage_watched
 from cluster.storage.process_identity import ProcessIdentity
+from data_pipeline.listing.samples import Samples
 from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
@@ -23,12 +25,25 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import finished_before, is_done, outcome_of, standing, write_end
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import progress_console
-from ray_jobs.training.attempt import causes_of, run_attempt
+from ray_jobs.terminal.end_signals import as_heard
+from ray_jobs.training.attempt import attempt, causes_of
 from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.progress import ProgressView
 from ray_jobs.training.rank import WorkerTask
 from ray_jobs.training.resolve import check_compiler, resolved_job
-from ray_jobs.training.restart_policy import Failure, Limits, Past, Raise, Retry, Shrink, StartOver, Wait, decide
+from ray_jobs.training.restart_policy import (
+    Failure,
+    Limits,
+    Past,
+    Raise,
+    Restart,
+    Retry,
+    Shrink,
+    StartOver,
+    Wait,
+    after_death,
+    decide,
+)
 from ray_jobs.training.worker_group import found_no_room
 from resnet_dist.run_records import Status
 
@@ -88,65 +103,120 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     begun = RunDirectory(run.store.impatient())
     run = run.waiting(job.storage.outage_s, _say, lambda: _check_free(begun, job, submission))
     try:
-        with (
-            ray_session(job.cluster),
-            ProgressView(begun, data) as view,
-            storage_watched(run.store, view.say),
-        ):
+        with ProgressView(begun, data) as view, storage_watched(run.store, view.say):
             view.show_stages(job, len(data.dataset.samples.classes))
             train, val = data.split("train"), data.split("val")
-            task = WorkerTask(
-                job=job,
-                run_uri=run.uri,
-                train=train,
-                val=val,
-                images=NodeImages.of(job.data, train, val),
-                plan=plan_when_there(job.cluster, view.say),
-                submission=submission,
-                driver=ProcessIdentity.current(),
-                initial_weights=None if initial is None else ray.put(initial),
-            )
-            _train_until_done(run, task, view, initial_weights)
+            training = _Training(job, run, train, val, submission, view, initial_weights)
+            # A first failure is the first in a row, whatever was reached before: nothing need be read.
+            training.until_done(_Standing(initial, Past(0)))
         outcome = _verified_outcome(run, job)
         run.write_result(outcome.to_json())
     except BaseException as error:
-        write_end(run, submission, error)
+        is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
+        write_end(begun if is_signal else run, submission, error)  # who ends this process waits for no storage
         raise
     write_end(run, submission, None)
     return outcome
 
 
-def _train_until_done(
-    run: RunDirectory, task: WorkerTask, view: ProgressView, initial_weights: Callable[[], InitialWeights]
-) -> None:
-    """One worker group after the other, until one ends well or `decide` gives up."""
-    cluster = task.job.cluster
-    workers = f"{task.plan.num_workers} workers with {task.plan.resources_per_worker} each"
-    limits = Limits(cluster.max_failures, cluster.wait_for_nodes_s, task.job.training.global_batch_size, workers)
-    past = Past(0)  # a first failure is the first in a row, whatever was reached before: nothing need be read
-    while True:
-        wait_for_room(task.plan, cluster, view.say)
-        began_s = time.monotonic()
-        error = run_attempt(task, view.refresh)
-        if error is None:
-            return
-        causes = causes_of(error)
-        failure = Failure(causes, found_no_room(error), began_s, time.monotonic())
-        decision = decide(failure, past, limits, lambda: _newest_step(run))
-        match decision:
-            case Raise(reason):
-                raise reason from error
-            case Wait(_, left_s):
-                view.say(f"no room for {task.plan.num_workers} workers yet; waiting for {left_s:.0f} s at most")
-            case Shrink(_, size, cause):
-                view.say(f"{cause}: starting again from the last checkpoint with {size}")
-                task = replace(task, most_per_microbatch=size)
-            case StartOver():
-                view.say("no checkpoint of the run is whole; starting over from the initial weights")
-                task = replace(task, initial_weights=ray.put(initial_weights()))
-            case Retry(_, step):
-                view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {step}")
-        past = decision.past
+@dataclass
+class _Standing:
+    """What changes from one worker group to the next, and survives the death of an embedded Ray."""
+
+    initial: InitialWeights | None
+    """For workers that find no checkpoint."""
+    past: Past
+    most_per_microbatch: int | None = None
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A run's worker groups, one after the other, until one ends well or it is given up."""
+
+    job: JobConfig
+    run: RunDirectory
+    train: Samples
+    val: Samples
+    submission: str
+    view: ProgressView
+    initial_weights: Callable[[], InitialWeights]
+
+    def until_done(self, standing: _Standing) -> None:
+        """With one Ray after the other, where embedded ones die."""
+        cluster = self.job.cluster
+        while True:
+            try:
+                with ray_session(cluster):
+                    self._with_this_ray(standing)
+            except RayDiedError as death:
+                step = _newest_step(self.run)
+                match after_death(death, standing.past, cluster.max_restarts, f"step {step}"):
+                    case Raise(reason):
+                        raise reason from death
+                    case Restart(past, pause_s):
+                        standing.past = past
+                        self.view.say(f"{death}; starting it again in {pause_s:g} s, from step {step}")
+                        time.sleep(pause_s)
+            else:
+                return
+
+    def _with_this_ray(self, standing: _Standing) -> None:
+        run, view, cluster = self.run, self.view, self.job.cluster
+        task = self._task(standing)
+        workers = f"{task.plan.num_workers} workers with {task.plan.resources_per_worker} each"
+        size = self.job.training.global_batch_size
+        limits = Limits(cluster.max_failures, cluster.wait_for_nodes_s, size, workers)
+        while True:
+            wait_for_room(task.plan, cluster, view.say)
+            began_s = time.monotonic()
+            error = self._attempt(task)
+            if error is None:
+                return
+            causes = causes_of(error)
+            failure = Failure(causes, found_no_room(error), began_s, time.monotonic())
+            decision = decide(failure, standing.past, limits, lambda: _newest_step(run))
+            match decision:
+                case Raise(reason):
+                    raise reason from error
+                case Wait(_, left_s):
+                    view.say(f"no room for {task.plan.num_workers} workers yet; waiting for {left_s:.0f} s at most")
+                case Shrink(_, size, cause):
+                    view.say(f"{cause}: starting again from the last checkpoint with {size}")
+                    standing.most_per_microbatch = size
+                    task = replace(task, most_per_microbatch=size)
+                case StartOver():
+                    view.say("no checkpoint of the run is whole; starting over from the initial weights")
+                    standing.initial = self.initial_weights()
+                    task = replace(task, initial_weights=ray.put(standing.initial))
+                case Retry(_, step):
+                    view.say(f"a worker failed ({first_line(causes[0])}); restarting from step {step}")
+            standing.past = decision.past
+
+    def _task(self, standing: _Standing) -> WorkerTask:
+        return WorkerTask(
+            job=self.job,
+            run_uri=self.run.uri,
+            train=self.train,
+            val=self.val,
+            images=NodeImages.of(self.job.data, self.train, self.val),
+            plan=plan_when_there(self.job.cluster, self.view.say),
+            submission=self.submission,
+            driver=ProcessIdentity.current(),
+            initial_weights=None if standing.initial is None else ray.put(standing.initial),
+            most_per_microbatch=standing.most_per_microbatch,
+        )
+
+    def _attempt(self, task: WorkerTask) -> Exception | None:
+        """One worker group; the error that ended it, None when training is done."""
+        with attempt(task) as running:
+            try:
+                return running.result(self.view.refresh)
+            except (KeyboardInterrupt, SystemExit) as error:
+                end = as_heard(error) if isinstance(error, KeyboardInterrupt) else error
+                running.store_last_checkpoint(self.job.checkpoint.at_end_s, self.view.say)
+                # Now, and not only at the end: whoever ends this process may leave it only seconds.
+                write_end(RunDirectory(self.run.store.impatient()), self.submission, end)
+                raise end from None
 
 
 def _check_free(run: RunDirectory, job: JobConfig, submission: str) -> None:

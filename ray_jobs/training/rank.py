@@ -53,6 +53,8 @@ class WorkerTask:
     """A microbatch size that the memory of an earlier attempt has shown to be the most."""
     sharing: FeatureSharing | None = None
     """Where features of frozen stages are shared with other trainings; None: nowhere."""
+    last_checkpoint: str | None = None
+    """The key of the driver's LastCheckpoint; None: it never asks for one."""
     images: NodeImages | None = None
     """How each node comes to its copy of the images; None where all see the samples' folder."""
 
@@ -84,7 +86,8 @@ def train_rank(
     recorder = SilentRecorder(epoch_barrier)
     if lease is not None:
         steps, classes = training.steps_per_epoch, _classes(task)
-        start = RunStart(job, run, lease, task.submission, checkpoint, microbatches, steps, classes)
+        key = task.last_checkpoint
+        start = RunStart(job, run, lease, task.submission, checkpoint, microbatches, steps, classes, key)
         recorder = RunRecorder(start, messages, epoch_barrier)
     with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
         try:

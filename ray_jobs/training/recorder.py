@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from cluster.errors import RunHeldError, StorageError, StorageOutageError
 from cluster.storage.lease import Lease
@@ -15,6 +15,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.tracker import Plain
+from ray_jobs.training.last_checkpoint import EndedOnRequestError, Requests
 from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
@@ -65,6 +66,8 @@ class RunStart:
     steps_per_epoch: int
     classes: Sequence[Sequence[Plain]] = ()
     """Name, training and validation images of each class, for the tracker."""
+    last_checkpoint: str | None = None
+    """The key of the driver's LastCheckpoint; None: it never asks for one."""
 
 
 class RunRecorder:
@@ -102,6 +105,8 @@ class RunRecorder:
         self._waited = 0.0
         self._measured_from = monotonic()
         self._checkpointed_at = monotonic()
+        self._checkpointed = (0 if start.resumed_from is None else start.resumed_from.step, False)
+        self._requests = Requests(start.last_checkpoint)
         self._status = Status(
             state="running",
             submission=start.submission,
@@ -120,6 +125,7 @@ class RunRecorder:
         resumed_from, store = self._start.resumed_from, self._start.run.store
         cut_back(store, self._lease.history, 0 if resumed_from is None else resumed_from.step)
         self._writer.__enter__()
+        self._requests.__enter__()
         self._put_messages()
         self._put_status()
         self._tracker.start()
@@ -130,6 +136,7 @@ class RunRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Store what is still to be stored; after an error, without hiding it."""
+        self._requests.__exit__(kind, error, trace)
         failure = error
         try:
             if error is None:
@@ -146,7 +153,10 @@ class RunRecorder:
             self._writer.__exit__(None if failure is None else type(failure), failure, trace)
 
     def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
-        """Record metrics now and then, and a checkpoint when one is due by steps or by time."""
+        """Record metrics now and then, and a checkpoint when one is due by steps or by time, or is asked for.
+
+        Raises EndedOnRequestError once a checkpoint that the driver asked for is stored.
+        """
         self._writer.raise_failure()
         self._totals = totals if self._totals is None else self._totals + totals
         self._waited += waited
@@ -157,9 +167,11 @@ class RunRecorder:
         due_by_time = every_minutes is not None and monotonic() - self._checkpointed_at >= 60.0 * every_minutes
         if due_by_steps or due_by_time:
             self._checkpoint(state, None)
+        if self._requests.pending:
+            self._end_with_checkpoint(state, None)
 
     def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
-        """Record the validation metrics, checkpoint when one is due by epochs, and meet the other ranks."""
+        """Record the validation metrics, checkpoint when one is due, meet the other ranks. Raises as `step_done`."""
         value = metrics[self._job.checkpoint.monitor]
         first = self._best is None and math.isfinite(value)
         if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
@@ -181,6 +193,8 @@ class RunRecorder:
         )
         if state.epoch % self._job.checkpoint.every_epochs == 0 or is_last:
             self._checkpoint(state, metrics)
+        if self._requests.pending:
+            self._end_with_checkpoint(state, metrics)
         # Time spent on validation, checkpoints and this meeting is not training's throughput.
         goes_on = self._epoch_barrier(state, metrics)
         self._measured_from = monotonic()
@@ -236,6 +250,15 @@ class RunRecorder:
         self._writer.put(_METRICS, self._metrics.flush)
         self._writer.put(_CHECKPOINT, partial(self._checkpoints.write, snapshot))
         self._checkpointed_at = monotonic()
+        self._checkpointed = (state.step, state.validation_owed)
+
+    def _end_with_checkpoint(self, state: TrainState, metrics: dict[str, float] | None) -> NoReturn:
+        """Where a step would be lost, store it; then this rank trains no further, and says nothing more of the run."""
+        if self._checkpointed != (state.step, state.validation_owed):
+            self._checkpoint(state, metrics)
+        self._writer.drain()
+        self._requests.answer(state.step)
+        raise EndedOnRequestError(f"ended by the driver after step {state.step}")
 
     def _put_status(self) -> None:
         """Say how far training is, in words what storage did last."""

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.errors import ResourceError
+from cluster.errors import RayDiedError, ResourceError
 from ray_jobs.errors import CERTAIN, JobFailedError, first_line
 from resnet_dist.errors import RunError
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, halved
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
 
 
 class NoWholeCheckpointError(RunError):
@@ -36,6 +39,10 @@ class Past:
     """Worker groups that failed since a checkpoint went beyond all before."""
     full_since_s: float | None = None
     """When the first worker group in a row that found no room was started; None where the last one did find room."""
+    restarts: int = 0
+    """How often the embedded Ray was started again."""
+    died_at: tuple[str, str] | None = None
+    """How Ray died the last time, and how far the work had come then."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,15 @@ class StartOver:
     """Start again from the initial weights: no checkpoint is whole."""
 
     past: Past
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Start the embedded Ray again, and go on from what is stored."""
+
+    past: Past
+    pause_s: float
+    """How long to wait before."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,27 @@ def decide(failure: Failure, past: Past, limits: Limits, newest_step: Callable[[
                 f"{limits.max_failures}); the last failure:\n{first_line(failure.causes[0])}"
             )
         )
-    return Retry(Past(max(step, past.reached), failures), step)
+    return Retry(replace(past, reached=max(step, past.reached), failures=failures), step)
+
+
+def after_death(death: RayDiedError, past: Past, max_restarts: int, reached: str) -> Restart | Raise:
+    """What follows the death of the embedded Ray: a restart, at most `max_restarts` in all, each after a longer pause.
+
+    Where it died alike with no more work stored than before, another try would, too. `reached`: how far the stored
+    work has come, such as "step 7".
+    """
+    died_at = (str(death), reached)
+    if past.died_at == died_at:
+        return Raise(JobFailedError(f"{death}, twice at {reached}; what is stored stays, and the same command resumes"))
+    if past.restarts >= max_restarts:
+        return Raise(
+            JobFailedError(
+                f"{death}; it was started again {past.restarts} times (cluster.max_restarts={max_restarts}); what is "
+                "stored stays, and the same command resumes"
+            )
+        )
+    pause_s = min(FIRST_PAUSE_S * 2.0**past.restarts, LONGEST_PAUSE_S)
+    return Restart(replace(past, full_since_s=None, restarts=past.restarts + 1, died_at=died_at), pause_s)
 
 
 def _wait_or_raise(failure: Failure, past: Past, limits: Limits) -> Wait | Raise:

@@ -12,13 +12,19 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config
 
 
-def start_command(job: JobConfig, folder: Path) -> subprocess.Popen[bytes]:
-    """The job's command; its output, errors among it, is a pipe."""
+def start_command(job: JobConfig, folder: Path, *, start_new_session: bool = False) -> subprocess.Popen[bytes]:
+    """The job's command; its output, errors among it, is a pipe. It may lead a session, and so a process group."""
     config = folder / f"{job.name}.toml"
     config.write_text(print_config(job))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "ray_jobs", "train", "--config", str(config)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=start_new_session,
+    )
 
 
 def steps_stored(job: JobConfig) -> int:

@@ -1,9 +1,7 @@
-"""How a run ends or does not begin: interrupted, finished, held by another process, out of disk."""
+"""How a run ends or does not begin: finished, held by another process, out of disk."""
 
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,29 +19,11 @@ from ray_jobs.job.toml import print_config
 from ray_jobs.training.driver import run_train
 from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
-from tests.distributed.driver_process import start_command, steps_stored, wait_for_step
+from tests.distributed.driver_process import steps_stored
 
 pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(600)]
 
 MakeJob = Callable[..., JobConfig]
-
-
-@pytest.mark.slow
-def test_ctrl_c_stops_a_long_run_at_once_and_the_next_start_resumes(make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job("interrupted", 2, {"checkpoint": {"every_steps": 1}, "training": {"epochs": 50}})
-    driver = start_command(job, tmp_path)
-    wait_for_step(job, 2, lambda: driver.poll() is None)
-    start = time.monotonic()
-    driver.send_signal(signal.SIGINT)
-    said = driver.communicate(timeout=60)[0].decode()
-    print(f"stopped after {time.monotonic() - start:.1f} s, saying:\n{said}")
-    assert driver.returncode == 130
-    status = (Path(job.storage.root) / "runs/interrupted/status.json").read_text()
-    assert '"stopped"' in status
-    assert '"exit_code": 130' in status
-    reached = steps_stored(job)
-    shorter = make_job("interrupted", 2, {"training": {"epochs": 1 + reached // 3}, "schedule": {"epochs": 50}})
-    assert run_train(shorter).steps == 3 * (1 + reached // 3)
 
 
 def test_a_finished_run_is_left_alone_and_can_be_continued(make_job: MakeJob, learnt: Callable[..., Any]) -> None:

@@ -66,16 +66,23 @@ def test_unusable_data_ends_with_3_and_debug_shows_where(tmp_path: Path):
     assert "absent" in said
 
 
-def test_an_interrupt_ends_with_130_and_one_line(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("sent", "code", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted; the same command resumes"),
+        (signal.SIGTERM, 143, "ended from outside (SIGTERM); the same command resumes"),
+    ],
+)
+def test_a_signal_ends_with_its_code_and_one_line(tmp_path: Path, sent: signal.Signals, code: int, line: str):
     # A file that never ends stands for any work: the interrupt meets the command while it reads.
     os.mkfifo(tmp_path / "job.toml")
     process = subprocess.Popen(
         [COMMAND, "train", "--config", "job.toml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     with (tmp_path / "job.toml").open("w"):  # opens once the command has opened it too
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "error: interrupted; the same command resumes\n")
+    assert (process.returncode, said) == (code, f"error: {line}\n")
 
 
 def test_version_and_help(tmp_path: Path):

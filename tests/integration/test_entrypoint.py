@@ -12,6 +12,7 @@ import pytest
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import read_end, read_log
+from ray_jobs.submission.entrypoint import final_exit_code
 from resnet_dist.run_records import Status
 
 
@@ -68,8 +69,16 @@ def test_the_status_of_a_run_says_as_much(tmp_path: Path) -> None:
     assert finish(start(tmp_path / "run", "train", "--print-config"))[0] == 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_command_and_its_end_is_kept(tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sent", "ended", "said"),
+    [
+        (signal.SIGTERM, 143, "ended from outside (SIGTERM); the same command resumes"),
+        (signal.SIGINT, 130, "interrupted; the same command resumes"),
+    ],
+)
+def test_a_signal_reaches_the_command_and_its_end_is_kept(
+    tmp_path: Path, sent: signal.Signals, ended: int, said: str
+) -> None:
     # A fifo as the config file: the command waits in it, so that the signal always finds it there.
     fifo = tmp_path / "job.toml"
     os.mkfifo(fifo)
@@ -78,11 +87,12 @@ def test_a_signal_reaches_the_command_and_its_end_is_kept(tmp_path: Path, sent: 
         process.send_signal(sent)
         code, out = finish(process)
         writer.close()
-    assert code == 130, out
-    assert "interrupted; the same command resumes" in out
+    assert code == ended, out
+    assert said in out
     end = read_end(Store.open(str(tmp_path / "run")), "abc-1")
     assert end is not None
-    assert end.exit_code == 130
+    assert end.exit_code == ended
+    assert final_exit_code(Store.open(str(tmp_path / "run")), "abc-1") is None  # another try resumes
 
 
 def test_a_killed_command_leaves_its_record(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_who_starts_and_watches_workers_knows_no_torch():
     modules = (
         "training.attempt",
         "training.worker_group",
+        "evaluation.worker",
         "search.slots",
         "search.supervisors",
     )

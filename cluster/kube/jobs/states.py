@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster.jobs import JobState, JobView
+from cluster.jobs import PREEMPTED, TERMINATED, JobState, JobView
 from cluster.kube.client.kinds import Object, entries, part
 from cluster.storage.credentials import address_without_secret
 
@@ -111,6 +111,8 @@ def _failure(objects: JobObjects) -> str:
     if code in {2, 3, 4} and errors:
         kind = {2: "wrong configuration", 3: "unusable data, run or storage", 4: "a quality gate said no"}[code]
         return f"{kind}: {errors[-1]}"
+    if code == TERMINATED:
+        return PREEMPTED
     hindrance = _hindrance(objects.pods, objects.events)
     if hindrance:
         return hindrance

@@ -8,7 +8,7 @@ import pytest
 import ray_jobs.errors
 from cluster.errors import ResourceError, RunHeldError, StorageError
 from data_pipeline.errors import DataError
-from ray_jobs.errors import ConfigError, GateError, JobFailedError
+from ray_jobs.errors import ConfigError, GateError, JobFailedError, TerminationError
 from ray_jobs.exit_codes import ExitCode, exit_code_of, explain
 from resnet_dist.errors import RunError
 
@@ -24,6 +24,7 @@ CODES = [
     (RunHeldError("m"), 3),
     (GateError("m"), 4),
     (KeyboardInterrupt(), 130),
+    (TerminationError(), 143),
     (JobFailedError("m"), 1),
     (ZeroDivisionError("m"), 1),
 ]
@@ -81,6 +82,7 @@ def test_the_codes_are_those_that_are_documented():
         "UNUSABLE": 3,
         "GATE": 4,
         "INTERRUPTED": 130,
+        "TERMINATED": 143,
     }
 
 

@@ -95,6 +95,8 @@ def test_a_signal_is_an_exit_code_as_a_shell_has_it(signal: int) -> None:
         (failed(1, "python: No module named ray_jobs"), "the cluster has no resnet-dist"),
         (failed(1, "torch.OutOfMemoryError: 2 GiB", "later"), "out of memory: torch.OutOfMemoryError: 2 GiB"),
         (failed(-9), "killed (signal 9)"),
+        (failed(143, "error: ended from outside (SIGTERM); the same command resumes"), "preempted: ended from outside"),
+        (failed(-15), "preempted: ended from outside"),
         (failed(7, "last words"), "exit code 7: last words"),
         (failed(7), "exit code 7"),
         (details("FAILED"), "Ray does not say why"),

@@ -8,9 +8,10 @@ import torch
 from cluster.storage.lease import take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
+from ray_jobs.errors import TerminationError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import is_done, standing
+from ray_jobs.run.lifecycle import is_done, standing, write_end
 from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.progress import Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
@@ -45,6 +46,22 @@ def test_a_run_that_is_done_is_told_from_one_that_goes_on(run: RunDirectory) -> 
     longer = JOB.model_copy(update={"training": JOB.training.model_copy(update={"epochs": 3})})
     assert standing(run, longer) == progress
     assert not is_done(progress, longer)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code"),
+    [
+        (KeyboardInterrupt(), "stopped", 130),
+        (TerminationError(), "stopped", 143),
+        (SystemExit(15), "stopped", 143),  # Ray's answer to SIGTERM in a process that has none of its own
+        (SystemExit(1), "failed", 1),
+    ],
+)
+def test_who_ended_a_run_is_in_its_status(run: RunDirectory, error: BaseException, state: str, code: int) -> None:
+    write_end(run, "s", error)
+    status = run.read_status()
+    assert status is not None
+    assert (status.state, status.exit_code, status.submission) == (state, code, "s")
 
 
 def test_an_end_whose_weights_are_damaged_is_none(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import ResourceError, RunHeldError, StorageError
+from cluster.errors import RayDiedError, ResourceError, RunHeldError, StorageError
 from data_pipeline.errors import DataError
 from ray_jobs.errors import CERTAIN, JobFailedError
 from ray_jobs.training.restart_policy import (
@@ -17,10 +17,12 @@ from ray_jobs.training.restart_policy import (
     NoWholeCheckpointError,
     Past,
     Raise,
+    Restart,
     Retry,
     Shrink,
     StartOver,
     Wait,
+    after_death,
     decide,
 )
 from resnet_dist.errors import DivergedError, RunError
@@ -108,6 +110,57 @@ def test_a_newest_checkpoint_that_was_lost_does_not_count_as_progress_when_it_is
     lost = decide(failed(KILLED), Past(10, 1), LIMITS, lambda: 5)
     assert lost == Retry(Past(10, 2), step=5)
     assert isinstance(decide(failed(KILLED), lost.past, LIMITS, lambda: 10), Raise)
+
+
+RAYLET, GCS = RayDiedError("Ray has died: its raylet"), RayDiedError("Ray has died: its GCS")
+
+
+def test_a_ray_that_died_is_started_again_after_longer_and_longer_pauses_and_then_no_more() -> None:
+    past, pauses = Past(5, failures=2, full_since_s=1.0), list[float]()
+    for step in (7, 8, 9):
+        decision = after_death(RAYLET, past, 3, f"step {step}")
+        assert isinstance(decision, Restart)
+        assert (decision.past.failures, decision.past.full_since_s) == (2, None)
+        past = decision.past
+        pauses.append(decision.pause_s)
+    assert pauses == [1.0, 2.0, 4.0]
+    last = after_death(RAYLET, past, 3, "step 10")
+    assert isinstance(last, Raise)
+    assert isinstance(last.error, JobFailedError)
+    for part in ("its raylet", "3 times", "cluster.max_restarts=3", "the same command resumes"):
+        assert part in str(last.error)
+
+
+def test_the_same_death_at_the_same_step_twice_is_final() -> None:
+    first = after_death(RAYLET, Past(0), 9, "step 7")
+    assert isinstance(first, Restart)
+    other = after_death(GCS, first.past, 9, "step 7")
+    assert isinstance(other, Restart)
+    assert isinstance(after_death(GCS, other.past, 9, "step 8"), Restart)
+    again = after_death(GCS, other.past, 9, "step 7")
+    assert isinstance(again, Raise)
+    assert str(again.error).startswith("Ray has died: its GCS, twice at step 7;")
+
+
+@given(st.integers(0, 1000), st.lists(st.tuples(st.sampled_from([RAYLET, GCS]), st.integers(0, 5)), max_size=50))
+def test_restarts_of_ray_end(most: int, deaths: Sequence[tuple[RayDiedError, int]]) -> None:
+    past, before = Past(0), None
+    for number, (death, step) in enumerate(deaths):
+        decision = after_death(death, past, most, f"step {step}")
+        if isinstance(decision, Raise):
+            assert number == most or before == (death, step)
+            return
+        assert number < most
+        assert 1.0 <= decision.pause_s <= 30.0
+        past, before = decision.past, (death, step)
+
+
+def test_a_worker_s_failure_forgets_no_restart() -> None:
+    first = after_death(RAYLET, Past(0), 3, "step 7")
+    assert isinstance(first, Restart)
+    retry = decide(failed(KILLED), first.past, LIMITS, lambda: 9)
+    assert isinstance(retry, Retry)
+    assert (retry.past.restarts, retry.past.reached) == (1, 9)
 
 
 KINDS = st.sampled_from(["killed", "out of memory"])

@@ -122,6 +122,16 @@ def workload(**conditions: tuple[str, str]) -> Object:
             "retrying",
             "exit code 137: epoch 1",
         ),
+        (
+            JobObjects(
+                ray_job(
+                    jobDeploymentStatus="Failed",
+                    message="Job entrypoint command failed with exit code 143, last available logs:\nerror: ended",
+                )
+            ),
+            "failed",
+            "preempted: ended from outside (SIGTERM); submitted again, it resumes from its last checkpoint",
+        ),
         (JobObjects(ray_job(jobDeploymentStatus="Initializing", failed=1)), "retrying", "its pods are starting"),
         (
             JobObjects(
