@@ -22,8 +22,9 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
-from ray_jobs.training.recorder import EpochBarrier, RunRecorder, RunStart, SilentRecorder
+from ray_jobs.training.recorder import RunRecorder, RunStart
 from ray_jobs.training.restart_policy import NoWholeCheckpointError
+from ray_jobs.training.silent_recorder import EpochBarrier, SilentRecorder
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.features.reuse import Counts, FeatureReuse

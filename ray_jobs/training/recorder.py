@@ -16,6 +16,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.tracker import Plain
 from ray_jobs.training.last_checkpoint import EndedOnRequestError, Requests
+from ray_jobs.training.silent_recorder import EpochBarrier
 from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
@@ -28,29 +29,6 @@ from resnet_dist.training.train_step import StepTotals
 _STATUS_INTERVAL_S = 1.0
 _METRICS, _CHECKPOINT, _MESSAGES, _STATUS = _KINDS = ("metrics", "checkpoint", "messages", "status")
 """What is written, in this order where several wait: a checkpoint never lies there without the metrics before it."""
-
-EpochBarrier = Callable[[TrainState, dict[str, float]], bool]
-"""What ranks do together at the end of an epoch, with its metrics: whether training goes on, the same on all."""
-
-
-class SilentRecorder:
-    """On every other rank: meets rank zero at the end of an epoch."""
-
-    def __init__(self, epoch_barrier: EpochBarrier) -> None:
-        self._epoch_barrier = epoch_barrier
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to finish."""
-
-    def step_done(self, state: TrainState, totals: StepTotals, waited: float) -> None:
-        """Nothing to record."""
-
-    def epoch_done(self, state: TrainState, metrics: dict[str, float]) -> bool:
-        """Meet the other ranks."""
-        return self._epoch_barrier(state, metrics)
 
 
 @dataclass(frozen=True)
