@@ -17,9 +17,10 @@ from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, benchmark
 from resnet_dist.export.benchmarking.candidate import Candidate, format_candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.benchmarking.speed_gate import SpeedGate
+from resnet_dist.export.benchmarking.worker import BenchmarkError
 from resnet_dist.runtime.bundle import BUNDLE, Bundle
 from resnet_dist.runtime.engines import usable_cores
-from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 from resnet_dist.runtime.model_contract import MOST_IMAGES
 
 SCHEMA = 1
@@ -92,7 +93,7 @@ def run_benchmark(
 
     TorchScript and torch.export can hold code: they are measured only where `options.formats` names them. `say` gets a
     line about each step. Raises BundleError, ConfigError, RuntimeMissingError for a chosen format that cannot be loaded
-    here, RunError for a `run` that cannot be used, BenchmarkError.
+    here, RunError for a `run` that cannot be used.
     """
     bundle = Bundle.open(local_bundle(place, storage_root))
     candidates, skipped = _candidates(bundle, options.formats)
@@ -112,7 +113,10 @@ def run_benchmark(
         if warning:
             say(warning)
         say(f"{bundle.folder}: {count} in turns, about {max(round(minutes), 1)} minutes")
-        found = benchmark(candidates, references, plan, say)
+        try:
+            found = benchmark(candidates, references, plan, say)
+        except BenchmarkError as error:
+            raise BundleError(f"{bundle.folder}: {error}") from error
     for name in options.formats:
         if name in found.skipped:
             raise RuntimeMissingError(f"{name}: {found.skipped[name]}")

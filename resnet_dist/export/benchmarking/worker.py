@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -14,11 +15,14 @@ from typing import IO, Any, Self, cast
 from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.benchmarking.timing import Turn
 from resnet_dist.runtime.errors import RuntimeMissingError
+from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 _ROOT = Path(__file__).parents[3]
 """Where the package is imported from."""
 _LAST_BYTES = 2000
 _PATIENCE_S = 10.0
+_REPLY_S = BATCH_TIMEOUT_S
+"""A worker may take so long to load, and for batches besides the time that it measures for."""
 
 
 class BenchmarkError(Exception):
@@ -47,7 +51,7 @@ class BenchmarkWorker:
 
     def ready(self) -> None:
         """Wait until it is loaded. Raises RuntimeMissingError where a package is missing, else BenchmarkError."""
-        reply = self._read()
+        reply = self._read(_REPLY_S)
         if reply.get("is_missing"):
             raise RuntimeMissingError(str(reply["error"]))
         if "error" in reply:
@@ -56,7 +60,7 @@ class BenchmarkWorker:
     def run(self, batch: int, seconds: float) -> Turn:
         """Time batches of `batch` images for about `seconds`. Raises BenchmarkError."""
         self._write({"batch": batch, "seconds": seconds})
-        reply = self._read()
+        reply = self._read(_REPLY_S + 2 * seconds)
         if "error" in reply:
             raise BenchmarkError(f"{self.candidate.name} cannot run batches of {batch}: {reply['error']}")
         return Turn(batch, tuple(reply["seconds"]), int(reply["peak_bytes"]))
@@ -88,7 +92,14 @@ class BenchmarkWorker:
             self._requests.write(json.dumps(value) + "\n")
             self._requests.flush()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self, patience_s: float) -> dict[str, Any]:
+        # Each reply is one line, and none is sent before it is asked for: what can be read is all of it, or the end.
+        if not select.select([self._replies], [], [], patience_s)[0]:
+            self._process.kill()
+            raise BenchmarkError(
+                f"{self.candidate.name} did not load or run a batch in {patience_s:g} s; measure smaller batches if "
+                "the machine is slow, else get the bundle from its source"
+            )
         line = self._replies.readline()
         if not line:
             code = self._process.wait()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from resnet_dist.export.benchmarking.timing import Timing, Turn, summary, time_c
 from resnet_dist.export.benchmarking.worker import BenchmarkError, BenchmarkWorker
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
+from tests.hostile_models import bundle_with, endless, out_of_bounds
 from tests.real_bundle import SIZE, changed, digest_of
 
 SHORT = BenchmarkOptions(threads=(1,), batch_sizes=(1, 2), seconds=0.05)
@@ -125,6 +127,25 @@ def test_what_a_process_cannot_do_is_said_and_it_lives_on(real_bundle: Path, tmp
             process.ready()
         with pytest.raises(BenchmarkError, match="ended with 0"):
             process.run(1, 0.0)
+
+
+def test_a_model_that_never_returns_is_given_up(bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {"onnx/model.onnx": endless().SerializeToString()}
+    place = bundle_with(bundle_folder, tmp_path / "hostile", files)
+    with BenchmarkWorker(format_candidate(Bundle.open(place), "onnx"), 1) as process:
+        process.ready()
+        monkeypatch.setattr("resnet_dist.export.benchmarking.worker._REPLY_S", 0.2)
+        with pytest.raises(BenchmarkError, match=r"onnx did not load or run a batch in 0\.2 s"):
+            process.run(1, 0.0)
+
+
+def test_a_model_that_fails_is_said_with_its_bundle_and_file(bundle_folder: Path, tmp_path: Path):
+    files = {"onnx/model.onnx": out_of_bounds().SerializeToString()}
+    place = bundle_with(bundle_folder, tmp_path / "hostile", files)
+    with pytest.raises(
+        BundleError, match=r"hostile: onnx cannot run batches of 1: .*onnx/model\.onnx fails on a batch"
+    ):
+        run_benchmark(str(place), replace(SHORT, formats=("onnx",)))
 
 
 def test_what_cannot_be_loaded_is_skipped_with_the_reason(real_bundle: Path, tmp_path: Path):
