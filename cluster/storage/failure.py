@@ -9,11 +9,13 @@ from pathlib import Path
 from cluster.errors import StorageBusyError, StorageError, StorageOutageError
 
 _BAD_KEYS = ("ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID")
-_AWAY = {
-    *(errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ETIMEDOUT),
-    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE),
-    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EAGAIN),
-}
+_AWAY_NAMES = (
+    *("EROFS", "EIO", "ESTALE", "ENODEV", "ENXIO", "EREMOTEIO", "ETIMEDOUT", "EAGAIN", "EPIPE"),
+    *("ENOTCONN", "ESHUTDOWN", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED"),
+    *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+)
+_AWAY = {getattr(errno, name) for name in _AWAY_NAMES if hasattr(errno, name)}
+"""Not every system has each."""
 _SERVER_AWAY = re.compile(
     r"AWS Error (NETWORK_CONNECTION|REQUEST_TIMEOUT|REQUEST_EXPIRED)|Status\((DEADLINE_EXCEEDED|ABORTED)"
 )

@@ -118,7 +118,7 @@ class RunRecorder:
         failure = error
         try:
             if error is None:
-                self._writer.put(_METRICS, self._metrics.flush)
+                self._put_metrics()
                 self._writer.drain()
         except BaseException as raised:
             failure = raised
@@ -155,7 +155,7 @@ class RunRecorder:
         if first or (self._best is not None and better(self._job.checkpoint.monitor, value, self._best.value)):
             self._best = Best(step=state.step, value=value, monitor=self._job.checkpoint.monitor)
         self._metrics.append({"step": state.step, "epoch": state.epoch, **metrics})
-        self._writer.put(_METRICS, self._metrics.flush)
+        self._put_metrics()
         self._tracker.log(state.step, {"train/epoch": state.epoch, **metrics})
         self._tracker.epoch_done()
         self._hear_tracker()
@@ -225,7 +225,7 @@ class RunRecorder:
             training_state=state.training_state(),
             progress=progress,
         )
-        self._writer.put(_METRICS, self._metrics.flush)
+        self._put_metrics()
         self._writer.put(_CHECKPOINT, partial(self._checkpoints.write, snapshot))
         self._checkpointed_at = monotonic()
         self._checkpointed = (state.step, state.validation_owed)
@@ -237,6 +237,14 @@ class RunRecorder:
         self._writer.drain()
         self._requests.answer(state.step)
         raise EndedOnRequestError(f"ended by the driver after step {state.step}")
+
+    def _put_metrics(self) -> None:
+        """Store what was recorded up to then."""
+        self._writer.put(_METRICS, self._write_metrics)
+
+    def _write_metrics(self) -> None:
+        self._lease.confirm()  # an empty folder where storage is not mounted has no lease
+        self._metrics.flush()
 
     def _put_status(self) -> None:
         """Say how far training is, in words what storage did last."""

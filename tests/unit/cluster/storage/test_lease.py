@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import RunHeldError, StorageError, StorageOutageError
-from cluster.storage.lease import check_free, read_history, take
+from cluster.storage.lease import Lease, check_free, read_history, take
+from cluster.storage.outage import Patience
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 from tests.laws import examples
@@ -174,6 +176,30 @@ def test_a_holder_whose_storage_is_away_is_not_replaced_and_keeps_the_run(tmp_pa
                 root.rmdir()  # nothing was written there
         lease.confirm()
     check_free(store, submission="second", ttl_s=3600.0)
+
+
+def test_a_holder_whose_storage_is_away_is_replaced_by_whom_it_is_not_away_for(tmp_path: Path) -> None:
+    root, mount = tmp_path / "run", tmp_path / "mount"
+    root.mkdir()
+    mount.symlink_to(root)
+    held = Store.open(str(mount)).settled()
+
+    def lose(old: Lease) -> None:
+        with old:  # its heartbeats fail from here on
+            mount.unlink()
+            with take(Store.open(str(root)), submission="second", driver=me(), ttl_s=0.4) as new:
+                assert new.history == {old.claim, new.claim}
+                mounting = threading.Timer(0.2, mount.symlink_to, [root])
+                mounting.start()
+                try:
+                    Patience(60.0, print, old.confirm).wait_out(lambda: held.write("file", b"mine"))
+                finally:
+                    mounting.join()
+                    new.confirm()
+
+    with pytest.raises(RunHeldError, match="taken over by another process"):
+        lose(take(held, submission="first", driver=me(), ttl_s=0.4))
+    assert not (root / "file").exists()
 
 
 def take_in_rounds(root: str, name: str, barrier: Any, won: Any) -> None:

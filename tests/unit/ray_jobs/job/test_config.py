@@ -46,6 +46,15 @@ def test_names_that_no_folder_should_have_are_refused(name: str):
         JobConfig(name=name)
 
 
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [("cluster", "lease_ttl_s", 3601), ("storage", "outage_s", -1), ("storage", "outage_s", 86_401)],
+)
+def test_waiting_for_others_and_for_storage_is_bounded(section: str, field: str, value: float):
+    with pytest.raises(ConfigError, match=f"{section}.{field}={value}"):
+        check({section: {field: value}})
+
+
 def test_a_job_is_frozen():
     job = JobConfig()
     with pytest.raises(ValidationError, match="frozen"):
