@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
@@ -64,7 +64,7 @@ class PartFolder:
 
     def paths(self, number: int) -> list[str]:
         """The paths of a part, in order."""
-        return _json(self.store, _list(number))
+        return _texts(self.store, _list(number))
 
     def write(self, number: int, rows: bytes, tally: Tally) -> None:
         """Store a part; whole or not at all, and the same again where two workers make the same."""
@@ -77,7 +77,7 @@ class PartFolder:
         for name in self.store.list("_state/done"):
             try:
                 total.add(Tally.from_json(_json(self.store, f"_state/done/{name}")))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise StorageError(
                     f"{self.store.uri}/_state/done/{name} is damaged ({error}); remove it, and its part is made again"
                 ) from error
@@ -98,8 +98,27 @@ def _list(number: int) -> str:
 def _json(store: Store, path: str) -> Any:
     try:
         return json.loads(store.read(path))
-    except ValueError as error:
-        raise StorageError(f"{store.uri}/{path} is damaged ({error}); remove the folder, and begin again") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(store, path, error) from error
+
+
+def _texts(store: Store, path: str) -> list[str]:
+    value = _json(store, path)
+    try:
+        return _all_text(value)
+    except TypeError as error:
+        raise _damaged(store, path, error) from error
+
+
+def _all_text(value: Any) -> list[str]:
+    """The list of texts that a value is. Raises TypeError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in cast("list[object]", value)):
+        raise TypeError("it holds no list of texts")
+    return cast("list[str]", value)
+
+
+def _damaged(store: Store, path: str, error: Exception) -> StorageError:
+    return StorageError(f"{store.uri}/{path} is damaged ({error}); remove the folder, and begin again")
 
 
 def _fixed(store: Store) -> tuple[dict[str, Any], list[str]]:
@@ -111,11 +130,9 @@ def _fixed(store: Store) -> tuple[dict[str, Any], list[str]]:
                 f"{store.uri}/{_MANIFEST} has schema {manifest['schema']!r}, and this version reads 1; use that which "
                 "wrote it, or another folder"
             )
-        return dict(manifest["how"]), list(manifest["lists"])
-    except (KeyError, TypeError) as error:
-        raise StorageError(
-            f"{store.uri}/{_MANIFEST} is damaged ({error}); remove the folder, and begin again"
-        ) from error
+        return dict(manifest["how"]), _all_text(manifest["lists"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(store, _MANIFEST, error) from error
 
 
 def _encoded(value: Any) -> bytes:
@@ -142,7 +159,7 @@ def _refuse_another_list(store: Store, digests: list[str], lists: Iterator[list[
         number, part = number + 1, next(lists, none)
     if number == len(digests) and not part:
         return
-    before = Counter(chain.from_iterable(_json(store, _list(each)) for each in range(number, len(digests))))
+    before = Counter(chain.from_iterable(_texts(store, _list(each)) for each in range(number, len(digests))))
     now = Counter(chain(part, chain.from_iterable(lists)))
     differences = [*_named("not listed then", now - before), *_named("no longer listed", before - now)]
     raise DataError(

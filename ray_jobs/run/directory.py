@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resnet_dist.checkpoint.reading import Which
 
 RUNS = "runs"
+_ALONE = "restore it, or choose another --name: the run is not sealed, so nothing else tells what it was trained as"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -112,12 +113,10 @@ class RunDirectory:
         if found is not None:
             return found
         if self.exists():  # begun before records were sealed
-            return identity(self._config(self._bytes(CONFIG)), self._dataset(self._bytes(DATASET)).fingerprint)
+            job, dataset = self._config(self._bytes(CONFIG), _ALONE), self._dataset(self._bytes(DATASET), _ALONE)
+            return identity(job, dataset.fingerprint)
         if stored_steps(self.store):
-            raise RunError(
-                f"{self.uri} has checkpoints and no {CONFIG}, so what they were trained as cannot be told; restore it, "
-                "or choose another --name"
-            )
+            raise RunError(f"{self.uri} has checkpoints and no {CONFIG}; {_ALONE}")
         return None
 
     def read_config(self) -> JobConfig:
@@ -236,17 +235,17 @@ class RunDirectory:
     def _newest_origin(self) -> Origin | None:
         return newest_origin(self.store, self._believed()) if stored_steps(self.store) else None
 
-    def _config(self, data: bytes) -> JobConfig:
+    def _config(self, data: bytes, remedy: str = REMEDY) -> JobConfig:
         try:
             return read_job_text(self._text(CONFIG, data), f"{self.uri}/{CONFIG}")
         except ConfigError as error:
-            raise RunError(f"{error}\n{self.uri}/{CONFIG} cannot be used; {REMEDY}") from error
+            raise RunError(f"{error}\n{self.uri}/{CONFIG} cannot be used; {remedy}") from error
 
-    def _dataset(self, data: bytes) -> RunDataset:
-        value = json_object(data, f"{self.uri}/{DATASET}", REMEDY)
+    def _dataset(self, data: bytes, remedy: str = REMEDY) -> RunDataset:
+        value = json_object(data, f"{self.uri}/{DATASET}", remedy)
         classes, fingerprint = value.get("classes"), value.get("fingerprint")
         if not isinstance(classes, list) or not isinstance(fingerprint, str):
-            raise RunError(f"{self.uri}/{DATASET} has no classes or no fingerprint; {REMEDY}")
+            raise RunError(f"{self.uri}/{DATASET} has no classes or no fingerprint; {remedy}")
         return RunDataset(tuple(str(name) for name in cast("list[object]", classes)), fingerprint)
 
     def _preprocess(self, data: bytes) -> Preprocess:

@@ -182,7 +182,7 @@ class SearchDirectory:
                 if record.digest != digest:
                     raise ValueError(f"its parameters are those of {record.digest}")
                 found.append(record)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise RunError(
                     f"{self.uri}/{path} is damaged ({error}); delete {TRIALS}/{digest} to train it anew"
                 ) from error

@@ -278,8 +278,36 @@ def test_a_run_of_before_without_its_config_is_refused(run: RunDirectory, monkey
     write_a_checkpoint(run)
     assert run.identity() is not None
     run.store.delete("config.toml")
-    with pytest.raises(RunError, match=r"has checkpoints and no config\.toml"):
+    with pytest.raises(RunError, match=r"has checkpoints and no config\.toml; restore it"):
         run.identity()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "dataset.json"])
+def test_what_a_run_of_before_is_cannot_be_told_from_half_a_record(run: RunDirectory, name: str) -> None:
+    """A start cannot make it anew, so the remedy is another one."""
+    make_unsealed(run)
+    run.store.write(name, b'{"')
+    with pytest.raises(RunError, match=rf"{name} can(.|\n)*; restore it, or choose another --name: "):
+        run.identity()
+
+
+class StartedMeanwhile(Store):
+    """A folder in which another start replaces the records right after config.toml was read."""
+
+    has_started = False
+
+    def read(self, path: str, most: int | None = None) -> bytes:
+        data = super().read(path, most)
+        if path == "config.toml" and not self.has_started:
+            self.has_started = True
+            start(RunDirectory(Store.open(self.uri)), 1)
+        return data
+
+
+def test_who_reads_while_a_start_replaces_the_records_reads_the_new_ones(run: RunDirectory) -> None:
+    store = StartedMeanwhile.open(run.uri)
+    assert RunDirectory(store).read_config() == STARTS[1][0]
+    assert store.has_started
 
 
 def test_an_identity_of_a_version_that_knew_fewer_fields_is_the_same_one(run: RunDirectory) -> None:
