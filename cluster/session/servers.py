@@ -2,14 +2,20 @@
 
 import signal
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
+import ray
 from ray._private import ray_constants, worker
 
-from cluster.errors import RayDiedError
+from cluster.errors import RayDiedError, TargetUnreachableError
+from cluster.session.pulse import silent_for_s
 
+_RAYS_OWN = "ray::"
+"""Names of Ray's workers and agents begin so; what they started themselves has other names."""
+_LAST_MOMENT_S = 10.0
 _NAMES = {
     ray_constants.PROCESS_TYPE_RAYLET: "its raylet",
     ray_constants.PROCESS_TYPE_GCS_SERVER: "its control store (GCS)",
@@ -27,10 +33,20 @@ def death() -> str | None:
     return None
 
 
+def lives() -> bool:
+    """Whether Ray answers. What is asked of a dead one may wait for a minute."""
+    return death() is None and silent_for_s() is None
+
+
 def require_life() -> None:
-    """Raise RayDiedError where the embedded Ray has died. What is asked of a dead one may wait for a minute."""
+    """Raise RayDiedError where the embedded Ray has died, TargetUnreachableError where another one does not answer."""
     if (what := death()) is not None:
         raise RayDiedError(what)
+    if (silence := silent_for_s()) is not None:
+        raise TargetUnreachableError(
+            f"Ray has not answered for {silence:.0f} s (its control store or this node's raylet has died); start it "
+            "again, and the same command resumes"
+        )
 
 
 @contextmanager
@@ -46,6 +62,16 @@ def naming_death() -> Generator[None]:
 
 
 @contextmanager
+def silent() -> Generator[None]:
+    """Within, Ray's processes print nothing in this one: of a death that RayDiedError tells they say twenty lines."""
+    worker._worker_logs_enabled = False  # pyright: ignore[reportPrivateUsage]
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = True  # pyright: ignore[reportPrivateUsage]
+
+
+@contextmanager
 def answering_sigterm() -> Generator[None]:
     """Around Ray's start, which makes SIGTERM a `sys.exit` in this process: what it did before, if anything, stays."""
     before = signal.getsignal(signal.SIGTERM)
@@ -58,6 +84,40 @@ def answering_sigterm() -> Generator[None]:
     finally:
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def shut_down() -> None:
+    """End the embedded Ray, and all that it has started."""
+    node: Any = worker._global_node  # pyright: ignore[reportUnknownMemberType, reportPrivateUsage]
+    raylets = _pids(node, ray_constants.PROCESS_TYPE_RAYLET)
+    if death() is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+        _kill(_started_by(raylets))
+    ray.shutdown(wait_for_processes=True)
+    # Workers outlive their raylet by a moment, and agents would report its end for seconds, to servers that are gone.
+    left = _started_by(raylets)
+    _kill(each for each in left if each.info["name"].startswith(_RAYS_OWN))
+    _, alive = psutil.wait_procs(left, timeout=_LAST_MOMENT_S)
+    _kill(alive)
+
+
+def _pids(node: Any, kind: str) -> set[str]:
+    return set() if node is None else {str(each.process.pid) for each in node.all_processes.get(kind, ())}
+
+
+def _started_by(raylets: set[str]) -> list[psutil.Process]:
+    """Also where the raylet has ended: its processes are nobody's children then."""
+    return [
+        each
+        for each in psutil.process_iter(["name", "environ"])
+        if (each.info["environ"] or {}).get("RAY_RAYLET_PID") in raylets
+    ]
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def _ending(code: int) -> str:

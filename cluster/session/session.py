@@ -5,10 +5,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, cast
 
-import psutil
 import ray
 from ray._private import ray_constants
 from ray._private.worker import global_worker
@@ -18,14 +17,14 @@ from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.environment import environment, environment_defaults
 from cluster.session.openmp import bounded_spinning
+from cluster.session.pulse import watched_pulse
 from cluster.session.resources import local_resources
 from cluster.session.scratch import scratch_folder
-from cluster.session.servers import answering_sigterm, naming_death
+from cluster.session.servers import answering_sigterm, naming_death, shut_down, silent
 
 _LOOPBACK = "127.0.0.1"
 _LONGEST_FOLDER = 30
 """Ray's sockets lie below its folder, and Linux bounds their paths to 107 bytes."""
-_LAST_MOMENT_S = 10.0
 UNWATCHED = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
@@ -69,6 +68,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
         environment({"RAY_ADDRESS": None}),
         environment_defaults(own),
         _loopback_only(),
+        silent(),
     ):
         try:
             with answering_sigterm():
@@ -88,7 +88,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
             with environment({"RAY_ADDRESS": found["address"]}), naming_death():
                 yield
         finally:
-            _shut_down()
+            shut_down()
 
 
 @contextmanager
@@ -101,7 +101,8 @@ def _connected(address: str) -> Generator[None]:
             f"cluster.address={address}: no Ray answers there ({error}); leave it unset for an embedded Ray"
         ) from error
     try:
-        yield
+        with watched_pulse():
+            yield
     finally:
         ray.shutdown()
 
@@ -111,17 +112,6 @@ def _end_log_monitor() -> None:
     drivers that join see none."""
     node: Any = global_worker.node
     node.kill_log_monitor(check_alive=False)
-
-
-def _shut_down() -> None:
-    """End the embedded Ray and wait for its workers, which outlive their raylet by a moment."""
-    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
-    workers = [worker for raylet in raylets for worker in raylet.children(recursive=True)]
-    ray.shutdown(wait_for_processes=True)
-    _, alive = psutil.wait_procs(workers, timeout=_LAST_MOMENT_S)
-    for worker in alive:
-        with suppress(psutil.NoSuchProcess):
-            worker.kill()
 
 
 def _require_token() -> None:

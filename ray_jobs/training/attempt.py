@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
 from cluster.session.scratch import scratch_folder
-from cluster.session.servers import death, require_life
+from cluster.session.servers import lives, require_life
 from ray_jobs.training.last_checkpoint import LastCheckpoint
 from ray_jobs.training.worker_group import fit_worker_group
 
@@ -63,9 +63,9 @@ class Attempt:
         """Let rank zero store a checkpoint where steps would be lost, and train no further. Waits `seconds` at most."""
 
         def goes_on() -> bool:
-            return death() is None and not ray.wait([self.reference], timeout=0)[0]
+            return lives() and not ray.wait([self.reference], timeout=0)[0]
 
-        if seconds > 0 and death() is None and not self.has_ended:
+        if seconds > 0 and lives() and not self.has_ended:
             step = self._last_checkpoint.request(seconds, goes_on, say)
             if step is not None:
                 say(f"step {step} is stored")
@@ -89,7 +89,7 @@ def attempt(task: "WorkerTask") -> Generator[Attempt]:
         try:
             yield running
         finally:
-            if death() is None:  # a dead Ray has ended its workers, and would not answer
+            if lives():  # a dead Ray has ended its workers, and would not answer
                 if not running.has_ended:
                     ray.cancel(running.reference, force=True)
                     with suppress(RayError):
