@@ -51,7 +51,7 @@ def why(error: BaseException, folder: Path | None, choice: str = "--storage.root
             "then start the same command again"
         )
     if code == errno.EROFS:
-        return f"the file system is read-only; mount it for writing, or choose another {choice}"
+        return f"no permission: the file system is read-only; mount it for writing, or choose another {choice}"
     if code in {errno.EACCES, errno.EPERM}:
         return f"no permission; grant access or choose another {choice}"
     if any(name in str(error) for name in _BAD_KEYS):
