@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from resnet_dist.runtime.telemetry import TELEMETRY_OFF
+from tests.untrained_run import untrained_run
 
 ROOT = Path(__file__).parents[2]
 # Where they are set, ONNX Runtime takes the process for a test and keeps still by itself.
@@ -89,6 +90,24 @@ def test_benchmark_writes_nothing_at_home(bundle_folder: Path, home: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert "openvino" in (tmp_path / "numbers.json").read_text()
     assert not list(home.rglob("*"))
+
+
+@pytest.mark.slow
+def test_export_of_every_kind_opens_no_connection_and_leaves_its_own_cache_at_home(
+    strace: list[str], home: Path, tmp_path: Path
+):
+    """The scan cache of the images is ours, and where `data.cache_dir` says."""
+    storage, formats = untrained_run(tmp_path, "line"), "onnx,openvino,openvino_int8,onnxruntime_int8,torchscript"
+    flags = ["--storage.root", str(storage), "--output", str(tmp_path / "bundle"), "--formats", formats]
+    variables = {name: value for name, value in environment(home).items() if name != "XDG_CACHE_HOME"}
+    command = [*strace, sys.executable, "-m", "ray_jobs", "export", "line", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bundle" / "openvino_int8").is_dir()
+    assert not re.findall(r"^.*(AF_INET|resolv\.conf).*$", (tmp_path / "trace").read_text(), re.MULTILINE)
+    assert {path.parent.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()} == {
+        ".cache/resnet-dist/scan"
+    }
 
 
 @pytest.mark.slow
