@@ -100,7 +100,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     initial = initial_weights() if progress is None else None
     run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
-    begun = RunDirectory(run.store.impatient())
+    begun = RunDirectory(run.store.settled().impatient())
     run = run.waiting(job.storage.outage_s, _say, lambda: _check_free(begun, job, submission))
     try:
         with ProgressView(begun, data) as view, storage_watched(run.store, view.say):

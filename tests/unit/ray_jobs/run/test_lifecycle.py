@@ -1,5 +1,6 @@
 """Where a run stands, also with damaged checkpoints."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ray_jobs.run.lifecycle import is_done, standing, write_end
 from resnet_dist.checkpoint.contents import Snapshot
 from resnet_dist.checkpoint.progress import Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
+from tests.outages import moved_away
 
 JOB = JobConfig().model_copy(update={"training": JobConfig().training.model_copy(update={"epochs": 2})})
 
@@ -62,6 +64,16 @@ def test_who_ended_a_run_is_in_its_status(run: RunDirectory, error: BaseExceptio
     status = run.read_status()
     assert status is not None
     assert (status.state, status.exit_code, status.submission) == (state, code, "s")
+
+
+def test_who_ends_a_run_waits_for_no_storage_and_makes_no_folder_anew(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    run, began = RunDirectory(Store.open(str(root))).waiting(900.0), time.monotonic()
+    with moved_away(root):
+        write_end(run, "s", TerminationError())
+    assert time.monotonic() - began < 10
+    assert run.read_status() is None
 
 
 def test_an_end_whose_weights_are_damaged_is_none(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
