@@ -172,7 +172,10 @@ def test_the_best_trains_again_to_the_bit_and_features_are_shared(make_job: Make
     assert again.metrics["val/macro_f1"] == metric == outcome.best.values[0]
     trial = RunDirectory(SearchDirectory.named(job.storage.root, "best").trial(outcome.best.digest))
     run = RunDirectory.named(job.storage.root, best.name or "")
-    one, other = (each.checkpoint("last").weights() for each in (trial, run))
+    checkpoints = [each.checkpoint("last") for each in (trial, run)]
+    assert all(each.records.are_whole() for each in (trial, run))
+    assert checkpoints[0].origin == trial.records.origin() != run.records.origin() == checkpoints[1].origin
+    one, other = (each.weights() for each in checkpoints)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     # Losing trials keep metrics and lose checkpoints.
