@@ -10,6 +10,8 @@ from pathlib import Path
 from cluster.storage.store import Store
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config
+from ray_jobs.run.directory import RunDirectory
+from resnet_dist.run_records import Status
 
 
 def start_command(job: JobConfig, folder: Path, *, start_new_session: bool = False) -> subprocess.Popen[bytes]:
@@ -40,3 +42,19 @@ def wait_for_step(job: JobConfig, step: int, alive: Callable[[], bool] = lambda:
         assert time.monotonic() < deadline, f"step {step} was not reached"
         assert alive(), "ended early"
         time.sleep(0.02)
+
+
+def status_of(job: JobConfig) -> Status | None:
+    """What status.json says now."""
+    return RunDirectory.named(job.storage.root, job.name or "").read_status()
+
+
+def wait_until_it_trains(
+    job: JobConfig, driver: "subprocess.Popen[bytes]", generation: int = 1, *, step: int = 1
+) -> None:
+    """Until its status tells of this step of this or a later worker group."""
+    deadline = time.monotonic() + 200
+    while (status := status_of(job)) is None or status.generation < generation or status.step < step:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None, driver.communicate()[0].decode()
+        time.sleep(0.05)

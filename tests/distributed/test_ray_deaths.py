@@ -1,4 +1,5 @@
-"""A process of the embedded Ray dies: the command starts another Ray and ends as if nothing had happened."""
+"""A process of Ray dies: the command starts another embedded Ray and ends as if nothing had happened. One that others
+have started is not started again."""
 
 import random
 import subprocess
@@ -12,11 +13,18 @@ import pytest
 
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from tests.distributed.driver_process import start_command, wait_for_step
+from tests.distributed.driver_process import start_command, wait_for_step, wait_until_it_trains
+from tests.distributed.foreign_ray import foreign_ray
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(400)]
 
 MakeJob = Callable[..., JobConfig]
+NEVER: dict[str, Any] = {
+    "checkpoint": {"every_epochs": 10000, "every_minutes": None},
+    "training": {"epochs": 10000},
+    "schedule": {"epochs": 10},
+}
+"""No checkpoint, and no end."""
 
 
 def server_of(driver: "subprocess.Popen[bytes]", name: str) -> psutil.Process:
@@ -54,17 +62,12 @@ def test_the_command_starts_ray_again_and_loses_nothing(
 
 
 def test_the_same_death_twice_without_a_new_checkpoint_is_final(make_job: MakeJob, tmp_path: Path) -> None:
-    never = {"checkpoint": {"every_epochs": 10000, "every_minutes": None}, "training": {"epochs": 10000}}
-    job = make_job("twice", 1, {**never, "schedule": {"epochs": 10}})
+    job = make_job("twice", 1, NEVER)
     run = RunDirectory.named(job.storage.root, "twice")
     with start_command(job, tmp_path) as driver:
         try:
             for generation in (1, 2):
-                deadline = time.monotonic() + 150
-                while (status := run.read_status()) is None or status.generation < generation or status.step < 1:
-                    assert time.monotonic() < deadline
-                    assert driver.poll() is None, driver.communicate()[0].decode()
-                    time.sleep(0.05)
+                wait_until_it_trains(job, driver, generation)
                 server_of(driver, "gcs_server").kill()
             text = driver.communicate(timeout=100)[0].decode()
         finally:
@@ -75,5 +78,27 @@ def test_the_same_death_twice_without_a_new_checkpoint_is_final(make_job: MakeJo
     )
     assert "Traceback" not in text
     status = run.read_status()
+    assert status is not None
+    assert (status.state, status.exit_code) == ("failed", 1)
+
+
+def test_a_ray_of_others_that_dies_ends_the_command_with_one_line(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with foreign_ray() as (address, head):
+        monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "25")
+        job = make_job("elsewhere", 1, {**NEVER, "cluster": {"address": address, "local_cpus": None}})
+        with start_command(job, tmp_path) as driver:
+            try:
+                wait_until_it_trains(job, driver)
+                (server,) = [each for each in head.children(recursive=True) if each.name() == "gcs_server"]
+                server.kill()
+                text = driver.communicate(timeout=100)[0].decode()
+            finally:
+                driver.kill()
+    assert driver.returncode == 1, text
+    assert text.splitlines()[-1].startswith("error: Ray has not answered for ")
+    assert "Traceback" not in text
+    status = RunDirectory.named(job.storage.root, "elsewhere").read_status()
     assert status is not None
     assert (status.state, status.exit_code) == ("failed", 1)

@@ -124,14 +124,17 @@ def claims_of(job: JobConfig, digest: str) -> frozenset[tuple[int, str]]:
 
 
 @pytest.mark.slow
-def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(
+    make_job: MakeJob, tmp_path: Path, sent: signal.Signals
+) -> None:
     job = make_job("interrupted", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
     text = f"trials = 4\n{EASY}"
     process = command(tmp_path, job, text)
     log = tmp_path / "log"
     wait_for(lambda: any(record.state == "finished" for record in trials_of(job)), process, log)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130, log.read_text()[-3000:]
+    process.send_signal(sent)
+    assert process.wait(timeout=120) == 128 + sent, log.read_text()[-3000:]
     place = tmp_path / "storage/searches/interrupted"
     assert read_job(place / "best.toml", {}).model.arch == "resnet18"
     assert json.loads((place / "search.json").read_text())["best"] is not None
@@ -143,6 +146,49 @@ def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(make_job: MakeJob,
     finished = command(tmp_path, job, text)
     assert finished.wait(timeout=100) == 0
     assert "was finished before, nothing to do" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_stores_checkpoints_of_trials_in_the_middle_of_an_epoch(make_job: MakeJob, tmp_path: Path) -> None:
+    never = {"checkpoint": {"every_epochs": 10000, "every_minutes": None}, "training": {"epochs": 10000}}
+    job = make_job("halfway", 1, {**never, "schedule": {"epochs": 10}, "cluster": {"local_cpus": 2}})
+    text = f'trials = 2\nscheduler = "none"\nmax_concurrent_trials = 1\n{EASY}'
+    process, log = command(tmp_path, job, text), tmp_path / "log"
+
+    def run() -> RunDirectory:
+        (record,) = trials_of(job)
+        return RunDirectory(SearchDirectory.named(job.storage.root, "halfway").trial(record.digest))
+
+    def trains() -> bool:
+        status = run().read_status() if len(trials_of(job)) == 1 else None
+        return status is not None and status.step >= 1
+
+    wait_for(trains, process, log)
+    assert run().progress() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143, log.read_text()[-3000:]
+    progress, status = run().progress(), run().read_status()
+    assert progress is not None
+    assert status is not None
+    assert progress.step >= status.step >= 1
+    assert (status.state, status.message) == ("stopped", "ended by the search (interrupt)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_it_starts_ray_again_and_goes_on_with_its_trials(make_job: MakeJob, tmp_path: Path, server: str) -> None:
+    job = make_job("deaths", 1, {"training": {"epochs": 2}, "cluster": {"local_cpus": 2}})
+    text = f'trials = 4\nscheduler = "none"\n{EASY}'
+    process, log = command(tmp_path, job, text), tmp_path / "log"
+    wait_for(lambda: any(record.is_over for record in trials_of(job)), process, log)
+    (victim,) = [each for each in psutil.Process(process.pid).children() if each.name() == server]
+    victim.kill()
+    assert process.wait(timeout=400) == 0, log.read_text()[-3000:]
+    said = log.read_text()
+    assert "Ray has died: its" in said
+    assert "and going on with the trials" in said
+    assert "Traceback" not in said
+    assert [record.state for record in trials_of(job)] == ["finished"] * 4
 
 
 @pytest.mark.usefixtures("shared_ray")

@@ -14,10 +14,8 @@ import psutil
 import pytest
 
 from ray_jobs.job.config import JobConfig
-from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
-from resnet_dist.run_records import Status
-from tests.distributed.driver_process import start_command, steps_stored
+from tests.distributed.driver_process import start_command, status_of, steps_stored, wait_until_it_trains
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -37,18 +35,6 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
     shutil.rmtree(folder)
-
-
-def status_of(job: JobConfig) -> Status | None:
-    return RunDirectory.named(job.storage.root, job.name or "").read_status()
-
-
-def wait_until_it_trains(job: JobConfig, driver: "subprocess.Popen[bytes]", step: int = 1) -> None:
-    deadline = time.monotonic() + 200
-    while (status := status_of(job)) is None or status.step < step:
-        assert time.monotonic() < deadline
-        assert driver.poll() is None, driver.communicate()[0].decode()
-        time.sleep(0.05)
 
 
 def end(driver: "subprocess.Popen[bytes]", number: signal.Signals) -> str:
@@ -118,10 +104,10 @@ def test_a_second_signal_ends_at_once_and_a_signal_to_all_processes_restarts_not
     make_job: MakeJob, tmp_path: Path, scratch: Path
 ) -> None:
     job = make_job("twice", 1, LONG)
-    for number, to_all in ((signal.SIGINT, False), (signal.SIGTERM, True)):
+    for generation, number, to_all in ((1, signal.SIGINT, False), (2, signal.SIGTERM, True)):
         with start_command(job, tmp_path, start_new_session=True) as driver:
             try:
-                wait_until_it_trains(job, driver, step=1 + steps_stored(job))
+                wait_until_it_trains(job, driver, generation)
                 workers = [
                     each
                     for each in psutil.Process(driver.pid).children(recursive=True)
@@ -161,7 +147,7 @@ def test_a_killed_command_s_folders_go_with_the_next_start(make_job: MakeJob, tm
     assert {each.name.rpartition("-")[0] for each in left} == {"rd-ray", "rd-train"}
     with start_command(job, tmp_path) as driver:
         try:
-            wait_until_it_trains(job, driver)
+            wait_until_it_trains(job, driver, 2)
             assert left.isdisjoint(scratch.iterdir())
             end(driver, signal.SIGINT)
         finally:
