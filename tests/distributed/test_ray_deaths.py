@@ -22,7 +22,7 @@ MakeJob = Callable[..., JobConfig]
 NEVER: dict[str, Any] = {
     "checkpoint": {"every_epochs": 10000, "every_minutes": None},
     "training": {"epochs": 10000},
-    "schedule": {"epochs": 10},
+    "schedule": {"epochs": 1},
 }
 """No checkpoint, and no end."""
 

@@ -151,7 +151,7 @@ def test_interrupted_it_ends_with_the_best_so_far_and_goes_on(
 @pytest.mark.slow
 def test_a_signal_stores_checkpoints_of_trials_in_the_middle_of_an_epoch(make_job: MakeJob, tmp_path: Path) -> None:
     never = {"checkpoint": {"every_epochs": 10000, "every_minutes": None}, "training": {"epochs": 10000}}
-    job = make_job("halfway", 1, {**never, "schedule": {"epochs": 10}, "cluster": {"local_cpus": 2}})
+    job = make_job("halfway", 1, {**never, "schedule": {"epochs": 1}, "cluster": {"local_cpus": 2}})
     text = f'trials = 2\nscheduler = "none"\nmax_concurrent_trials = 1\n{EASY}'
     process, log = command(tmp_path, job, text), tmp_path / "log"
 

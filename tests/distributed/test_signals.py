@@ -24,7 +24,7 @@ MakeJob = Callable[..., JobConfig]
 LONG: dict[str, Any] = {
     "checkpoint": {"every_epochs": 10000, "every_minutes": None},
     "training": {"epochs": 10000},
-    "schedule": {"epochs": 10},
+    "schedule": {"epochs": 1},
 }
 
 
