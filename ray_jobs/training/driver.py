@@ -53,7 +53,8 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
 
     Retries of a submission give its name as `submission`; by default each call is a submission of its own.
     Raises ConfigError, DataError, RunError, DivergedError, StorageError or ResourceError where another try would fail
-    alike, JobFailedError when workers failed too often, KeyboardInterrupt when interrupted.
+    alike, JobFailedError when workers failed too often, KeyboardInterrupt when interrupted, TerminationError at
+    SIGTERM where the process answers it so.
     """
     submission = submission or uuid.uuid4().hex
     run = RunDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, _say)

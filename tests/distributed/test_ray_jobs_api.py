@@ -191,7 +191,7 @@ def test_a_job_is_submitted_followed_and_stopped(head: Head, job: tuple[str, ...
     assert head.run("jobs", "wait", job[-1])[0] == 130
     status = RunDirectory.named(str(tmp_path / "out"), job[-1]).read_status()
     assert status is not None
-    assert (status.state, status.exit_code) == ("stopped", 130)
+    assert (status.state, status.exit_code) == ("stopped", 143)  # Ray stops a job with SIGTERM
 
 
 def test_a_changed_working_tree_reaches_the_job(head: Head, job: tuple[str, ...], tmp_path: Path) -> None:

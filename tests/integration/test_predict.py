@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,27 @@ def test_an_output_file_is_whole_or_as_it_was(predict: Predict, bundle_copy: Pat
     done = predict(bundle_copy, photos, "--output", out, cwd=tmp_path)
     assert (done.returncode, done.stdout, len(rows(out.read_bytes()))) == (0, b"", 12)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "out.csv"]
+
+
+def test_sigterm_leaves_no_part_of_an_output(bundle_folder: Path, photos: Path, tmp_path: Path):
+    process = subprocess.Popen(
+        [*COMMAND, bundle_folder, "-", "--output", tmp_path / "out.csv", "--batch-size", "1"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write((os.fsencode(photos) + b"/line/b/01.png\n") * 3)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()):  # it answers, and waits for more of the list
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.decode()) == (
+        143,
+        "error: ended from outside (SIGTERM); the same command resumes\n",
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_outputs_that_are_no_files_are_left_what_they_are(
