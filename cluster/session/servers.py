@@ -1,5 +1,6 @@
 """The processes of an embedded Ray, which this process has started: whether they live, and what SIGTERM means here."""
 
+import _thread
 import signal
 import threading
 from collections.abc import Generator, Iterable
@@ -16,6 +17,9 @@ from cluster.session.pulse import silent_for_s
 _RAYS_OWN = "ray::"
 """Names of Ray's workers and agents begin so; what they started themselves has other names."""
 _LAST_MOMENT_S = 10.0
+_LOOK_EVERY_S = 1.0
+_NOTICED_BY_THEN_S = 10.0
+"""Who looks after Ray by itself has noticed its death by then."""
 _NAMES = {
     ray_constants.PROCESS_TYPE_RAYLET: "its raylet",
     ray_constants.PROCESS_TYPE_GCS_SERVER: "its control store (GCS)",
@@ -51,14 +55,41 @@ def require_life() -> None:
 
 @contextmanager
 def naming_death() -> Generator[None]:
-    """Within, whatever fails where the embedded Ray has died fails with RayDiedError."""
+    """Within, whatever fails where the embedded Ray has died fails with RayDiedError, and so does what waits for it."""
+    woken = threading.Event()
     try:
-        yield
-    except Exception as error:
+        with _waking_at_death(woken):
+            yield
+    except (Exception, KeyboardInterrupt) as error:
         what = death()
-        if what is None or isinstance(error, RayDiedError):
+        by_signal = isinstance(error, KeyboardInterrupt) and not woken.is_set()
+        if what is None or by_signal or isinstance(error, RayDiedError):
             raise
         raise RayDiedError(what) from error
+
+
+@contextmanager
+def _waking_at_death(woken: threading.Event) -> Generator[None]:
+    """Some of Ray's calls wait for ever for a Ray that has died. Within, the main thread leaves them after a while."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            if death() is not None and not ended.wait(_NOTICED_BY_THEN_S):
+                woken.set()
+                _thread.interrupt_main()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True, name="ray-watcher")
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 @contextmanager

@@ -3,6 +3,7 @@ have started is not started again."""
 
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,3 +103,35 @@ def test_a_ray_of_others_that_dies_ends_the_command_with_one_line(
     status = RunDirectory.named(job.storage.root, "elsewhere").read_status()
     assert status is not None
     assert (status.state, status.exit_code) == ("failed", 1)
+
+
+WAITING = """
+import psutil, ray, sys
+from cluster.config import ClusterConfig
+from cluster.session.session import ray_session
+from ray_jobs.exit_codes import explain
+from ray_jobs.terminal.end_signals import ends_on_signals
+
+@ray.remote(num_cpus=0, max_retries=3)
+def work():
+    import time
+    time.sleep(1000)
+
+try:
+    with ends_on_signals(), ray_session(ClusterConfig(local_cpus=1)):
+        waiting = work.remote()
+        ray.wait([waiting], timeout=3)
+        (server,) = [each for each in psutil.Process().children() if each.name() == sys.argv[1]]
+        server.kill()
+        ray.get(waiting)
+except (Exception, KeyboardInterrupt) as error:
+    sys.exit(explain(error, debug=False))
+"""
+
+
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_what_waits_for_a_dead_ray_ends_with_one_line(server: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WAITING, server], capture_output=True, text=True, timeout=150)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Ray has died: its ")
