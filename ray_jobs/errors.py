@@ -41,6 +41,8 @@ No command shows these: the code that calls the module catches them.
       RefusedError                 -   cluster.kube.client.outage
       BrokenError                  -   cluster.kube.client.outage
       _BrokenError                 -   cluster.jobs_api.log
+      OverdueError                 -   resnet_dist.runtime.time_limit
+      _DamagedError                -   resnet_dist.runtime.onnx_file
     OSError
       TooLargeError                -   resnet_dist.runtime.regular_file
     ValueError
