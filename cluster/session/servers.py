@@ -18,8 +18,9 @@ _RAYS_OWN = "ray::"
 """Names of Ray's workers and agents begin so; what they started themselves has other names."""
 _LAST_MOMENT_S = 10.0
 _LOOK_EVERY_S = 1.0
-_NOTICED_BY_THEN_S = 10.0
-"""Who looks after Ray by itself has noticed its death by then."""
+_NOTICED_BY_THEN_S = 4.0
+"""Who looks after Ray by itself has noticed its death by then. Ray Tune has not: it cleans up, and some seconds
+later it would wait in a call that nothing can wake."""
 _NAMES = {
     ray_constants.PROCESS_TYPE_RAYLET: "its raylet",
     ray_constants.PROCESS_TYPE_GCS_SERVER: "its control store (GCS)",

@@ -1,10 +1,12 @@
 """The Ray that a command uses: an embedded one for the length of the command, or one that already runs."""
 
+import atexit
 import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.environment import environment, environment_defaults
 from cluster.session.openmp import bounded_spinning
-from cluster.session.pulse import watched_pulse
+from cluster.session.pulse import silent_for_s, watched_pulse
 from cluster.session.resources import local_resources
 from cluster.session.scratch import scratch_folder
 from cluster.session.servers import answering_sigterm, naming_death, shut_down, silent
@@ -100,11 +102,17 @@ def _connected(address: str) -> Generator[None]:
         raise ResourceError(
             f"cluster.address={address}: no Ray answers there ({error}); leave it unset for an embedded Ray"
         ) from error
-    try:
-        with watched_pulse():
+    with watched_pulse():
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            if silent_for_s() is None:
+                ray.shutdown()
+            else:
+                # It would wait until Ray ends this process, which has something to say before.
+                leave = cast("Callable[[], None]", ray.shutdown)
+                atexit.unregister(leave)
+                threading.Thread(target=leave, daemon=True, name="ray-shutdown").start()
 
 
 def _end_log_monitor() -> None:

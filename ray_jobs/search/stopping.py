@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from ray.tune.stopper import NoopStopper
 
+from cluster.session.servers import death
 from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import Dispatcher
@@ -70,7 +71,7 @@ class SearchStopper(Unsaved, NoopStopper):
         """Within, the first Ctrl-C or SIGTERM ends the search in order, and a second one at once."""
 
         def end(number: int) -> None:
-            if self.ended_by is not None:
+            if self.ended_by is not None or death() is not None:
                 raise interrupt_of(number)
             self.ended_by = interrupt_of(number)
 
