@@ -12,7 +12,7 @@ import ray
 from ray._private import ray_constants, worker
 
 from cluster.errors import RayDiedError, TargetUnreachableError
-from cluster.session.pulse import silent_for_s
+from cluster.session.liveness import silent_for_s
 
 _RAYS_OWN = "ray::"
 """Names of Ray's workers and agents begin so; what they started themselves has other names."""

@@ -18,8 +18,8 @@ from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, re
 from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.environment import environment, environment_defaults
+from cluster.session.liveness import silent_for_s, watched_liveness
 from cluster.session.openmp import bounded_spinning
-from cluster.session.pulse import silent_for_s, watched_pulse
 from cluster.session.resources import local_resources
 from cluster.session.scratch import scratch_folder
 from cluster.session.servers import answering_sigterm, naming_death, shut_down, silent
@@ -102,7 +102,7 @@ def _connected(address: str) -> Generator[None]:
         raise ResourceError(
             f"cluster.address={address}: no Ray answers there ({error}); leave it unset for an embedded Ray"
         ) from error
-    with watched_pulse():
+    with watched_liveness():
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from ray.experimental import internal_kv
 
-_BEAT_S = 5.0
+_ASK_EVERY_S = 5.0
 _RAYS_PATIENCE_S = 60.0
 _PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _BEFORE_RAY_S = 15.0
@@ -22,21 +22,21 @@ _answered_s: float | None = None
 
 
 @contextmanager
-def watched_pulse() -> Generator[None]:
+def watched_liveness() -> Generator[None]:
     """Within, a thread asks Ray for a sign of life now and then."""
     global _answered_s  # noqa: PLW0603 - like the connection to Ray, it is one for the process
     ended = threading.Event()
 
-    def beat() -> None:
+    def ask() -> None:
         global _answered_s  # noqa: PLW0603
-        while not ended.wait(_BEAT_S):
+        while not ended.wait(_ASK_EVERY_S):
             with suppress(Exception):  # no answer is what is looked for
-                internal_kv._internal_kv_exists("pulse", namespace="resnet-dist")
+                internal_kv._internal_kv_exists("liveness", namespace="resnet-dist")
                 if not ended.is_set():
                     _answered_s = time.monotonic()
 
     _answered_s = time.monotonic()
-    thread = threading.Thread(target=beat, daemon=True, name="pulse")
+    thread = threading.Thread(target=ask, daemon=True, name="liveness")
     thread.start()
     try:
         yield
@@ -51,4 +51,4 @@ def silent_for_s() -> float | None:
         return None
     patience = float(os.environ.get(_PATIENCE, _RAYS_PATIENCE_S)) - _BEFORE_RAY_S
     silence = time.monotonic() - _answered_s
-    return silence if silence > max(patience, 2.0 * _BEAT_S) else None
+    return silence if silence > max(patience, 2.0 * _ASK_EVERY_S) else None
