@@ -41,8 +41,8 @@ def predict(bundle_folder: Path, tmp_path: Path) -> Predict:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        # Ten seconds in one node, which nothing ends but the end of the process.
-        (hostile.deaf(20_000_000), "it cannot be ended, and goes on until this process ends"),
+        # Half a minute in one node, which nothing ends but the end of the process.
+        (hostile.deaf(100_000_000), "it cannot be ended, and goes on until this process ends"),
         (hostile.endless(), "take smaller batches or allow more time (--batch-timeout-s)"),
     ],
     ids=["deaf", "endless"],
