@@ -42,7 +42,7 @@ def moved_storage(root: Path) -> Generator[Callable[[], Any]]:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        (read_only_storage, "the file system is read-only"),
+        pytest.param(read_only_storage, "the file system is read-only", marks=pytest.mark.slow),
         pytest.param(moved_storage, "is not there", marks=pytest.mark.slow),
     ],
 )

@@ -26,6 +26,7 @@ def job(undisturbed: Trained, tmp_path: Path) -> JobConfig:
     return undisturbed.job.model_copy(update={"storage": moved})
 
 
+@pytest.mark.slow
 def test_damaged_records_change_nothing_that_is_judged_and_stop_no_training(
     job: JobConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
