@@ -125,10 +125,11 @@ def shut_down() -> None:
     if death() is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
         _kill(_started_by(raylets))
+    children = _children_of(raylets)
     ray.shutdown(wait_for_processes=True)
     # Workers outlive their raylet by a moment, and agents would report its end for seconds, to servers that are gone.
-    left = _started_by(raylets)
-    _kill(each for each in left if each.info["name"].startswith(_RAYS_OWN))
+    left = list({*children, *_started_by(raylets)})
+    _kill(each for each in left if _is_rays_own(each))
     _, alive = psutil.wait_procs(left, timeout=_LAST_MOMENT_S)
     _kill(alive)
 
@@ -137,11 +138,26 @@ def _pids(node: Any, kind: str) -> set[str]:
     return set() if node is None else {str(each.process.pid) for each in node.all_processes.get(kind, ())}
 
 
+def _children_of(raylets: set[str]) -> list[psutil.Process]:
+    """Also those that have not yet come so far that their environment tells whose they are."""
+    found: list[psutil.Process] = []
+    for pid in raylets:
+        with suppress(psutil.Error):
+            found += psutil.Process(int(pid)).children(recursive=True)
+    return found
+
+
+def _is_rays_own(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.name().startswith(_RAYS_OWN)
+    return False
+
+
 def _started_by(raylets: set[str]) -> list[psutil.Process]:
     """Also where the raylet has ended: its processes are nobody's children then."""
     return [
         each
-        for each in psutil.process_iter(["name", "environ"])
+        for each in psutil.process_iter(["environ"])
         if (each.info["environ"] or {}).get("RAY_RAYLET_PID") in raylets
     ]
 
