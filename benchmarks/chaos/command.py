@@ -106,8 +106,10 @@ def step_by_status(run: RunDirectory) -> int:
     return 0 if status is None else status.step
 
 
-def resumed_at(run: Path) -> int | None:
-    """Where the newest worker group began, by its log; None where it says nothing."""
+def newest_attempt(run: Path) -> tuple[str, int]:
+    """The log of the newest worker group, and the step that it began at, 0 where it began anew."""
     logs = sorted((run / "logs").glob("generation-*.log"))
-    found = re.findall(r"resuming at step (\d+)", logs[-1].read_text()) if logs else []
-    return int(found[-1]) if found else None
+    if not logs:
+        return "", 0
+    found = re.findall(r"resuming at step (\d+)", logs[-1].read_text())
+    return logs[-1].name, int(found[-1]) if found else 0

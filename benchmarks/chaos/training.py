@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from benchmarks.chaos.command import Command, StuckError, newest_step, resumed_at, step_by_status
+from benchmarks.chaos.command import Command, StuckError, newest_attempt, newest_step, step_by_status
 from benchmarks.chaos.faults import Fault, Target
 from benchmarks.chaos.strike import Course, Struck
 from ray_jobs.job.config import JobConfig
@@ -108,10 +108,11 @@ class TrainingRounds:
                     each.problem = each.problem or ("" if is_same else "the run has learnt other weights")
 
     def _strike(self, course: Course, fault: Fault, target: Target) -> Struck:
+        before, _ = newest_attempt(target.run)
         struck = course.strike(fault, target)
-        resumed = resumed_at(target.run)
-        if resumed is not None and not struck.problem:
-            struck.repeated = max(struck.step - resumed, 0)
+        after, began = newest_attempt(target.run)
+        if not struck.problem:
+            struck.repeated = 0 if after == before else max(struck.step - began, 0)
         return struck
 
     def _command(self, job: JobConfig, number: int) -> Command:
