@@ -22,6 +22,7 @@ import json
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only faults with this in their name")
     parser.add_argument("--json", type=Path, default=None, help="add each fault to this file, a line each")
     args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started and mounted goes with us
     seed = secrets.randbelow(1 << 32) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
     draw = random.Random(seed)
