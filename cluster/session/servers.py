@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -118,33 +119,22 @@ def answering_sigterm() -> Generator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def shut_down() -> None:
-    """End the embedded Ray, and all that it has started."""
+def shut_down(folder: Path) -> None:
+    """End the embedded Ray whose files lie below `folder`, and all that it has started."""
     node: Any = worker._global_node  # pyright: ignore[reportUnknownMemberType, reportPrivateUsage]
-    raylets = _pids(node, ray_constants.PROCESS_TYPE_RAYLET)
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    started = {each for raylet in raylets for each in raylet.children(recursive=True)}  # may have closed its files
     if death() is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
-        _kill(_started_by(raylets))
-    children = _children_of(raylets)
+        orphans = _of_raylet(folder)
+        _kill(orphans)
+        started.update(orphans)
     ray.shutdown(wait_for_processes=True)
     # Workers outlive their raylet by a moment, and agents would report its end for seconds, to servers that are gone.
-    left = list({*children, *_started_by(raylets)})
-    _kill(each for each in left if _is_rays_own(each))
-    _, alive = psutil.wait_procs(left, timeout=_LAST_MOMENT_S)
+    started.update(_of_raylet(folder))
+    _kill(each for each in started if _is_rays_own(each))
+    _, alive = psutil.wait_procs(started, timeout=_LAST_MOMENT_S)
     _kill(alive)
-
-
-def _pids(node: Any, kind: str) -> set[str]:
-    return set() if node is None else {str(each.process.pid) for each in node.all_processes.get(kind, ())}
-
-
-def _children_of(raylets: set[str]) -> list[psutil.Process]:
-    """Also those that have not yet come so far that their environment tells whose they are."""
-    found: list[psutil.Process] = []
-    for pid in raylets:
-        with suppress(psutil.Error):
-            found += psutil.Process(int(pid)).children(recursive=True)
-    return found
 
 
 def _is_rays_own(process: psutil.Process) -> bool:
@@ -153,13 +143,25 @@ def _is_rays_own(process: psutil.Process) -> bool:
     return False
 
 
-def _started_by(raylets: set[str]) -> list[psutil.Process]:
-    """Also where the raylet has ended: its processes are nobody's children then."""
-    return [
-        each
-        for each in psutil.process_iter(["environ"])
-        if (each.info["environ"] or {}).get("RAY_RAYLET_PID") in raylets
-    ]
+def _of_raylet(folder: Path) -> list[psutil.Process]:
+    """What the raylet whose files lie below a folder has started: it holds the files that the raylet prints to, or a
+    worker's.
+
+    Once their raylet has died such processes are nobody's children, and the environment of Ray's own tells nothing: Ray
+    overwrites it with the name that `ps` shows.
+    """
+    root = folder.resolve()
+    return [each for each in psutil.process_iter() if _prints_there(each.pid, root)]
+
+
+def _prints_there(pid: int, folder: Path) -> bool:
+    with suppress(OSError):  # it has ended, or is another user's
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                file = descriptor.readlink()
+                if file.name.startswith(("raylet.", "worker-")) and file.is_relative_to(folder):
+                    return True
+    return False
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:

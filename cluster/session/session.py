@@ -90,7 +90,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
             with environment({"RAY_ADDRESS": found["address"]}), naming_death():
                 yield
         finally:
-            shut_down()
+            shut_down(folder)
 
 
 @contextmanager
