@@ -2,17 +2,18 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pyarrow import fs
+
+from tests.free_port import free_ports
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_EC2_METADATA_DISABLED": "true"}
 """What a process must have in its environment to be let in."""
@@ -60,7 +61,7 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Generator[S3Server]:
     (folder / "identities.json").write_text(json.dumps(identities))
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
              "s3.port", "s3.port.grpc")  # fmt: skip
-    ports = dict(zip(names, _free_ports(address, len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names), address), strict=True))
     command = [
         *(weed, "server", f"-dir={folder}", f"-ip={address}", f"-ip.bind={address}", "-s3", "-volume.max=0"),
         *(f"-s3.config={folder / 'identities.json'}", "-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0"),
@@ -91,9 +92,3 @@ def _wait_until_ready(server: S3Server, process: "subprocess.Popen[bytes]", log:
             time.sleep(0.3)
         else:
             return
-
-
-def _free_ports(address: str, count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server((address, 0))) for _ in range(count)]
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from benchmarks.chaos.command import Command, StuckError, newest_attempt, newest_step, step_by_status
 from benchmarks.chaos.faults import Fault, Target
 from benchmarks.chaos.strike import Course, Struck
+from benchmarks.learnt import learnt_by
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, print_config
 from ray_jobs.run.directory import RunDirectory
@@ -164,14 +164,8 @@ def _missing_metrics(run: RunDirectory, epochs: int) -> str:
 
 def digest_of(run: RunDirectory) -> str:
     """Of all that a run has learnt: judged and raw weights, BatchNorm, the optimizer's state."""
-    checkpoint = run.checkpoint("last")
-    state = checkpoint.training_state()
-    found: dict[str, Any] = {f"judged {name}": value for name, value in checkpoint.weights().items()}
-    found |= {f"raw {name}": value for name, value in state["raw_weights"].items()}
-    for number, moments in state["optimizer"]["state"].items():
-        found |= {f"moment {number} {name}": value for name, value in moments.items()}
     digest = hashlib.sha256()
-    for name, value in sorted(found.items()):
+    for name, value in sorted(learnt_by(run).items()):
         digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode())
+        digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()

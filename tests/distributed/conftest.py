@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from benchmarks.learnt import learnt_by
 from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
 from ray_jobs import api
@@ -113,15 +114,8 @@ def _maker(tmp_path: Path, digits_folder: Path) -> JobMaker:
 
 
 def weights_of(job: JobConfig) -> dict[str, torch.Tensor]:
-    """Everything that a run has learnt: judged and raw weights, BatchNorm, optimizer state."""
-    run = RunDirectory.named(job.storage.root, job.name or "")
-    checkpoint = run.checkpoint("last")
-    state = checkpoint.training_state()
-    found = dict(checkpoint.weights())
-    found |= {f"raw {name}": value for name, value in state["raw_weights"].items()}
-    for number, moments in state["optimizer"]["state"].items():
-        found |= {f"optimizer {number} {name}": value for name, value in moments.items()}
-    return found
+    """Everything that a run has learnt."""
+    return learnt_by(RunDirectory.named(job.storage.root, job.name or ""))
 
 
 @pytest.fixture

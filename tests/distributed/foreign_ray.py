@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from cluster.session.environment import environment
+from tests.free_port import free_port
 
 _LONGEST_START_S = 120.0
 
@@ -52,9 +52,3 @@ def foreign_ray() -> Iterator[tuple[str, psutil.Process]]:
             _, alive = psutil.wait_procs(below, timeout=30)
             assert not alive
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

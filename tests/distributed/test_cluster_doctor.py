@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.free_port import free_port
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -34,11 +36,6 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> 
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
     return found
-
-
-def free_port() -> int:
-    with socket.create_server((HEAD, 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @dataclass
@@ -95,7 +92,7 @@ class RayCluster:
     def start(self, address: str, *, prefix: tuple[str, ...] = (), **environment: str) -> RayNode:
         """A node, once it runs. One at a time: Ray's own start is not made for two at once on a machine."""
         head = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder / 'r'}"]
-        head += [f"--ray-client-server-port={free_port()}"]
+        head += [f"--ray-client-server-port={free_port(HEAD)}"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={address}"]
         command += head if not self.nodes else [f"--address={HEAD}:{self.port}"]
         command += ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
@@ -152,7 +149,7 @@ def cluster() -> Iterator[RayCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RESNET_DIST_IMAGE": "resnet-dist:test",
     }
-    made = RayCluster(folder, free_port(), environment)
+    made = RayCluster(folder, free_port(HEAD), environment)
     made.storage.mkdir()
     try:
         made.start(HEAD)

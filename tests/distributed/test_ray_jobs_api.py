@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import pytest
 
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import read_end, read_log
+from tests.free_port import free_port, free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +31,6 @@ TINY = (
     *("--training.epochs", "1", "--training.global-batch-size", "16", "--training.microbatch-size", "4"),
     *("--cluster.no-use-gpu", "--cluster.cpus-per-worker", "1"),
 )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass
@@ -68,7 +63,7 @@ class Head:
 @pytest.fixture(scope="module")
 def head() -> Generator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: Ray's sockets lie in it
-    port, dashboard, agent, client = (free_port() for _ in range(4))
+    port, dashboard, agent, client = free_ports(4)
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
         "RAY_AUTH_MODE": "token",
@@ -191,7 +186,7 @@ def test_a_job_is_submitted_followed_and_stopped(head: Head, job: tuple[str, ...
     assert head.run("jobs", "wait", job[-1])[0] == 130
     status = RunDirectory.named(str(tmp_path / "out"), job[-1]).read_status()
     assert status is not None
-    assert (status.state, status.exit_code) == ("stopped", 143)  # Ray stops a job with SIGTERM
+    assert (status.state, status.exit_code) == ("stopped", 130)  # RAY_JOB_STOP_SIGNAL is SIGINT
 
 
 def test_a_changed_working_tree_reaches_the_job(head: Head, job: tuple[str, ...], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 pytest.importorskip("ray", reason="ray is not installed")
 pytest.importorskip("nvidia.dali", reason="nvidia.dali is not installed")
 
+from benchmarks.learnt import learnt_by
 from cluster.config import ClusterConfig
 from cluster.session.session import ray_session
 from ray_jobs.job.config import JobConfig
@@ -66,14 +66,8 @@ def job(name: str, epochs: int, reduction: str | None, folder: Path, scratch: Pa
     )
 
 
-def learnt(done: JobConfig) -> dict[str, Any]:
-    run = RunDirectory.named(done.storage.root, done.name or "")
-    checkpoint = run.checkpoint("last")
-    state = checkpoint.training_state()
-    found = checkpoint.weights() | {f"raw {name}": value for name, value in state["raw_weights"].items()}
-    for number, moments in state["optimizer"]["state"].items():
-        found |= {f"optimizer {number} {name}": value for name, value in moments.items()}
-    return found
+def learnt(done: JobConfig) -> dict[str, torch.Tensor]:
+    return learnt_by(RunDirectory.named(done.storage.root, done.name or ""))
 
 
 @pytest.mark.usefixtures("local_ray")
