@@ -14,6 +14,7 @@ from resnet_dist.runtime.telemetry import refuse_telemetry
 
 _PARAMS_PER_CALL = 100
 _RUN_TAG = "resnet_dist.run_id"
+_ENDS: dict[ExitState, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 # Its own defaults go on for many minutes. Whoever sets them in the environment wins.
 _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -77,7 +78,7 @@ class MlflowTracker:
 
     def finish(self, state: ExitState) -> None:
         """Say how the run ended."""
-        self._client.set_terminated(self._run_id, "FINISHED" if state == "finished" else "FAILED")
+        self._client.set_terminated(self._run_id, _ENDS[state])
 
     def _experiment(self, project: str, uri: str) -> str:
         found = self._client.get_experiment_by_name(project)

@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-ExitState = Literal["finished", "failed"]
+ExitState = Literal["finished", "stopped", "failed"]
+"""Stopped: by Ctrl-C or from outside, with a last checkpoint; the same command goes on."""
 Plain = str | int | float | bool | None
 
 

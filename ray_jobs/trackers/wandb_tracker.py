@@ -13,6 +13,8 @@ from resnet_dist.runtime.telemetry import refuse_telemetry
 
 _TIMEOUT_S = 30.0
 _MARKS = "told.json"
+_EXIT_CODES: dict[ExitState, int] = {"finished": 0, "stopped": 255, "failed": 1}
+"""wandb gives 255 to a run that Ctrl-C has ended (wandb/sdk/lib/exit_hooks.py), and shows it as killed."""
 
 
 class WandbTracker:
@@ -102,7 +104,7 @@ class WandbTracker:
 
     def finish(self, state: ExitState) -> None:
         """Close the run; what is offline goes to the run directory."""
-        self._run.finish(exit_code=0 if state == "finished" else 1)
+        self._run.finish(exit_code=_EXIT_CODES[state])
         upload_folder(self._tracked, "offline-run-*/**/*")
 
 

@@ -124,7 +124,8 @@ class RunRecorder:
             failure = raised
             raise
         finally:
-            self._tracker.finish("finished" if failure is None else "failed")
+            is_stopped = isinstance(failure, EndedOnRequestError)
+            self._tracker.finish("finished" if failure is None else "stopped" if is_stopped else "failed")
             self._hear_tracker()
             if failure is None:
                 self._put_status()

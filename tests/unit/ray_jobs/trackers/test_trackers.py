@@ -30,6 +30,7 @@ from ray_jobs.trackers.tracker import ExitState, Plain, TrackedRun, Tracker, Tra
 
 # A resumed run is another process, and each tracker's library keeps state in its own.
 _RUN = """
+import os
 import sys
 from pathlib import Path
 from pyarrow import fs
@@ -57,7 +58,7 @@ for step in map(int, steps):
     tracker.log(step, {"train/loss": 1000.0 + step})
 tracker.log(step, {"val/loss": 2000.0 + step})
 tracker.epoch_done()
-tracker.finish("finished")
+tracker.finish(os.environ.get("ENDS_AS", "finished"))
 print(tracker.link)
 print(*tracker.take_messages(), sep="\\n")
 """
@@ -220,13 +221,13 @@ def mlflow_runs(database: Path) -> list[tuple[str, str]]:
 def test_mlflow_keeps_a_whole_history_over_a_resume_in_the_run_directory(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     link = f"sqlite:///{tmp_path}/tracker/mlflow/mlflow.db"
-    assert run_once("mlflow", tmp_path, [1, 2, 3]) == [link, ""]
+    database, run_id = tmp_path / "tracker/mlflow/mlflow.db", tmp_path / "tracker/id"
+    assert run_once("mlflow", tmp_path, [1, 2, 3], ENDS_AS="stopped") == [link, ""]
+    assert mlflow_runs(database) == [(run_id.read_text().split()[0], "KILLED")]
     assert run_once("mlflow", tmp_path, [2, 3, 4], resumed="1") == [link, ""]
-    database = tmp_path / "tracker/mlflow/mlflow.db"
     train = [("train/loss", step, 1000.0 + step) for step in (1, 2, 3, 4)]
     assert mlflow_metrics(database) == [*train, ("val/loss", 3, 2003.0), ("val/loss", 4, 2004.0)]
-    run_id, _ = (tmp_path / "tracker/id").read_text().split()
-    assert mlflow_runs(database) == [(run_id, "FINISHED")]
+    assert mlflow_runs(database) == [(run_id.read_text().split()[0], "FINISHED")]
     (table,) = (tmp_path / "tracker/mlflow").rglob("classes.json")
     assert json.loads(table.read_text()) == {"columns": ["class", "train", "val"], "data": [["cat", 3, 1]]}
 
