@@ -36,7 +36,7 @@ from benchmarks.chaos.storage import small_disk
 from benchmarks.chaos.strike import Struck
 from benchmarks.chaos.training import TrainingRounds
 
-_PER_ROUND = 8
+_PER_ROUND = 14
 """Faults that one run lives through; its undisturbed twin has to train as long."""
 
 
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only faults with this in their name")
     parser.add_argument("--json", type=Path, default=None, help="add each fault to this file, a line each")
     args = parser.parse_args(arguments)
+    # A shell starts what runs in the background deaf to Ctrl-C, and the commands that are struck would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started and mounted goes with us
     seed = secrets.randbelow(1 << 32) if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)

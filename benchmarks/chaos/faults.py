@@ -39,6 +39,7 @@ class Fault:
     strike: Callable[[Target], None]
     may_end: tuple[int, ...] = ()
     """Exit codes with which the command may end; the same command is started again. Empty: it must go on by itself."""
+    must_end: bool = False
     needs_disk: bool = False
 
 
@@ -162,13 +163,13 @@ TRAINING = (
     Fault("kill the controller", _kill("TrainController")),
     Fault("kill the raylet", _kill("raylet")),
     Fault("kill the GCS", _kill("gcs_server")),
-    Fault("kill the driver", _signal(signal.SIGKILL), (-signal.SIGKILL,)),
-    Fault("SIGTERM", _signal(signal.SIGTERM), (143,)),
-    Fault("SIGINT", _signal(signal.SIGINT), (130,)),
+    Fault("kill the driver", _signal(signal.SIGKILL), (-signal.SIGKILL,), must_end=True),
+    Fault("SIGTERM", _signal(signal.SIGTERM), (143,), must_end=True),
+    Fault("SIGINT", _signal(signal.SIGINT), (130,), must_end=True),
     Fault("stop a worker", _stop("RayTrainWorker")),
     Fault("stop the driver", _stop("driver")),
     Fault("damage a checkpoint", _damage_checkpoint),
-    Fault("damage a record", _damage_record, (-signal.SIGKILL,)),
+    Fault("damage a record", _damage_record, (-signal.SIGKILL,), must_end=True),
     Fault("fill the disk", _fill_disk, (3,), needs_disk=True),
     Fault("read-only storage", _read_only, needs_disk=True),
     Fault("storage away", _away),
@@ -176,8 +177,8 @@ TRAINING = (
 SEARCH = (
     Fault("kill a trial's worker", _kill("RayTrainWorker")),
     Fault("kill a search's actor", _kill("ray::")),
-    Fault("kill a search's driver", _signal(signal.SIGKILL), (-signal.SIGKILL,)),
+    Fault("kill a search's driver", _signal(signal.SIGKILL), (-signal.SIGKILL,), must_end=True),
     Fault("kill a search's raylet", _kill("raylet"), (1,)),
-    Fault("SIGTERM to a search", _signal(signal.SIGTERM), (143,)),
-    Fault("SIGINT to a search", _signal(signal.SIGINT), (130,)),
+    Fault("SIGTERM to a search", _signal(signal.SIGTERM), (143,), must_end=True),
+    Fault("SIGINT to a search", _signal(signal.SIGINT), (130,), must_end=True),
 )

@@ -58,7 +58,9 @@ class Course:
             result.step = max(self.reached(), self.stored())
             began = monotonic()
             fault.strike(target)
-            if fault.may_end:
+            if fault.must_end:
+                command.wait_for_end()
+            elif fault.may_end:
                 command.wait_until(lambda: self._is_beyond(target, result.step + self.spread), "it ended", may_end=True)
             result.exit_code = command.exit_code
             if result.exit_code is not None:
