@@ -19,6 +19,9 @@ _BEFORE_RAY_S = 15.0
 
 _answered_s: float | None = None
 """When the Ray that this process is connected to answered last; None without one that others have started."""
+_at_once = threading.Event()
+"""Set where somebody waits for the next answer."""
+_LOOK_EVERY_S = 0.05
 
 
 @contextmanager
@@ -29,7 +32,9 @@ def watched_liveness() -> Generator[None]:
 
     def ask() -> None:
         global _answered_s  # noqa: PLW0603
-        while not ended.wait(_ASK_EVERY_S):
+        while not ended.is_set():
+            _at_once.wait(_ASK_EVERY_S)
+            _at_once.clear()
             with suppress(Exception):  # no answer is what is looked for
                 internal_kv._internal_kv_exists("liveness", namespace="resnet-dist")
                 if not ended.is_set():
@@ -42,6 +47,7 @@ def watched_liveness() -> Generator[None]:
         yield
     finally:
         ended.set()
+        _at_once.set()
         _answered_s = None
 
 
@@ -52,3 +58,11 @@ def silent_for_s() -> float | None:
     patience = float(os.environ.get(_PATIENCE, _RAYS_PATIENCE_S)) - _BEFORE_RAY_S
     silence = time.monotonic() - _answered_s
     return silence if silence > max(patience, 2.0 * _ASK_EVERY_S) else None
+
+
+def wait_for_answer() -> None:
+    """Return once it has answered anew, or has been silent for too long; at once where others have not started it."""
+    asked_s = time.monotonic()
+    _at_once.set()
+    while _answered_s is not None and _answered_s < asked_s and silent_for_s() is None:
+        time.sleep(_LOOK_EVERY_S)

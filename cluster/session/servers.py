@@ -13,7 +13,7 @@ import ray
 from ray._private import ray_constants, worker
 
 from cluster.errors import RayDiedError, TargetUnreachableError
-from cluster.session.liveness import silent_for_s
+from cluster.session.liveness import silent_for_s, wait_for_answer
 
 _RAYS_OWN = "ray::"
 """Names of Ray's workers and agents begin so; what they started themselves has other names."""
@@ -53,6 +53,15 @@ def require_life() -> None:
             f"Ray has not answered for {silence:.0f} s (its control store or this node's raylet has died); start it "
             "again, and the same command resumes"
         )
+
+
+def require_answer() -> None:
+    """As `require_life`, where something has failed that fails with Ray: another one is asked now, and may take long.
+
+    Without this, the next call to a Ray that has just died would block until Ray itself ends this process.
+    """
+    wait_for_answer()
+    require_life()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
 from cluster.session.scratch import scratch_folder
-from cluster.session.servers import lives, require_life
+from cluster.session.servers import lives, require_answer, require_life
 from ray_jobs.training.last_checkpoint import LastCheckpoint
 from ray_jobs.training.worker_group import fit_worker_group
 
@@ -45,7 +45,8 @@ class Attempt:
         self._last_checkpoint = last_checkpoint
 
     def result(self, tick: Callable[[], None]) -> Exception | None:
-        """Wait for its end; the error that ended it, None when training is done. Raises RayDiedError.
+        """Wait for its end; the error that ended it, None when training is done. Raises RayDiedError, and
+        TargetUnreachableError where a Ray of others does not answer.
 
         `tick` is called about twice a second meanwhile.
         """
@@ -54,10 +55,12 @@ class Attempt:
             tick()
         self.has_ended = True
         try:
-            return ray.get(self.reference)
-        except RayError as error:
-            require_life()
-            return error
+            error = ray.get(self.reference)
+        except RayError as ended:
+            error = ended
+        if error is not None:
+            require_answer()
+        return error
 
     def store_last_checkpoint(self, seconds: float, say: Callable[[str], None]) -> None:
         """Let rank zero store a checkpoint where steps would be lost, and train no further. Waits `seconds` at most."""
