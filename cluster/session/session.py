@@ -35,6 +35,9 @@ UNWATCHED = {
 }
 """An embedded Ray has no dashboard. The measurements that its processes would make for one take 2 % of a core. Without
 them it offers neither metrics nor a list of tasks."""
+AS_URGENT = {"RAY_worker_niceness": "0"}
+"""Ray's workers have niceness 15, with which a process that shares a core with another gets a thirtieth of it. What a
+command computes is as urgent as the command itself: `nice resnet-dist train` makes it less so."""
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def cluster_resources() -> tuple[int, int]:
 def _embedded(cluster: ClusterConfig) -> Generator[None]:
     _require_token()
     # An embedded Ray never joins another one.
-    own = UNWATCHED | bounded_spinning(os.environ)
+    own = UNWATCHED | AS_URGENT | bounded_spinning(os.environ)
     with (
         # Everybody can read Ray's own folder, so the folder above it belongs to this user alone.
         scratch_folder("rd-ray-", _short_folder()) as folder,

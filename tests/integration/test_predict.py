@@ -377,6 +377,7 @@ def test_a_signed_bundle_is_told_from_others(predict: Predict, bundle_copy: Path
     assert (more.returncode, more.stdout) == (3, b"")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files(bundle_folder: Path, photos: Path, tmp_path: Path):
     def peak(copies: int) -> int:
         script = (

@@ -140,6 +140,7 @@ def test_figures_of_something_else_are_not_mixed_in(tmp_path: Path, held: str, m
         read(file, SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_cpu_is_measured_only_to_try_the_script(tmp_path: Path) -> None:
     refused = run("--out", tmp_path / "results.json")

@@ -8,6 +8,7 @@ import pytest
 LOOP = Path(__file__).parents[3] / "examples/loop.py"
 
 
+@pytest.mark.slow
 def test_the_loop_learns_synthetic_classes(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = runpy.run_path(str(LOOP))["train"]()
     printed = capsys.readouterr().out.splitlines()

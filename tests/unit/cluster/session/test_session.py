@@ -27,6 +27,10 @@ SESSION = """
     def pid():
         return os.getpid()
 
+    @ray.remote
+    def nice():
+        return os.nice(0)
+
     JOIN = '''if True:
         import os, ray
         from cluster.config import ClusterConfig
@@ -40,6 +44,7 @@ SESSION = """
     try:
         with ray_session(ClusterConfig(local_cpus=3)):
             worker = ray.get(pid.remote())
+            niceness = ray.get(nice.remote())
             joined = subprocess.run([sys.executable, "-c", JOIN], capture_output=True, text=True)
             with ray_session(ClusterConfig(local_cpus=1)):
                 inner = cluster_resources()
@@ -50,6 +55,7 @@ SESSION = """
             listening = [item for item in psutil.net_connections() if item.pid in pids and item.status == "LISTEN"]
             say(
                 worker=worker,
+                niceness=niceness,
                 joined=joined.stdout.strip() or joined.stderr,
                 inner=inner,
                 still=ray.get(pid.remote()) > 0,
@@ -110,6 +116,7 @@ def test_an_embedded_ray_is_private_and_leaves_nothing_behind_when_interrupted(t
             print("left:", entry)
         subprocess.run(["rm", "-r", str(scratch)], check=True)
     assert printed["worker"] in printed["pids"]
+    assert printed["niceness"] == os.nice(0)  # Ray's own choice is 15
     assert printed["joined"] == "3"  # another process may use it, and leaves it running
     assert printed["inner"][0] == 3  # a session within one is the same
     assert printed["still"]

@@ -38,6 +38,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_both_ranks_report_the_same_times() -> None:
     with start(0) as first:
         assert first.stdout is not None

@@ -232,6 +232,7 @@ def test_mlflow_keeps_a_whole_history_over_a_resume_in_the_run_directory(tmp_pat
     assert json.loads(table.read_text()) == {"columns": ["class", "train", "val"], "data": [["cat", 3, 1]]}
 
 
+@pytest.mark.slow
 def test_mlflow_runs_share_a_users_database_and_a_retrained_one_is_another(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/shared/all.db"

@@ -180,7 +180,8 @@ def test_trials_share_what_does_not_depend_on_them(make_setup: MakeSetup, tmp_pa
     other.assert_same(train(make_setup(**options)))
 
 
-@pytest.mark.parametrize("preset", ["gradual", pytest.param("linear_probe_then_finetune", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["gradual", "linear_probe_then_finetune"])
 def test_stages_that_begin_to_be_trained_have_features_of_their_own(
     make_setup: MakeSetup, tmp_path: Path, preset: str
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_resume_in_mid_epoch_goes_on_with_what_is_known(make_setup: MakeSetup,
         assert all(torch.equal(value, weights[name]) for name, value in resumed.state.judged_weights().items())
 
 
+@pytest.mark.slow
 def test_rounded_features_give_the_same_training_known_or_not(make_setup: MakeSetup, tmp_path: Path) -> None:
     first, second = sharing(tmp_path, "bf16"), sharing(tmp_path, "bf16")
     filling = train(make_setup(freeze_depth=4), first)
@@ -228,6 +230,7 @@ def test_rounded_features_give_the_same_training_known_or_not(make_setup: MakeSe
     assert exact.counts.stored_bytes > 1.9 * first.counts.stored_bytes
 
 
+@pytest.mark.slow
 def test_at_the_limit_the_rest_is_computed_and_it_is_said_once(make_setup: MakeSetup, tmp_path: Path) -> None:
     said: list[str] = []
     without = train(make_setup(freeze_depth=4))

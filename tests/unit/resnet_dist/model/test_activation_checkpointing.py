@@ -81,10 +81,12 @@ def test_everything_is_the_same_to_the_bit(chosen: Policies | int, autocast: boo
     assert set(counters) <= {0, 2}  # one a step, however often a layer ran
 
 
+@pytest.mark.slow
 def test_bottlenecks_too() -> None:
     assert_same(learnt("resnet50", 3, False, checkpointed), learnt("resnet50", 3, False, plain))
 
 
+@pytest.mark.slow
 def test_under_distributed_data_parallel(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
