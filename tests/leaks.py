@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 
 GRACE_S = 5.0
@@ -73,3 +74,10 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     found = leaks_since(before)
     assert not found, "left behind:\n" + "\n".join(found)
+
+
+@pytest.fixture(autouse=True)
+def police() -> Iterator[None]:
+    """Every test of a folder whose conftest.py imports this leaves what tests share as it found it."""
+    with nothing_left_behind():
+        yield

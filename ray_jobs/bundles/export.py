@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.bundles.export_data import BATCH, ExportImages, RunData, batches
@@ -44,6 +42,7 @@ from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifes
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint
+from resnet_dist.torch_threads import torch_threads
 
 _PROBE = ".probe"
 _UNFINISHED = "unfinished"
@@ -98,9 +97,8 @@ def run_export(
     target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
-    torch.set_num_threads(usable_cores())
     model = _model(found)
-    with tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
+    with torch_threads(usable_cores()), tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
         images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
         val, noise = images.reference("val", data.val, model), images.noise(job, model)

@@ -32,6 +32,7 @@ from ray_jobs.terminal.watcher import note
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.runtime.preprocess import Preprocess
+from resnet_dist.torch_threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,11 @@ def _answers(work: Work, plan: WorkerPlan) -> NDArray[np.float32]:
 
 def answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
     """One worker's share: every num_workers-th of the split's fixed batches."""
-    torch.set_num_threads(plan.threads)
+    with torch_threads(plan.threads):
+        return _answer_batches(work, rank, plan)
+
+
+def _answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
     device = torch.device("cuda" if plan.use_gpu else "cpu")
     model = rebuild(work.model)
     model.load_state_dict(work.weights)

@@ -27,6 +27,7 @@ from resnet_dist.features.entry import pack, unpack
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.trunk import split
+from resnet_dist.torch_threads import torch_threads
 from resnet_dist.training.setup import policies_at
 
 _SHOWN = 5
@@ -88,9 +89,9 @@ def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPla
         drawn = [params_of(study.suggest(str(number))) for number in range(_DRAWN)]
     jobs = [job_with(base, params) for params in drawn]
     depths = [policies_at(each.freezing, 0).count("frozen") for each in jobs]
-    torch.set_num_threads(base.cluster.cpus_per_worker or 1)
     kept = torch.float32 if config.reuse_dtype == "fp32" else torch.bfloat16
-    costs = {depth: _cost(base, start, depth, kept) for depth in sorted(set(depths))}
+    with torch_threads(base.cluster.cpus_per_worker or 1):
+        costs = {depth: _cost(base, start, depth, kept) for depth in sorted(set(depths))}
     shares = {depth: depths.count(depth) / len(depths) for depth in costs}
     batches, microbatches = _batches(base, start)
     epochs = _expected_epochs(config, base.training.epochs)

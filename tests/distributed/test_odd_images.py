@@ -216,6 +216,7 @@ def test_class_names_are_printed_as_they_are(trained: JobConfig, capsys: pytest.
             assert any(line.startswith(part.strip()) for line in lines), part  # the table's first column
 
 
+@pytest.mark.slow
 def test_another_folder_is_judged_when_it_is_asked_for(trained: JobConfig, tmp_path: Path, image_files: Any) -> None:
     other = tmp_path / "other's\tfolder"
     names = [b"only here", b"and \xfe here", b"new\nline\rand return"]

@@ -86,7 +86,7 @@ def damage_weights(store: Store, step: int) -> None:
 @pytest.mark.parametrize(
     ("whole", "said"),
     [
-        (3, "resuming at step 3"),
+        pytest.param(3, "resuming at step 3", marks=pytest.mark.slow),
         pytest.param(0, "starting over from the initial weights", marks=pytest.mark.slow),
     ],
 )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.leaks import police  # noqa: F401 - for all tests here
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -150,7 +150,7 @@ def test_pull_beyond_a_limit_on_files_leaves_nothing(root: Path, tmp_path: Path)
     assert not (tmp_path / "deep").exists()
 
 
-@pytest.mark.parametrize("files", [1, 5])
+@pytest.mark.parametrize("files", [1, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("there", [False, True])
 def test_a_killed_pull_leaves_the_folder_complete_or_absent(
     root: Path, bundle: Path, tmp_path: Path, files: int, there: bool

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.leaks import nothing_left_behind
+from tests.leaks import police  # noqa: F401 - for all tests here
 
 SPACE: list[dict[str, Any]] = [
     {"field": "optimizer.learning_rate", "kind": "log_uniform", "low": 1e-4, "high": 0.3},
@@ -109,13 +109,6 @@ def _make_search(trials: int = 12, objectives: int = 1, space: list[dict[str, An
             "samples": 905,
         } if trials > 3 else None,
     }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def police() -> Iterator[None]:
-    """Every unit test leaves threads, the environment and torch's settings as it found them."""
-    with nothing_left_behind():
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -263,6 +263,7 @@ def test_a_table_that_must_not_be_read_is_refused(root: Path, name: str, monkeyp
     complains(refused, "data.labels", name, "Permission denied", remedy="make")
 
 
+@pytest.mark.slow
 def test_one_long_text_in_many_rows_takes_memory_once(root: Path) -> None:
     table = pa.table({"path": [f"{row}.png" for row in range(20_000)], "label": ["x" * 20_000] * 20_000})
     pq.write_table(table, root / "bomb.parquet", row_group_size=20_000)

@@ -186,6 +186,7 @@ def test_a_balanced_order_follows_the_keys_not_the_rows(seed, epoch, pairs, rand
     assert np.array_equal(occurrences, other_occurrences)
 
 
+@pytest.mark.slow
 def test_balanced_orders_differ_between_epochs_and_seeds_and_are_fair():
     keys, labels = np.arange(60, dtype=np.uint64), np.repeat([0, 1, 2], [44, 10, 6])
     orders = [balanced_order(1, epoch, keys, labels)[0] for epoch in range(1200)]

@@ -224,7 +224,9 @@ def test_no_texts_become_markup(make_search: MakeSearch, texts: list[str]) -> No
     assert_nothing_escapes(search, document(search), lambda: texts[next(turn) % len(texts)])
 
 
-@pytest.mark.parametrize(("trials", "most"), [(40, 500_000), (1000, 3_000_000), (10_000, 12_000_000)])
+@pytest.mark.parametrize(
+    ("trials", "most"), [(40, 500_000), (1000, 3_000_000), pytest.param(10_000, 12_000_000, marks=pytest.mark.slow)]
+)
 def test_a_page_stays_small(make_search: MakeSearch, trials: int, most: int) -> None:
     assert len(render_search(make_search(trials, 2)).encode()) < SCRIPT_BYTES + most
 

@@ -251,7 +251,7 @@ def test_every_sampler_suggests_points_of_the_space(start: Start, space: Space, 
     assert len({json.dumps(point) for point in suggested}) == len(suggested)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "random"])
 def test_several_objectives_are_learned_from(start: Start, space: Space, sampler: str):
     search = start(sampler=sampler, startup_trials=11, **SEVERAL)
     for number in range(12):
@@ -272,7 +272,7 @@ def decoded(space: Space, search: StudySearch, number: int) -> Params:
     return {field: texts[field][value] if field in texts else value for field, value in found.items()}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "random"])
 def test_several_objectives_of_which_most_came_to_nothing_are_no_trouble(start: Start, space: Space, sampler: str):
     """Optuna's samplers read the values of all trials they take for good ones."""
     search = start(sampler=sampler, startup_trials=8, **SEVERAL)
@@ -297,7 +297,7 @@ def fuller() -> list[TrialRecord]:
     return [record(number, "finished", *curve(params(number))) for number in range(12)] + RECORDS[1:4]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "cmaes", "random"])
 def test_suggestions_after_a_restart_follow_from_the_seed(start: Start, sampler: str):
     def suggested(seed: int) -> list[Params]:
         search = start(fuller(), sampler=sampler, seed=seed)

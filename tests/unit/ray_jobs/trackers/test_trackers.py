@@ -218,6 +218,7 @@ def mlflow_runs(database: Path) -> list[tuple[str, str]]:
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_a_whole_history_over_a_resume_in_the_run_directory(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     link = f"sqlite:///{tmp_path}/tracker/mlflow/mlflow.db"
@@ -301,6 +302,7 @@ def test_an_id_that_was_stored_without_a_name_is_kept(tmp_path: Path) -> None:
     assert a_run(tmp_path / "copy").id != "0123456789abcdef"
 
 
+@pytest.mark.slow
 def test_a_run_trained_anew_is_another_one_at_wandb(tmp_path: Path) -> None:
     ids = set[str]()
     for _ in range(2):

@@ -23,7 +23,14 @@ def test_it_is_valid() -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(components().decode()) is None
 
 
-@pytest.mark.parametrize("first", ["", "import setuptools; ", "import ray; "])  # both put packages on the path
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        pytest.param("import setuptools; ", marks=pytest.mark.slow),
+        pytest.param("import ray; ", marks=pytest.mark.slow),
+    ],
+)  # both put packages on the path
 def test_another_process_writes_the_same_bytes(first: str) -> None:
     script = f"{first}import sys; from resnet_dist.export.sbom import components; sys.stdout.buffer.write(components())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == components()

@@ -25,6 +25,13 @@ torch.set_num_threads(1)
 SMALL: list[Arch] = ["resnet18", "resnet50", "resnext50_32x4d"]
 
 
+LARGE_SLOWLY = [
+    each if each in {"resnet18", "resnet50", "resnext50_32x4d"} else pytest.param(each, marks=pytest.mark.slow)
+    for each in ARCHS
+]
+"""All of them; those that take seconds to make are left to the long run."""
+
+
 def no_run(name: str) -> Weights | None:
     raise AssertionError(f"{name} was looked up as a run")
 
@@ -53,7 +60,7 @@ def opened(model: ResNetClassifier, seed: int) -> ResNetClassifier:
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", LARGE_SLOWLY)
 def test_every_block_has_a_gate_and_all_other_names_are_torchvisions(arch: Arch) -> None:
     with torch.device("meta"):
         plain = torchvision.models.get_model(arch, weights=None, num_classes=7)
@@ -155,7 +162,7 @@ def test_trunk_then_suffix_is_the_model(arch: Arch, depth: int) -> None:
 
 
 @pytest.mark.parametrize("squeeze_excite", [False, True])
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", LARGE_SLOWLY)
 def test_model_json_says_whether_there_are_gates(arch: Arch, squeeze_excite: bool) -> None:
     with torch.device("meta"):
         model = ResNetClassifier(arch, 6, 0.25, squeeze_excite)

@@ -41,7 +41,9 @@ def suffix_input(trunk: Trunk | None, batch: torch.Tensor) -> torch.Tensor:
     return batch if trunk is None else trunk(batch)
 
 
-@pytest.mark.parametrize("arch", SPLIT_ARCHS)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(each, marks=pytest.mark.slow) if "wide" in each else each for each in SPLIT_ARCHS]
+)
 def test_trunk_then_suffix_is_the_model(arch: Arch) -> None:
     model = trained_looking(arch).eval()
     with torch.no_grad():

@@ -69,7 +69,9 @@ def everything(state: TrainState) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("microbatch", [2, 4, 8])
+@pytest.mark.parametrize(
+    "microbatch", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_accumulation_over_microbatches_equals_one_large_batch_where_batch_norm_is_frozen(
     make_state: MakeState, microbatch: int
 ) -> None:
@@ -221,7 +223,7 @@ def test_each_option_has_an_effect_and_none_when_off(
 
 
 # Adam's first step is the gradient's sign, so rounding turns it over where the gradient is next to nothing.
-@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.002), ("adamw", 1e-6)])
+@pytest.mark.parametrize(("optimizer", "rate"), [pytest.param("sgd", 0.002, marks=pytest.mark.slow), ("adamw", 1e-6)])
 def test_fp16_learns_nearly_what_fp32_learns_and_its_scale_is_restored(
     make_state: MakeState, optimizer: str, rate: float
 ) -> None:

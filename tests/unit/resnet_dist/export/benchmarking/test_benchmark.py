@@ -95,6 +95,7 @@ def test_formats_and_references_take_turns(real_bundle: Path, formats: list[str]
     assert any("batches of 2" in line for line in said)
 
 
+@pytest.mark.slow
 def test_each_number_of_threads_is_measured(real_bundle: Path):
     candidates = [format_candidate(Bundle.open(real_bundle), name) for name in ("onnx", "openvino")]
     found = benchmark(candidates, [], Plan((1, 2), (1,), 0.02))
@@ -158,6 +159,7 @@ def test_what_cannot_be_loaded_is_skipped_with_the_reason(real_bundle: Path, tmp
     assert "cannot be loaded" in found.skipped["onnxruntime_int8"]
 
 
+@pytest.mark.slow
 def test_a_bundle_without_its_run_is_measured_without_a_reference(real_bundle: Path, tmp_path: Path):
     outcome = run_benchmark(str(real_bundle), SHORT)
     assert [each.candidate.name for each in outcome.result.speeds] == ["onnx", "openvino"]
