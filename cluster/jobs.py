@@ -18,8 +18,9 @@ PREEMPTED = "preempted: ended from outside (SIGTERM); submitted again, it resume
 """The reason of such a job."""
 JOB_FILE, SEARCH_FILE = "job.toml", "search.toml"
 """The files of a job, in whichever folder its driver finds them."""
-SUBMISSION, RUN = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN"
-"""Environment variables of a job's driver: the submission, and the URI of the run or search that it writes to."""
+SUBMISSION, RUN, RETRIES = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN", "RESNET_DIST_RETRIES"
+"""Environment variables of a job's driver: the submission, the URI of the run or search that it writes to, and how
+often a command that failed starts again."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class JobView:
     attempt: int = 1
     exit_code: int | None = None
     """The job's own, once it has ended and where it is known."""
+    hindered: bool = False
+    """Whether it cannot begin until somebody does something: its reason says what is missing."""
     submitted: str = ""
     """UTC time, ISO 8601."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 
 from cluster.errors import NoSuchObjectError, SubmissionError
+from cluster.job_log import own_lines
 from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView, entrypoint, environment
 from cluster.jobs_api.client import RayJobsClient
 from cluster.jobs_api.log import follow_log
@@ -96,12 +97,12 @@ class RayJobsTarget:
         """As JobTarget says; without `follow`, what the newest attempt has printed so far."""
         view, _ = self._existing(name)
         if not follow:
-            yield from self._client.get_job_logs(submission_id(name, view.attempt)).splitlines()
+            yield from own_lines(self._client.get_job_logs(submission_id(name, view.attempt)).splitlines())
             return
         attempt = 0
         while view.attempt > attempt:
             attempt = view.attempt
-            yield from follow_log(self._client, submission_id(name, attempt))
+            yield from own_lines(follow_log(self._client, submission_id(name, attempt)))
             view = self.view(name)  # it may have been started again meanwhile
 
     def stop(self, name: str) -> JobView:

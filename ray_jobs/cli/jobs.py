@@ -135,8 +135,9 @@ def wait(
         float,
         Parameter(
             group=COMMAND,
-            help="Seconds for which pods may fail to start (an image that cannot be pulled, a missing secret) before "
-            "this command gives up with exit code 1 and leaves the job alone. Time in a queue does not count.",
+            help="Seconds for which pods may lack what does not come by itself (their image, a Secret, a claim, a node "
+            "that could be added) before this command gives up with exit code 1 and leaves the job alone. Neither slow "
+            "starts nor time in a queue count.",
         ),
     ] = 900.0,
     namespace: Text = None,

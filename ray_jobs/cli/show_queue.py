@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.kube.queues.apply import Applied
+from cluster.kube.queues.causes import cause_of
 from cluster.kube.queues.quantities import GPU, MEMORY
 from cluster.kube.queues.team import Team
 from cluster.kube.queues.view import QueuedJob, QueueView, Share, Summary
@@ -77,19 +78,22 @@ def show_queue(view: QueueView) -> None:
     if not view.jobs:
         show_line("no jobs")
         return
-    jobs = table_of("job", "stage", "before it", "priority", "GPUs", "CPUs", "GiB", "since", "reason")
-    for column in (1, 3, 7, 8):
+    jobs = table_of("job", "stage", "before it", "priority", "GPUs", "CPUs", "GiB", "since")
+    for column in (1, 3, 7):
         jobs.columns[column].justify = "left"
     for job in view.jobs:
         jobs.add_row(*_row(job))
     console().print(jobs)
+    for job in view.jobs:  # in a column they would fill the page
+        if job.reason:
+            show_line(f"{job.name}: {cause_of(job.reason)}")
 
 
 def _row(job: QueuedJob) -> tuple[str, ...]:
     priority = job.priority_class or f"{job.priority}"
     amounts = (f"{job.gpus:g}", f"{job.cpus:g}", f"{job.memory_gib:g}")
     position = "" if job.position is None else f"{job.position}"
-    return (escape(job.name), job.stage, position, priority, *amounts, job.created, escape(job.reason))
+    return (escape(job.name), job.stage, position, priority, *amounts, job.created.removesuffix("Z").replace("T", " "))
 
 
 def _lent(share: Share) -> str:

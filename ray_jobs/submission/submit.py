@@ -13,8 +13,8 @@ from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import NAMESPACE, RAY_JOB
 from cluster.kube.jobs.manifest import JobManifest
 from cluster.kube.jobs.target import KubeTarget
+from cluster.kube.queues.admission import check_priority, check_queue
 from cluster.kube.queues.apply import storage_of
-from cluster.kube.queues.capacity import check_priority, fits
 from ray_jobs.exit_codes import exit_code_of as exit_code_for
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.plan import PoolPlan, plan_for_pool
@@ -49,7 +49,7 @@ def submit_to_pool(command: SubmitCommand, flags: PoolFlags, say: Say) -> PoolJo
     api = KubeApi.connect(flags.context, plan.flags.namespace)
     _check_pool(api, plan, say)
     manifest = plan.manifest(api.namespace, storage_of(api, plan.flags.queue))
-    return PoolJob(plan, KubeTarget(api, lambda _: manifest).submit(plan.request), api.namespace)
+    return PoolJob(plan, KubeTarget(api, lambda _: manifest, say).submit(plan.request), api.namespace)
 
 
 def objects_of(command: SubmitCommand, flags: PoolFlags, say: Say, *, server: bool) -> JobManifest:
@@ -121,9 +121,8 @@ def _check_pool(api: KubeApi, plan: PoolPlan, say: Say) -> None:
             ) from error
     if flags.queue is None:
         return
-    doubts = [fits(api, flags.queue, api.namespace, plan.placement.sizes.requested())]
+    doubts = check_queue(api, flags.queue, api.namespace, plan.manifest(api.namespace).ray_job)
     if flags.priority is not None:
-        doubts.append(check_priority(api, flags.priority))
+        doubts += check_priority(api, flags.priority)
     for doubt in doubts:
-        if doubt is not None:
-            say(f"note: {doubt}")
+        say(f"note: {doubt}")

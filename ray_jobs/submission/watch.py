@@ -82,7 +82,7 @@ def exit_code_of(view: JobView) -> int:
 def wait_for(target: JobTarget, name: str, *, hindered_s: float, say: Callable[[str], None]) -> int:
     """Follow a job to its end, with a line to `say` for each change; returns its exit code.
 
-    Returns 1 when its pods were kept from starting for `hindered_s`.
+    Returns 1 when its pods could not start for `hindered_s`, for want of something that does not come by itself.
     """
     runs, hindered_since, shown = RunReader(), None, ""
     for view in target.follow(name):
@@ -93,8 +93,7 @@ def wait_for(target: JobTarget, name: str, *, hindered_s: float, say: Callable[[
         shown = line
         if view.ended:
             return exit_code_of(live.view)
-        hindered = view.state in {"admitted", "retrying"} and bool(view.reason)
-        hindered_since = (hindered_since or time.monotonic()) if hindered else None
+        hindered_since = (hindered_since or time.monotonic()) if view.hindered else None
         if hindered_since is not None and time.monotonic() - hindered_since > hindered_s:
             say(f"given up after {hindered_s:g} s; the job is left as it is: resnet-dist jobs stop {name}")
             return ExitCode.FAILED

@@ -61,14 +61,6 @@ class PodSizes:
         """CPUs, and so threads, of one worker."""
         return self.cpus // self.workers_per_pod
 
-    def requested(self) -> dict[str, float]:
-        """What the whole job takes of a queue: cpus, memory_gib and gpus, the head included."""
-        return {
-            "cpus": float(self.pods * self.cpus + self.head_cpus),
-            "memory_gib": (self.pods * self.memory_mib + self.head_memory_mib) / 1024,
-            "gpus": float(self.pods * self.gpus),
-        }
-
     def stated(self) -> str:
         """The sizes in a line."""
         head = f"head {self.head_cpus} CPUs, {self.head_memory_mib / 1024:g} GiB"

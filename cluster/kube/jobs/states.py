@@ -1,11 +1,12 @@
 """What a job on Kubernetes is doing and why, read off its RayJob, pods, events and, with Kueue, its Workload."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster.jobs import PREEMPTED, TERMINATED, JobState, JobView
 from cluster.kube.client.kinds import Object, entries, part
+from cluster.kube.jobs.hindrance import Hindrance, hindrance_of
+from cluster.kube.queues.causes import cause_of
 from cluster.storage.credentials import address_without_secret
 
 PREFIX = "resnet-dist"
@@ -17,10 +18,9 @@ QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/prior
 
 _EXIT = re.compile(r"exit(?:ed)?(?: with)?(?: exit)? code:? (-?\d{1,3})\b")
 _ERROR_LINE = re.compile(r"^\s*error: (.+)$", re.MULTILINE)
+_NODE_TYPE = "ray.io/node-type"
 _MOST = 300
 """Letters of a reason."""
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-_CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _WORDS = {
     "out of memory": ("OutOfMemoryError", "Cannot allocate memory", "CUDA out of memory", "OOMKilled"),
     "NCCL": ("ncclUnhandledCudaError", "ncclSystemError", "ncclRemoteError", "NCCL error", "NCCL timeout"),
@@ -33,7 +33,8 @@ class JobObjects:
     """All that a job's state is read off."""
 
     ray_job: Object
-    pods: tuple[Object, ...] = ()
+    pods: tuple[Object, ...] | None = None
+    """None where nobody looked."""
     events: tuple[Object, ...] = ()
     """Of the job and its pods."""
     workload: Object | None = None
@@ -48,11 +49,18 @@ def view_of(objects: JobObjects) -> JobView:
     meta = part(job, "metadata")
     labels, notes = part(meta, "labels"), part(meta, "annotations")
     state, reason, exit_code = _state(objects)
+    failed, deployment = (
+        int(part(job, "status").get("failed") or 0),
+        str(part(job, "status").get("jobDeploymentStatus")),
+    )
+    # KubeRay counts an attempt as failed when it has closed it.
+    is_counted = state == "failed" and deployment != "Running"
     return JobView(
         name=str(meta.get("name", "")),
         verb=str(labels.get(VERB, "")),
         state=state,
         reason=_line(reason),
+        hindered=state in ("admitted", "retrying") and _hindrance(objects).is_lasting,
         identity=str(notes.get(IDENTITY, "")),
         content=str(notes.get(CONTENT, "")),
         submission=str(notes.get(SUBMISSION, "")),
@@ -60,7 +68,7 @@ def view_of(objects: JobObjects) -> JobView:
         queue=str(labels.get(QUEUE_LABEL, "")),
         position=objects.position if state == "queued" else None,
         priority=str(labels.get(PRIORITY_LABEL, "")),
-        attempt=int(part(job, "status").get("failed") or 0) + (0 if state == "failed" else 1) or 1,
+        attempt=failed + (0 if is_counted else 1) or 1,
         exit_code=exit_code,
         submitted=str(meta.get("creationTimestamp", "")),
     )
@@ -84,8 +92,12 @@ def _state(objects: JobObjects) -> tuple[JobState, str, int | None]:
             return "failed", _failure(objects), exit_code_in(message)
         case "Retrying":
             return "retrying", _failure(objects), None
+        case "Running" if ray in {"SUCCEEDED", "FAILED", "STOPPED"}:  # its driver has ended, its cluster not yet
+            return _just_ended(objects, ray)
         case "Running" if ray == "RUNNING":
-            return "running", _hindrance(objects.pods, objects.events), None
+            if _is_headless(objects.pods):
+                return "retrying", "its head is lost; KubeRay makes another one, and the job is submitted to it", None
+            return "running", _hindrance(objects).text, None
         case _:
             pass
     waiting = part(job, "spec").get("suspend") is True or deployment in {"Suspended", "Suspending"}
@@ -93,7 +105,38 @@ def _state(objects: JobObjects) -> tuple[JobState, str, int | None]:
         return "queued", _queue_reason(objects), None
     # A retry is a new cluster that starts as the first did.
     state: JobState = "retrying" if int(status.get("failed") or 0) > 0 else "admitted"
-    return state, _hindrance(objects.pods, objects.events) or "its pods are starting", None
+    return state, _hindrance(objects).text or "its pods are starting", None
+
+
+def _just_ended(objects: JobObjects, ray: str) -> tuple[JobState, str, int | None]:
+    """A job whose driver has ended and whose cluster KubeRay has not closed yet."""
+    status, spec = part(objects.ray_job, "status"), part(objects.ray_job, "spec")
+    message = str(status.get("message") or "")
+    if ray == "SUCCEEDED":
+        return "done", "", 0
+    if ray == "STOPPED":
+        return "stopped", message, None
+    if int(status.get("failed") or 0) < int(spec.get("backoffLimit") or 0):
+        return "retrying", _failure(objects), None
+    return "failed", _failure(objects), exit_code_in(message)
+
+
+def _is_headless(pods: tuple[Object, ...] | None) -> bool:
+    """Whether no pod of Ray's head lives; KubeRay's own status tells a minute later."""
+    if pods is None:
+        return False
+    heads = [each for each in pods if part(each, "metadata", "labels").get(_NODE_TYPE) == "head"]
+    return not any(
+        part(each, "status").get("phase") in {"Pending", "Running"}
+        and "deletionTimestamp" not in part(each, "metadata")
+        for each in heads
+    )
+
+
+def _hindrance(objects: JobObjects) -> Hindrance:
+    meta, status = part(objects.ray_job, "metadata"), part(objects.ray_job, "status")
+    began = max(str(meta.get("creationTimestamp") or ""), str(status.get("startTime") or ""))
+    return hindrance_of(objects.pods or (), objects.events, began)
 
 
 def exit_code_in(message: str) -> int | None:
@@ -113,9 +156,9 @@ def _failure(objects: JobObjects) -> str:
         return f"{kind}: {errors[-1]}"
     if code == TERMINATED:
         return PREEMPTED
-    hindrance = _hindrance(objects.pods, objects.events)
-    if hindrance:
-        return hindrance
+    hindrance = _hindrance(objects)
+    if hindrance.text:
+        return hindrance.text
     for name, words in _WORDS.items():
         if any(word in message for word in words):
             return f"{name}: {errors[-1]}" if errors else f"{name}: {_last_line(message)}"
@@ -132,45 +175,6 @@ def _failure(objects: JobObjects) -> str:
     return " ".join(part for part in (f"exit code {code}:" if code is not None else "", text or reason) if part)
 
 
-def _hindrance(pods: Iterable[Object], events: Iterable[Object]) -> str:
-    """What keeps pods from running, the most telling first; empty where nothing does."""
-    found: dict[int, str] = {}
-    for pod in pods:
-        name = str(part(pod, "metadata").get("name", ""))
-        status = part(pod, "status")
-        for container in [*entries(status, "initContainerStatuses"), *entries(status, "containerStatuses")]:
-            for rank, text in _container_hindrance(name, container):
-                found.setdefault(rank, text)
-        for condition in entries(status, "conditions"):
-            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-                why = str(condition.get("message") or condition.get("reason") or "")
-                found.setdefault(3, f"pod {name} cannot be scheduled: {why}")
-        if status.get("reason") == "Evicted":
-            found.setdefault(4, f"pod {name} was evicted: {status.get('message', '')}")
-    for event in events:
-        why = str(event.get("reason") or "")
-        about = str(part(event, "involvedObject").get("name", ""))
-        if why in {"FailedMount", "FailedAttachVolume"}:
-            found.setdefault(2, f"pod {about} cannot mount a volume: {event.get('message', '')}")
-        elif why == "FailedCreate" or "exceeded quota" in str(event.get("message") or ""):
-            found.setdefault(5, f"quota: {event.get('message', '')}")
-    return found[min(found)] if found else ""
-
-
-def _container_hindrance(pod: str, container: Object) -> Iterable[tuple[int, str]]:
-    state = part(container, "state")
-    waiting = part(state, "waiting")
-    why, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
-    image = str(container.get("image", ""))
-    if why in _PULL:
-        yield 0, f"image {image} cannot be pulled for pod {pod}: {message or why}"
-    elif why in _CONFIG:
-        yield 1, f"pod {pod} cannot start: {message or why}"
-    for ended in (part(state, "terminated"), part(part(container, "lastState"), "terminated")):
-        if ended.get("reason") == "OOMKilled":
-            yield 0, f"out of memory: pod {pod} took more than its limit; raise cluster.memory_per_worker_gib"
-
-
 def _queue_reason(objects: JobObjects) -> str:
     """Why a queue has not let a job in."""
     queue = str(part(part(objects.ray_job, "metadata"), "labels").get(QUEUE_LABEL, ""))
@@ -183,7 +187,7 @@ def _queue_reason(objects: JobObjects) -> str:
         condition = conditions.get(kind)
         wrong = condition is not None and (condition.get("status") == "True") is (kind == "Evicted")
         if condition is not None and wrong and condition.get("message"):
-            return f"queue {queue}: {condition['message']}"
+            return f"queue {queue}: {cause_of(str(condition['message']))}"
     return f"queue {queue}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
+from cluster.job_log import own_lines
 from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, POD, RAY_JOB, Object, part
@@ -26,10 +27,16 @@ _SAME_S = 5.0
 class KubeTarget:
     """A `JobTarget` over the Kubernetes API, in one namespace."""
 
-    def __init__(self, api: KubeApi, render: Callable[[JobRequest], JobManifest] | None = None) -> None:
-        """`render` makes a request's objects; without it, nothing can be submitted."""
+    def __init__(
+        self,
+        api: KubeApi,
+        render: Callable[[JobRequest], JobManifest] | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`render` makes a request's objects; without it, nothing can be submitted. `say` hears what is waited for."""
         self._api = api
         self._render = render
+        self._say = say
 
     def submit(self, request: JobRequest) -> JobView:
         """Create the job, or find that it is there. Raises SubmissionError, TargetUnreachableError."""
@@ -93,7 +100,7 @@ class KubeTarget:
             pod = self._submitter(name, seen)
             if pod is not None:
                 seen.add(str(pod["metadata"]["uid"]))
-                yield from self._api.pod_log(str(pod["metadata"]["name"]), _SUBMITTER, follow=follow)
+                yield from own_lines(self._api.pod_log(str(pod["metadata"]["name"]), _SUBMITTER, follow=follow))
             if not follow or (pod is None and ended):
                 return
             # Asked before the pods are: one that is there when the job has ended is the last.
@@ -200,6 +207,8 @@ class KubeTarget:
     def _remove(self, ray_job: Object) -> None:
         name, uid = str(ray_job["metadata"]["name"]), str(ray_job["metadata"]["uid"])
         self._api.delete(RAY_JOB, name, uid=uid)
+        if uid in (self._uid(name), self._owner(name)):
+            self._say(f"waiting until the earlier job {name} is gone: it may store a last checkpoint")
         self._wait_until_gone(name, uid)
 
     def _wait_until_gone(self, name: str, uid: str) -> None:

@@ -13,6 +13,7 @@ from cluster.kube.client.kinds import (
     CONFIG_MAP,
     LOCAL_QUEUE,
     RAY_JOB,
+    RESOURCE_FLAVOR,
     WORKLOAD_PRIORITY_CLASS,
     Kind,
     Object,
@@ -49,6 +50,7 @@ def queue(server: KubeServer, gpus: int = 8) -> None:
     flavor = {"name": "h100", "resources": [{"name": name, "nominalQuota": each} for name, each in amounts.items()]}
     groups = [{"coveredResources": list(amounts), "flavors": [flavor]}]
     put(server, CLUSTER_QUEUE, "vision", {"spec": {"resourceGroups": groups, "namespaceSelector": {}}})
+    put(server, RESOURCE_FLAVOR, "h100", {"spec": {}})
     put(server, LOCAL_QUEUE, "vision", {"spec": {"clusterQueue": "vision"}})
     put(server, WORKLOAD_PRIORITY_CLASS, "research", {"value": 100})
 
@@ -141,12 +143,7 @@ def test_every_state_is_shown_with_its_reason(server: KubeServer, run: Run) -> N
         return view["state"], view["reason"], str(view["position"])
 
     operators.queue("tiles")
-    assert state() == (
-        "queued",
-        "queue vision: couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in "
-        "flavor h100, 4 more needed",
-        "0",
-    )
+    assert state() == ("queued", "queue vision: 4 GPUs more of h100 are needed", "0")
     operators.admit("tiles")
     operators.start("tiles")
     assert state()[0] == "admitted"
@@ -226,6 +223,28 @@ def test_wait_gives_up_on_an_image_that_cannot_be_pulled(
     assert "cannot be pulled" in out
     assert "given up after 0.1 s; the job is left as it is" in out
     assert server.store.get(RAY_JOB, "default", "tiles")
+
+
+def test_wait_does_not_give_up_on_nodes_that_are_busy(
+    server: KubeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.kube.jobs.target._SAME_S", 0.1)
+    operators = Operators(server)
+    run("submit", "train", *JOB)
+    operators.start("tiles")
+    operators.unschedulable("tiles")
+
+    def play() -> None:
+        operators.run("tiles")
+        operators.succeed("tiles")
+
+    player = threading.Timer(1.5, play)
+    player.start()
+    code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")
+    player.join()
+    assert code == 0, out
+    assert "cannot be scheduled: 0/3 nodes are available" in out
+    assert "given up" not in out
 
 
 def test_logs_are_followed_through_a_retry(server: KubeServer, run: Run) -> None:

@@ -26,6 +26,10 @@ def pod(name: str, **status: Any) -> Object:
     return {"metadata": {"name": name}, "status": status}
 
 
+def head(phase: str) -> Object:
+    return {"metadata": {"name": "h", "labels": {"ray.io/node-type": "head"}}, "status": {"phase": phase}}
+
+
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     state = {"waiting": {"reason": reason, "message": message}}
     return {"containerStatuses": [{"image": "resnet-dist:9", "state": state}]}
@@ -48,6 +52,20 @@ def workload(**conditions: tuple[str, str]) -> Object:
             ),
             "queued",
             "queue vision: couldn't assign flavors: insufficient unused quota",
+        ),
+        (
+            JobObjects(
+                ray_job(suspend=True, jobDeploymentStatus="Suspended"),
+                workload=workload(
+                    QuotaReserved=(
+                        "False",
+                        "couldn't assign flavors to pod set workers: insufficient quota for cpu in flavor a100, "
+                        "request > maximum capacity (12 > 8)",
+                    )
+                ),
+            ),
+            "queued",
+            "queue vision: it will never start here: asks for 12 CPUs of a100, and there are 8",
         ),
         (
             JobObjects(
@@ -109,6 +127,23 @@ def workload(**conditions: tuple[str, str]) -> Object:
         ),
         (JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="PENDING")), "admitted", "its pods are starting"),
         (JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="RUNNING")), "running", ""),
+        (JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="SUCCEEDED")), "done", ""),
+        (
+            JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="FAILED", message="with exit code 9\nno")),
+            "failed",
+            "exit code 9: no",
+        ),
+        (JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="STOPPED")), "stopped", ""),
+        (
+            JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="RUNNING"), pods=(head("Running"),)),
+            "running",
+            "",
+        ),
+        (
+            JobObjects(ray_job(jobDeploymentStatus="Running", jobStatus="RUNNING"), pods=(head("Failed"), pod("w-1"))),
+            "retrying",
+            "its head is lost; KubeRay makes another one, and the job is submitted to it",
+        ),
         (JobObjects(ray_job(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")), "done", ""),
         (JobObjects(ray_job(jobDeploymentStatus="Complete", jobStatus="STOPPED")), "stopped", ""),
         (
@@ -184,10 +219,20 @@ def test_state_and_reason(objects: JobObjects, state: str, reason: str) -> None:
         ({"failed": 4, "jobDeploymentStatus": "Failed"}, 4),
         ({"failed": 0, "jobDeploymentStatus": "ValidationFailed"}, 1),
         ({"failed": 2, "succeeded": 1, "jobDeploymentStatus": "Complete"}, 3),
+        ({"failed": 2, "jobStatus": "FAILED", "jobDeploymentStatus": "Running"}, 3),
     ],
 )
 def test_attempts_are_counted_from_one(status: dict[str, Any], attempt: int) -> None:
     assert view_of(JobObjects(ray_job(**status))).attempt == attempt
+
+
+def test_a_driver_that_failed_is_tried_again_while_there_are_tries_left() -> None:
+    job = ray_job(jobDeploymentStatus="Running", jobStatus="FAILED", failed=1, message="failed with exit code 1\nno")
+    job["spec"]["backoffLimit"] = 2
+    assert view_of(JobObjects(job)).state == "retrying"
+    job["status"]["failed"] = 2
+    view = view_of(JobObjects(job))
+    assert (view.state, view.exit_code) == ("failed", 1)
 
 
 def test_a_deleted_job_is_stopped_whatever_its_status() -> None:

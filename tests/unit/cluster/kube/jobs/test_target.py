@@ -45,7 +45,7 @@ def play_every_state(target: KubeTarget, operators: Operators, copy: int) -> Non
     names = [f"{state}-{copy}" for state in ("waits", "hindered", "runs", "failed")]
     for name in names:
         target.submit(request(name))
-        operators.queue(name, f"{NO_QUOTA} for {name}")
+        operators.queue(name, NO_QUOTA)
     for name in names[1:]:
         operators.admit(name)
         operators.start(name)
@@ -71,7 +71,8 @@ def test_a_list_takes_as_many_requests_for_eight_jobs_as_for_four_and_shows_each
         assert view == target.view(name)
         state, _, copy = name.partition("-")
         assert view.state == {"waits": "queued", "hindered": "admitted", "runs": "running", "failed": "failed"}[state]
-        assert ("out of memory" if state == "failed" else f"for {name}") in view.reason
+        said = {"failed": "out of memory", "waits": "4 GPUs more of h100 are needed"}
+        assert said.get(state, f"for {name}") in view.reason
         assert view.position == (int(copy) if state == "waits" else None)
 
 

@@ -19,8 +19,8 @@ from cluster.kube.client.kinds import (
     Kind,
 )
 from cluster.kube.manifests import manifest_folder
+from cluster.kube.queues.admission import check_priority, check_queue
 from cluster.kube.queues.apply import apply_team
-from cluster.kube.queues.capacity import check_priority, fits
 from cluster.kube.queues.manifest import POD_POLICY, SECRET, TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.team import Amounts, Members, Names, Quota, Storage, Team
 from tests.kube_server.server import KubeServer
@@ -48,6 +48,21 @@ def api(server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def put(server: KubeServer, kind: Kind, name: str, rest: dict[str, Any]) -> None:
     head = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": name}}
     server.store.create(kind, "", {**head, **rest})
+
+
+def job(gpus: int, cpus: int = 1, memory_gib: int = 1) -> dict[str, Any]:
+    """A RayJob with one worker."""
+
+    def pod(**requests: Any) -> dict[str, Any]:
+        return {"spec": {"containers": [{"resources": {"requests": requests}}]}}
+
+    worker = pod(**{"cpu": cpus, "memory": f"{memory_gib}Gi", "nvidia.com/gpu": gpus})
+    head, submitter = pod(cpu=2, memory="6Gi"), pod(cpu="250m", memory="1Gi")
+    cluster = {
+        "headGroupSpec": {"template": head},
+        "workerGroupSpecs": [{"groupName": "workers", "replicas": 1, "template": worker}],
+    }
+    return {"spec": {"rayClusterSpec": cluster, "submitterPodTemplate": submitter}}
 
 
 def team(name: str = "vision", gpus: int = 4, borrow: int | None = 4, **rest: Any) -> Team:
@@ -138,7 +153,7 @@ def test_without_kueue_nothing_is_written(server: KubeServer, api: KubeApi) -> N
     with pytest.raises(SubmissionError, match="Kueue is not installed"):
         apply_team(api, team())
     with pytest.raises(SubmissionError, match="Kueue is not installed"):
-        fits(api, "vision", "vision", {"gpus": 1})
+        check_queue(api, "vision", "vision", job(gpus=1))
     assert written(server) == 0
 
 
@@ -241,22 +256,23 @@ def test_what_somebody_changed_by_hand_is_not_overwritten(server: KubeServer, ap
 def test_a_job_fits_up_to_what_the_queue_may_borrow(api: KubeApi) -> None:
     apply_team(api, team())
     apply_team(api, team("inspection", gpus=2, borrow=None))
-    assert fits(api, "vision", "vision", {"gpus": 6, "cpus": 20, "memory_gib": 64}) is None
+    assert check_queue(api, "vision", "vision", job(gpus=6, cpus=20, memory_gib=64)) == []
     with pytest.raises(
-        SubmissionError, match=r"asks for 7 GPUs, and queue vision can never give more than .*6 GPUs of a"
+        SubmissionError,
+        match=r"never start in queue vision: .*asks for 7 GPUs .*flavor a100 can give at most 6 GPUs",
     ):
-        fits(api, "vision", "vision", {"gpus": 7})
+        check_queue(api, "vision", "vision", job(gpus=7))
 
 
 @pytest.mark.usefixtures("server")
 def test_a_queue_that_is_not_there_is_refused_with_those_there_are(api: KubeApi) -> None:
     apply_team(api, team())
     with pytest.raises(SubmissionError, match="namespace vision has no queue 'visoin'; use one of vision"):
-        fits(api, "visoin", "vision", {"gpus": 1})
+        check_queue(api, "visoin", "vision", job(gpus=1))
     with pytest.raises(SubmissionError, match="namespace default has no queue 'vision' and no other"):
-        fits(api, "vision", "default", {"gpus": 1})
+        check_queue(api, "vision", "default", job(gpus=1))
     with pytest.raises(SubmissionError, match="no namespace 'nowhere'"):
-        fits(api, "vision", "nowhere", {"gpus": 1})
+        check_queue(api, "vision", "nowhere", job(gpus=1))
 
 
 def test_a_queue_that_admits_nothing_is_refused_with_its_reason(server: KubeServer, api: KubeApi) -> None:
@@ -269,33 +285,40 @@ def test_a_queue_that_admits_nothing_is_refused_with_its_reason(server: KubeServ
     with pytest.raises(
         SubmissionError, match=r"ClusterQueue vision .*admits no jobs: FlavorNotFound: references missing"
     ):
-        fits(api, "vision", "vision", {"gpus": 1})
+        check_queue(api, "vision", "vision", job(gpus=1))
     server.store.patch(LOCAL_QUEUE, "vision", "vision", {"spec": {"stopPolicy": "Hold"}})
     with pytest.raises(SubmissionError, match=r"queue vision in namespace vision admits no jobs: .*stopPolicy Hold"):
-        fits(api, "vision", "vision", {"gpus": 1})
+        check_queue(api, "vision", "vision", job(gpus=1))
 
 
 def test_a_queue_without_its_share_is_refused(server: KubeServer, api: KubeApi) -> None:
     apply_team(api, team())
     server.store.delete(CLUSTER_QUEUE, "", "vision")
     with pytest.raises(SubmissionError, match=r"ClusterQueue vision, which is not there"):
-        fits(api, "vision", "vision", {"gpus": 1})
+        check_queue(api, "vision", "vision", job(gpus=1))
 
 
 def test_what_may_not_be_read_is_said_and_not_refused(server: KubeServer, api: KubeApi) -> None:
     apply_team(api, team())
     server.deny("list", "clusterqueues")
     server.deny("list", "workloadpriorityclasses")
-    note = fits(api, "vision", "vision", {"gpus": 1000})
-    assert note is not None
+    (note,) = check_queue(api, "vision", "vision", job(gpus=1000))
     assert "no permission" in note
     assert "clusterqueues.kueue.x-k8s.io" in note
-    note = check_priority(api, "urgent")
-    assert note is not None
+    (note,) = check_priority(api, "urgent")
     assert "workloadpriorityclasses" in note
 
 
+def test_a_job_is_judged_without_flavors_that_may_not_be_read(server: KubeServer, api: KubeApi) -> None:
+    apply_team(api, team())
+    server.deny("list", "resourceflavors")
+    (note,) = check_queue(api, "vision", "vision", job(gpus=4))
+    assert "whether queue vision can ever start the job is judged without taints and labels of the flavors" in note
+    with pytest.raises(SubmissionError, match="can never start"):
+        check_queue(api, "vision", "vision", job(gpus=1000))
+
+
 def test_a_priority_must_be_one_of_those_there_are(api: KubeApi) -> None:
-    assert check_priority(api, "production") is None
+    assert check_priority(api, "production") == []
     with pytest.raises(SubmissionError, match=r"priority 'urgent': .*use one of production, idle"):
         check_priority(api, "urgent")

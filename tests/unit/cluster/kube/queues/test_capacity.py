@@ -1,14 +1,12 @@
-"""The most that a queue could ever have, and jobs that ask for more."""
+"""The most that a queue could ever have."""
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import SubmissionError
-from cluster.kube.queues.capacity import Capacity, require_room
-from cluster.kube.queues.quantities import GPU, MEMORY
+from cluster.kube.queues.capacity import Capacity
+from cluster.kube.queues.quantities import GPU
 
 LIMIT = st.one_of(st.none(), st.integers(0, 20))
 QUOTA = st.tuples(st.integers(0, 20), LIMIT, LIMIT)
@@ -82,53 +80,3 @@ def test_cohorts_in_a_circle_end() -> None:
     capacity = Capacity([queue("q", "l", group("a", GPU, (4, None, None)))], [cohort("l", "r"), cohort("r", "l")])
     assert capacity.most("q", "a", GPU) == 4
     assert capacity.root("q") == "l"
-
-
-TWO_FLAVORS = Capacity(
-    [
-        queue("vision", "c", group("a100", GPU, (4, 4, None)), group("node", MEMORY, (64 * 2**30, None, None))),
-        queue("other", "c", group("a100", GPU, (8, None, None))),
-    ],
-    [],
-)
-
-
-@given(st.integers(0, 20), st.integers(0, 128))
-def test_a_job_is_refused_if_and_only_if_it_asks_for_more_than_there_could_be(gpus: int, memory: int) -> None:
-    requested = {"gpus": float(gpus), "memory_gib": float(memory), "cpus": 0.0}
-    if gpus <= 8 and memory <= 64:
-        require_room(TWO_FLAVORS, "vision", requested)
-        return
-    with pytest.raises(SubmissionError) as refused:
-        require_room(TWO_FLAVORS, "vision", requested)
-    text = str(refused.value)
-    assert (f"asks for {gpus} GPUs" in text) == (gpus > 8)
-    assert (f"for {memory} GiB" in text) == (memory > 64)
-    assert "cluster.num_workers" in text
-
-
-def test_a_refusal_has_the_numbers_and_where_they_come_from() -> None:
-    with pytest.raises(
-        SubmissionError, match=r"asks for 16 GPUs, and queue vision can never give more than 8 GPUs of a"
-    ):
-        require_room(TWO_FLAVORS, "vision", {"gpus": 16})
-    with pytest.raises(SubmissionError, match=r"8 GPUs of a100, 4 of them borrowed\."):
-        require_room(TWO_FLAVORS, "vision", {"gpus": 16})
-
-
-def test_workers_get_all_their_gpus_from_one_flavor() -> None:
-    both = Capacity([queue("q", None, group("a100", GPU, (4, None, None)), group("l4", GPU, (4, None, None)))], [])
-    require_room(both, "q", {"gpus": 4})
-    with pytest.raises(SubmissionError, match="in one flavor"):
-        require_room(both, "q", {"gpus": 5})
-
-
-def test_a_queue_without_gpus_gives_none() -> None:
-    none = Capacity([queue("q", None, group("cpu", GPU, (0, None, None)))], [])
-    with pytest.raises(SubmissionError, match=r"asks for 1 GPU, and queue q can never give any\."):
-        require_room(none, "q", {"gpus": 1})
-
-
-def test_a_resource_that_a_queue_has_no_quota_of_is_never_given() -> None:
-    with pytest.raises(SubmissionError, match="no quota of CPUs at all"):
-        require_room(TWO_FLAVORS, "vision", {"cpus": 0.5})
