@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
@@ -25,7 +26,7 @@ class DriverEnd:
     ended: str
     """UTC time, ISO 8601."""
     last_line: str
-    """The last line that it printed."""
+    """The last line that it printed, or its error as one line where it ended with one."""
 
 
 def read_end(run: Store, submission: str) -> DriverEnd | None:
@@ -55,12 +56,19 @@ def read_log(run: Store, submission: str) -> str:
 class DriverLog:
     """The log of one attempt; a long one loses its middle."""
 
-    def __init__(self, run: Store, submission: str, verb: str) -> None:
-        """Take the next attempt's number. Raises StorageError where the run's place cannot be read."""
-        self._run, self._submission, self._verb = run, submission, verb
-        self.attempt = max(_attempts(run, submission), default=0) + 1
+    def __init__(self, run: Store, submission: str, verb: str, attempt: int) -> None:
+        self._run, self._submission, self._verb, self.attempt = run, submission, verb, attempt
         self._head, self._tail, self._left_out = bytearray(), bytearray(), 0
         self._written = b""
+
+    def of_next_attempt(self) -> Self:
+        """An empty one. Storage is not asked: whoever has this attempt's number has the next one's."""
+        return type(self)(self._run, self._submission, self._verb, self.attempt + 1)
+
+    @classmethod
+    def begin(cls, run: Store, submission: str, verb: str) -> Self:
+        """That of a submission's next attempt. Raises StorageError where the run's place cannot be read."""
+        return cls(run, submission, verb, max(_attempts(run, submission), default=0) + 1)
 
     def add(self, text: bytes) -> None:
         """Append output."""
@@ -85,16 +93,23 @@ class DriverLog:
     def end(self, exit_code: int) -> None:
         """Store the rest of the log and how the attempt ended. Raises StorageError."""
         self.store(self.text())
-        end = self._written[-4096:].decode(errors="replace")
-        lines = [line.strip() for line in end.splitlines() if line.strip()]
         record = {
             "verb": self._verb,
             "attempt": self.attempt,
             "exit_code": exit_code,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "last_line": lines[-1][:1000] if lines else "",
+            "last_line": _last_words(self._written[-4096:].decode(errors="replace")),
         }
         self._run.write(_end_file(self._submission), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _last_words(text: str) -> str:
+    """The last line; all lines of an error where the text ends with one."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    began = max((at for at, line in enumerate(lines) if line.startswith("error: ")), default=len(lines))
+    is_error = all(line.startswith(" ") for line in lines[began + 1 :])
+    last = lines[began:] if is_error and began < len(lines) else lines[-1:]
+    return " ".join(" ".join(last).split())[:2000]
 
 
 def _attempts(run: Store, submission: str) -> list[int]:

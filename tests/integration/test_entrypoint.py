@@ -12,15 +12,29 @@ import pytest
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import read_end, read_log
-from ray_jobs.submission.entrypoint import final_exit_code
+from ray_jobs.submission.entrypoint import final_end
 from resnet_dist.run_records import Status
+
+WITH_PAUSE = """
+import sys
+from ray_jobs.submission import entrypoint
+entrypoint._FIRST_PAUSE_S = {pause_s}
+sys.exit(entrypoint.main(sys.argv[1:]))
+"""
 
 
 def start(
-    run: Path, *arguments: str, submission: str = "abc-1", module: str = "ray_jobs.submission.entrypoint"
+    run: Path,
+    *arguments: str,
+    submission: str = "abc-1",
+    module: str = "ray_jobs.submission.entrypoint",
+    retries: str = "0",
+    pause_s: float = 60.0,
 ) -> "subprocess.Popen[str]":
     environment = {**os.environ, "RESNET_DIST_SUBMISSION": submission, "RESNET_DIST_RUN": str(run)}
-    command = [sys.executable, "-m", module, *arguments]
+    environment["RESNET_DIST_RETRIES"] = retries
+    how = ["-m", module] if retries == "0" else ["-c", WITH_PAUSE.format(pause_s=pause_s)]
+    command = [sys.executable, *how, *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, start_new_session=True
     )
@@ -55,6 +69,7 @@ def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     code, out = finish(start(run, "train", "--version"))
     assert code == 2
     assert "ended with exit code 2 before" in out
+    assert "optimizer.learning_rate=-1" in out  # the first attempt's own words
 
     code, out = finish(start(run, "train", "--print-config", submission="abc-2"))
     assert code == 0, out
@@ -92,7 +107,7 @@ def test_a_signal_reaches_the_command_and_its_end_is_kept(
     end = read_end(Store.open(str(tmp_path / "run")), "abc-1")
     assert end is not None
     assert end.exit_code == ended
-    assert final_exit_code(Store.open(str(tmp_path / "run")), "abc-1") is None  # another try resumes
+    assert final_end(Store.open(str(tmp_path / "run")), "abc-1") is None  # another try resumes
 
 
 def test_a_killed_command_leaves_its_record(tmp_path: Path) -> None:
@@ -108,6 +123,49 @@ def test_a_killed_command_leaves_its_record(tmp_path: Path) -> None:
     end = read_end(Store.open(str(tmp_path / "run")), "abc-1")
     assert end is not None
     assert (end.exit_code, end.last_line) == (137, "error: the command was ended by SIGKILL")
+
+
+def test_a_command_that_failed_starts_again_and_a_final_one_does_not(tmp_path: Path) -> None:
+    fifo, store = tmp_path / "job.toml", Store.open(str(tmp_path / "run"))
+    os.mkfifo(fifo)
+    process = start(tmp_path / "run", "train", "--config", str(fifo), retries="2", pause_s=0.1)
+    with fifo.open("w"):
+        (child,) = psutil.Process(process.pid).children()
+        child.kill()
+        child.wait()
+    with fifo.open("w") as writer:  # returns when the second attempt has opened it
+        end = read_end(store, "abc-1")
+        assert end is not None
+        assert (end.exit_code, end.attempt) == (137, 1)
+        writer.write("[optimizer]\nlearning_rate = -1\n")
+    code, out = finish(process)
+    assert code == 2, out
+    assert "attempt 1 of 3 ended with exit code 137; the next begins in 0.1 s" in out
+    end = read_end(store, "abc-1")
+    assert end is not None
+    assert (end.exit_code, end.attempt) == (2, 2)
+    assert read_log(store, "abc-1").startswith("error: ")
+
+
+def test_there_is_no_other_attempt_for_a_job_that_is_to_end(tmp_path: Path) -> None:
+    fifo = tmp_path / "job.toml"
+    os.mkfifo(fifo)
+    process = start(tmp_path / "run", "train", "--config", str(fifo), retries="2")
+    with fifo.open("w"):
+        (child,) = psutil.Process(process.pid).children()
+        child.kill()
+        child.wait()
+        assert process.stdout is not None
+        assert any("the next begins in 60 s" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process)[0] == 137
+
+
+@pytest.mark.parametrize("retries", ["-1", "many", "1000"])
+def test_retries_are_a_small_number(tmp_path: Path, retries: str) -> None:
+    code, out = finish(start(tmp_path / "run", "train", retries=retries))
+    assert code == 2
+    assert "a number in RESNET_DIST_RETRIES" in out
 
 
 def test_without_its_environment_it_says_who_starts_it(tmp_path: Path) -> None:

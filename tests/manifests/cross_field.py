@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from ray_jobs.submission.pre_stop import MOST_S
 from tests.manifests.pods import containers, pod_templates, ray_cluster
 
 Object = dict[str, Any]
@@ -13,8 +14,9 @@ Object = dict[str, Any]
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 ELASTIC = "kueue.x-k8s.io/elastic-job"
 MOST_LETTERS = {"RayJob": 47, "RayCluster": 53}
-MOST_GROUPS = 7
-"""Of workers, with Kueue: a Workload has eight sets of pods, and the head is one."""
+MOST_GROUPS = 6
+"""Of workers, with Kueue: a Workload has eight sets of pods, and the head and the submitter are two."""
+PRE_STOP = "ray_jobs.submission.pre_stop"
 UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     f"{letter}i": 2 ** (10 * (power + 1)) for power, letter in enumerate("KMGT")
 }
@@ -178,8 +180,9 @@ def _pod(template: Object) -> Iterator[str]:
                 yield f"{path}.resources: {name} must be requested as it is limited"
         command = _dict(_dict(_dict(container, "lifecycle"), "preStop"), "exec").get("command") or []
         grace = int(spec.get("terminationGracePeriodSeconds", 30))
-        if command[:1] == ["sleep"] and int(command[1]) >= grace:
-            yield f"{path}.lifecycle.preStop: sleeps {command[1]} s of terminationGracePeriodSeconds={grace}"
+        most = MOST_S if command[-1:] == [PRE_STOP] else float(command[1]) if command[:1] == ["sleep"] else 0.0
+        if most >= grace:
+            yield f"{path}.lifecycle.preStop: may take {most:g} s of terminationGracePeriodSeconds={grace}"
 
 
 def _version(text: Any) -> tuple[int, ...]:

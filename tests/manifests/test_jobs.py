@@ -153,9 +153,10 @@ def test_retries_resume_and_gpus_go_back_at_once(verb: Verb):
     _, job = objects_of(verb)
     spec = job["spec"]
     assert spec["submissionMode"] == "K8sJobMode"
-    assert spec["backoffLimit"] == 3
+    assert spec["backoffLimit"] == 0  # the entry point tries again itself
+    assert spec["submitterConfig"]["backoffLimit"] == 3
     assert spec["shutdownAfterJobFinishes"] is True
-    assert 0 < spec["ttlSecondsAfterFinished"] <= 300
+    assert spec["ttlSecondsAfterFinished"] == 0
     assert not {"suspend", "deletionStrategy", "clusterSelector", "activeDeadlineSeconds"} & spec.keys()
     assert spec["rayClusterSpec"]["enableInTreeAutoscaling"] is False
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}

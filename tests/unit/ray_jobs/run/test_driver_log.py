@@ -17,7 +17,7 @@ def test_a_log_and_its_end_can_be_read_by_anybody(tmp_path: Path) -> None:
     run = Store.open(str(tmp_path / "run"))
     assert read_end(run, "abc-1") is None
     assert read_log(run, "abc-1") == ""
-    log = DriverLog(run, "abc-1", "train")
+    log = DriverLog.begin(run, "abc-1", "train")
     log.add(b"epoch 1\n")
     log.store(log.text())
     assert read_log(run, "abc-1") == "epoch 1\n"
@@ -27,12 +27,33 @@ def test_a_log_and_its_end_can_be_read_by_anybody(tmp_path: Path) -> None:
     assert end is not None
     assert (end.verb, end.attempt, end.exit_code, end.last_line) == ("train", 1, 2, "error: ä")
     assert read_end(run, "abc-2") is None
+    following = log.of_next_attempt()
+    assert (following.attempt, following.text()) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("epoch 1\nerror: a is missing;\n       give another\n", "error: a is missing; give another"),
+        ("error: a\nerror: b\n", "error: b"),
+        ("error: a\nepoch 1\n", "epoch 1"),
+        ("", ""),
+    ],
+)
+def test_an_error_is_kept_with_all_its_lines(tmp_path: Path, printed: str, words: str) -> None:
+    run = Store.open(str(tmp_path / "run"))
+    log = DriverLog.begin(run, "abc", "train")
+    log.add(printed.encode())
+    log.end(3)
+    end = read_end(run, "abc")
+    assert end is not None
+    assert end.last_line == words
 
 
 def test_attempts_keep_their_logs_and_the_newest_is_read(tmp_path: Path) -> None:
     run = Store.open(str(tmp_path / "run"))
     for attempt in range(1, 12):
-        log = DriverLog(run, "abc", "train")
+        log = DriverLog.begin(run, "abc", "train")
         assert log.attempt == attempt
         log.add(b"%d\n" % attempt)
         log.end(1)
@@ -62,7 +83,7 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
 @given(st.lists(st.integers(1, 900_000), min_size=1, max_size=12))
 def test_a_long_log_keeps_its_begin_and_its_end(sizes: list[int]) -> None:
     # No fixture: hypothesis calls this often, and nothing is written before `store`.
-    log = DriverLog(Store.open(f"{tempfile.gettempdir()}/no-run-is-here"), "abc", "train")
+    log = DriverLog(Store.open(f"{tempfile.gettempdir()}/no-run-is-here"), "abc", "train", 1)
     whole = b"".join(bytes([65 + place % 26]) * size for place, size in enumerate(sizes))
     place = 0
     for size in sizes:

@@ -61,7 +61,7 @@ def written(folder: Path) -> dict[str, bytes]:
     metrics = MetricLog(store, CLAIM)
     metrics.append({"step": 1, "val/loss": 0.5})
     metrics.flush()
-    DriverLog(store, "s", "train").end(0)
+    DriverLog.begin(store, "s", "train").end(0)
     trial = TrialRecord(number=0, params={"a.b": 1.5}, is_default=True, history=({"epoch": 1, "val/loss": 0.5},))
     SearchDirectory(store.child("search")).write_trial(trial)
     parts = PartFolder.claim(store.child("parts"), "csv", HOW, ["a.png", "b.png"], 1)
