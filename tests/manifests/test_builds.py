@@ -53,6 +53,13 @@ def test_each_component_goes_with_base_and_jobs(component: str, tmp_path: Path):
 
 
 @needs_kubectl
+@pytest.mark.parametrize("overlay", sorted(path.name for path in (K8S / "overlays").iterdir() if path.is_dir()))
+def test_no_overlay_needs_an_operator_that_a_cluster_may_lack(overlay: str):
+    """But KubeRay and Kueue: with an unknown kind, kubectl applies only a part."""
+    assert "PodMonitor" not in {each["kind"] for each in build(K8S / "overlays" / overlay)}
+
+
+@needs_kubectl
 def test_all_storage_in_one_namespace(tmp_path: Path):
     """Storage is chosen, but nothing forbids several: a claim for data and a store for results."""
     assert wrong(build_with(tmp_path, *(each for each in COMPONENTS if each.startswith("storage-")))) == []

@@ -66,9 +66,8 @@ def test_pods_of_nobody_have_no_network():
     assert not allowed(BASE, NEIGHBOUR, STRANGER, 80)
 
 
-@needs_kubectl
 def test_prometheus_reads_metrics_and_nothing_else():
-    policies = [each for each in build(K8S / "overlays" / "gpu") if each["kind"] == "NetworkPolicy"]
+    policies = [*BASE, *read(K8S / "components" / "monitoring" / "network-policy.yaml")]
     for pod in (HEAD, WORKER):
         assert allowed(policies, PROMETHEUS, pod, 8080)
         assert not allowed(policies, PROMETHEUS, pod, 8265)

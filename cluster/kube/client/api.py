@@ -135,12 +135,15 @@ class KubeApi:
             return there
 
     def delete(self, kind: Kind, name: str, namespace: str | None = None, *, uid: str | None = None) -> None:
-        """Take an object away, and what it owns before it; gone already is fine. `uid`: only that one of the name,
-        else the one that is there now and none that is made meanwhile."""
+        """Take an object away, and then what it owns; gone already is fine. `uid`: only that one of the name, else the
+        one that is there now and none that is made meanwhile.
+
+        What it owns goes last: without its token's Secret, KubeRay could not have Ray stop the job that is deleted.
+        """
         space = self._space(kind, namespace)
         try:
             uid = uid or str(self.get(kind, name, space)["metadata"]["uid"])
-            options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
             body = {**options, "preconditions": {"uid": uid}}
             self._ask(Attempt("delete", kind, space, name), Request("DELETE", _path(kind, space, name), {}, body))
         except NoSuchObjectError:

@@ -6,9 +6,11 @@
 import json
 import threading
 import time
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -29,6 +31,13 @@ _LONGEST_LINE = 8 * 2**20
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _CERTAIN_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """What another try would meet again."""
+
+
+@cache
+def _warn_once() -> None:
+    """Warn of a certificate that is not verified once for the process, and not for each request. Each change of the
+    filters would make Python forget what it has said."""
+    warnings.filterwarnings("once", category=urllib3.exceptions.InsecureRequestWarning)
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,8 @@ class Connection:
                 f"http://{address.hostname}: {self.identity.words} would send its token where anybody can read it; "
                 "name the server with https"
             )
+        if not configuration.verify_ssl:
+            _warn_once()
         configuration.retries = False  # they are ours to make: the client would repeat what may not be
         configuration.keep_alive = True
         return ApiClient(configuration)

@@ -285,6 +285,26 @@ def test_a_server_with_another_certificate_is_not_spoken_to(
     assert server.requests == []
 
 
+def test_a_certificate_that_is_not_verified_is_warned_of_once(
+    kube_server_https: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server = kube_server_https
+    path = server.kubeconfig(tmp_path)
+    change(path, clusters=[{"name": "test", "cluster": {"server": server.url, "insecure-skip-tls-verify": True}}])
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    code = """
+from cluster.kube.client.api import KubeApi
+from cluster.kube.client.kinds import CONFIG_MAP, POD
+for _ in range(3):
+    api = KubeApi.connect()
+    for kind in (POD, CONFIG_MAP, POD):
+        print(api.list(kind))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n" * 9, done.stderr
+    assert done.stderr.count("InsecureRequestWarning") == 1
+
+
 def test_https_to_a_server_without_it_is_told_at_once(config: Path, server: KubeServer, patience: Patience):
     change(config, clusters=[{"name": "test", "cluster": {"server": server.url.replace("http", "https")}}])
     with pytest.raises(SubmissionError, match=r"no secure connection: .*see server"):
