@@ -6,7 +6,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 
+from cluster.errors import RayDiedError
 from ray_jobs.search.dispatcher import Dispatcher
 from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.records import TrialRecord
@@ -19,6 +21,10 @@ _MOST_CALLS = 1000
 """Calls that an actor may keep waiting at a time."""
 
 
+class SearchActorDiedError(RayDiedError):
+    """A process that a search needs has ended, and Ray lives: which one. The search goes on from its records."""
+
+
 class ActorClient(Generic[A]):
     """An actor whose class is `A`, from any process: `client.call(A.method, ...)`."""
 
@@ -26,8 +32,11 @@ class ActorClient(Generic[A]):
         self.handle = handle
 
     def call(self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The method's answer, once it is there. Raises RayActorError where the actor has ended."""
-        return ray.get(self.send(method, *args, **kwargs))
+        """The method's answer, once it is there. Raises SearchActorDiedError where the actor has ended."""
+        try:
+            return ray.get(self.send(method, *args, **kwargs))
+        except RayActorError as error:
+            raise SearchActorDiedError(f"the search's {method.__qualname__.partition('.')[0]} has ended") from error
 
     def send(
         self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
@@ -51,6 +60,11 @@ class SearchActors:
     def start(cls, records: list[TrialRecord]) -> Self:
         """Start both, with the records of earlier starts."""
         return cls(_started(Dispatcher), _started(KnownTrials, records))
+
+    def require_life(self) -> None:
+        """Raise SearchActorDiedError where one has ended. What waits for its answer would wait without end."""
+        self.dispatcher.call(Dispatcher.startup_s)
+        self.known_trials.call(KnownTrials.lives)
 
 
 def _started(actor: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> ActorClient[A]:

@@ -24,6 +24,9 @@ class KnownTrials:
                 self._trained_by[digest] = asker
             return self._over.get(digest)
 
+    async def lives(self) -> None:
+        """Answers, which is a sign of life."""
+
     async def is_trained_by(self, digest: str, asker: str) -> bool:
         """Whether the asker trains these parameters. If nobody did, it does from now on, and others wait."""
         async with self._changed:

@@ -11,11 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from cluster.errors import RayDiedError
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
 from cluster.session.servers import require_life
 from ray_jobs.errors import first_line
-from ray_jobs.search.actors import DispatcherClient
+from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.dispatcher import Dispatcher, TrialEvent
 from ray_jobs.search.slots import keep_serving
 
@@ -27,11 +28,12 @@ class Supervisors:
     """One for each slot, as running tasks of Ray."""
 
     def __init__(
-        self, slot: Any, plan: WorkerPlan, slots: int, dispatcher: DispatcherClient, say: Callable[[str], None]
+        self, slot: Any, plan: WorkerPlan, slots: int, actors: SearchActors, say: Callable[[str], None]
     ) -> None:
         """`slot` is a reference to the workers' Slot; `say` shows a line to the user."""
         # Ray resolves a reference that is an argument, but not one in a list: supervisors do not need the Slot itself.
-        self._slot, self._plan, self._dispatcher, self._say = [slot], plan, dispatcher, say
+        self._slot, self._plan, self._say = [slot], plan, say
+        self._actors, self._dispatcher = actors, actors.dispatcher
         self._task: Any = ray.remote(keep_serving).options(num_cpus=0, max_retries=0)
         self._slots: dict[Any, int] = {self._start(number): number for number in range(slots)}
         self._orphans_at = 0.0
@@ -42,12 +44,13 @@ class Supervisors:
         """Replace each supervisor that was killed, unless its slot is to be given up. Not while the dispatcher closes.
 
         Placement groups of worker groups whose supervisor or controller has died are removed, so that new ones fit.
-        Raises RayDiedError where Ray itself has died.
+        Raises RayDiedError where Ray itself has died, or one of the search's actors.
         """
         require_life()
         if time.monotonic() - self._orphans_at > _ORPHANS_EVERY_S:
             self._orphans_at = time.monotonic()
             remove_orphans()
+            self._actors.require_life()
         for task in self._ended(0.0):
             slot = self._slots.pop(task)
             try:
@@ -64,7 +67,7 @@ class Supervisors:
 
     def end(self) -> None:
         """Let workers store what they have, and cancel supervisors that do not end by themselves."""
-        with suppress(RayError):
+        with suppress(RayError, RayDiedError):
             self._dispatcher.call(Dispatcher.close)
         for task in self._ended(_ENDING_S):
             self._slots.pop(task)

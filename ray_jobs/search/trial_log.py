@@ -7,14 +7,14 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from cluster.session.servers import require_life
-from ray_jobs.search.actors import SearchActors
+from ray_jobs.search.actors import SearchActorDiedError, SearchActors
 from ray_jobs.search.dispatcher import Dispatcher, TrialTimes
 from ray_jobs.search.known_trials import KnownTrials
 from ray_jobs.search.live_table import LiveTable
@@ -27,6 +27,18 @@ from ray_jobs.search.trainable import params_of, values_of
 _RESULTS_EVERY_S = 15.0
 
 
+@dataclass(frozen=True)
+class Begun:
+    """When a search began, and what has befallen it since this command did."""
+
+    first: float
+    """Seconds since 1970, as are all times here."""
+    here: float
+    """When this command began."""
+    died: set[str] = field(default_factory=set[str])
+    """Digests of trials whose own process has died once."""
+
+
 class TrialLog(Unsaved, tune.Callback):
     """Keeps every trial's record, tells the dispatcher when a trial is over, and drops the losers' checkpoints."""
 
@@ -35,7 +47,7 @@ class TrialLog(Unsaved, tune.Callback):
         directory: SearchDirectory,
         facts: SearchFacts,
         records: list[TrialRecord],
-        began: float,
+        begun: Begun,
         actors: SearchActors,
         journal: Path,
         table: LiveTable,
@@ -46,7 +58,7 @@ class TrialLog(Unsaved, tune.Callback):
         self.closed_by: EndedBy | None = None
         self._directory = directory
         self._facts = facts
-        self._began = began
+        self._begun = begun
         self._dispatcher, self._known_trials = actors.dispatcher, actors.known_trials
         self._journal = journal
         self._table = table
@@ -115,15 +127,20 @@ class TrialLog(Unsaved, tune.Callback):
         self._over(record, state, result.get("error", ""), json.loads(result.get("results", "{}")))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """A trial's process ended: record its error, unless it only waited for an equal trial. The search goes on.
+        """A trial's process ended: where it is the second time, record its error, and the search goes on.
 
-        Raises RayDiedError where Ray itself has died: that is no failure of the trial.
+        One that only waited for an equal trial is none. Raises RayDiedError where Ray itself or an actor of the search
+        has died, and where this trial's process did the first time: that says nothing of the trial, which goes on from
+        its last checkpoint when the search does.
         """
         require_life()
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over or not self._known_trials.call(KnownTrials.is_trained_by, record.digest, trial.trial_id):
             self._write(repeated(record))
             return
+        if not self.is_closing and record.digest not in self._begun.died:
+            self._begun.died.add(record.digest)
+            raise SearchActorDiedError(f"the process that followed trial {record.number} has ended")
         # Training reports its failures as results, so this is another one, and its cause has not arrived here yet.
         error = "the process that followed the trial ended; start the search again to go on with others"
         self._over(record, "running" if self.is_closing else "failed", error, {})
@@ -163,7 +180,7 @@ class TrialLog(Unsaved, tune.Callback):
             self._results_at = time.monotonic()
             slots = len({each.slot for each in self.records.values() if each.slot is not None})
             write_results(
-                self._directory, self._facts, self.ordered, SlotPool(slots, time.time() - self._began, 0.0), None
+                self._directory, self._facts, self.ordered, SlotPool(slots, time.time() - self._begun.first, 0.0), None
             )
 
     def _leave(self, record: TrialRecord) -> None:
@@ -179,9 +196,9 @@ class TrialLog(Unsaved, tune.Callback):
         return replace(
             record,
             slot=times.slot,
-            queued_s=times.queued - self._began,
-            started_s=None if times.started is None else times.started - self._began,
-            ended_s=(times.ended or time.time()) - self._began,
+            queued_s=times.queued - self._begun.first,
+            started_s=None if times.started is None else times.started - self._begun.first,
+            ended_s=(times.ended or time.time()) - self._begun.first,
         )
 
     def _write(self, record: TrialRecord) -> None:

@@ -36,7 +36,7 @@ from ray_jobs.search.starting_points import initial_params, sampler_seed, trials
 from ray_jobs.search.stopping import SearchStopper
 from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.toml import print_search
-from ray_jobs.search.trial_log import TrialLog
+from ray_jobs.search.trial_log import Begun, TrialLog
 from ray_jobs.search.tuner import QUIET, run_tuner
 from ray_jobs.terminal.watcher import note
 from ray_jobs.training.last_checkpoint import LastCheckpoint
@@ -92,7 +92,7 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
     with take(directory.store, submission=submission, driver=me, ttl_s=ttl_s) as lease:
         # The watch beside the trials says it once for all.
         directory = directory.waiting(facts.job.storage.outage_s, _silent, lease.confirm)
-        began = directory.claim(start.identity, began_here)
+        begun = Begun(directory.claim(start.identity, began_here), began_here)
         directory.store.write("search.toml", print_search(facts.config, facts.space).encode())
         while True:
             records = directory.read_trials()
@@ -104,9 +104,9 @@ def _search(start: SearchStart, directory: SearchDirectory, submission: str, war
             try:
                 with environment_defaults(QUIET), ray_session(cluster), scratch_folder("rd-tune-") as scratch:
                     study = _study(facts, records, warm, scratch / "study.journal")
-                    return _run_trials(start, directory, submission, study, records, began, began_here)
+                    return _run_trials(start, directory, submission, study, records, begun)
             except RayDiedError as death:
-                # Ray Tune's own state is gone with it. All that counts is in the trials' records.
+                # Ray Tune's own state is gone with Ray or an actor. All that counts is in the trials' records.
                 match after_death(death, past, cluster.max_restarts, f"{_trained(directory.read_trials())} epochs"):
                     case Raise(reason):
                         raise reason from death
@@ -137,17 +137,16 @@ def _run_trials(
     submission: str,
     study: StudySearch,
     records: list[TrialRecord],
-    began: float,
-    began_here: float,
+    begun: Begun,
 ) -> SearchOutcome:
-    """Run trials until the budget is spent. `began`: when the search first did, `began_here`: when this command did."""
+    """Run trials until the budget is spent."""
     facts, config = start.facts, start.facts.config
     actors = SearchActors.start(records)
     with (
         LiveTable(config, facts.job.training.epochs) as table,
         storage_watched(directory.store, table.say),
     ):
-        trial_log = TrialLog(directory, facts, records, began, actors, study.journal, table)
+        trial_log = TrialLog(directory, facts, records, begun, actors, study.journal, table)
         study.suggested = trial_log.suggested
         trial_log.importance = lambda: importances(study.study, len(config.objectives))
         table.say(
@@ -156,12 +155,12 @@ def _run_trials(
         )
         last_checkpoint = LastCheckpoint()
         slot = slot_of(start, directory, actors.dispatcher, submission, last_checkpoint.key)
-        supervisors = Supervisors(ray.put(slot), start.plan, start.slots, actors.dispatcher, table.say)
+        supervisors = Supervisors(ray.put(slot), start.plan, start.slots, actors, table.say)
         stopper = SearchStopper(
             trial_log,
             actors.dispatcher,
             config,
-            began_here,
+            begun.here,
             supervisors,
             last_checkpoint if facts.job.checkpoint.at_end_s else None,
         )
@@ -175,7 +174,7 @@ def _run_trials(
                 startup = sum(actors.dispatcher.call(Dispatcher.startup_s))
             finally:
                 supervisors.end()
-        pool = SlotPool(start.slots, time.time() - began_here, startup)
+        pool = SlotPool(start.slots, time.time() - begun.here, startup)
         nobody_waits = stopper.ended_by is not None or bool(supervisors.failure)
         trial_log.finish(
             pool,

@@ -7,6 +7,7 @@ import logging
 
 from ray import tune
 
+from cluster.errors import RayDiedError
 from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.optuna_study import StudySearch
@@ -70,6 +71,6 @@ def run_tuner(
 def _own(error: BaseException) -> BaseException:
     """The error of ours that Ray Tune has hidden in one of its own; that one where there is none."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, CERTAIN):
+    while cause is not None and not isinstance(cause, (*CERTAIN, RayDiedError)):
         cause = cause.__cause__ or cause.__context__
     return cause or error

@@ -294,12 +294,13 @@ def test_several_objectives_make_a_front(make_job: MakeJob) -> None:
     assert found["latency"]["how"].startswith("ONNX Runtime fp32, CPU")
 
 
-def supervisors_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Processes that keep a slot's workers alive: Ray titles a process by the task that it runs."""
+def processes_of(process: subprocess.Popen[bytes], title: str = "ray::keep_serving") -> list[psutil.Process]:
+    """Those below a command with this in their title, which Ray makes of the task that a process runs; by default
+    those that keep a slot's workers alive."""
     found: list[psutil.Process] = []
     for each in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.Error):
-            if "ray::keep_serving" in " ".join(each.cmdline()):
+            if title in " ".join(each.cmdline()):
                 found.append(each)
     return found
 
@@ -310,11 +311,34 @@ def test_a_supervisor_that_is_killed_is_replaced_and_its_trial_goes_on(make_job:
     process = command(tmp_path, job, f'trials = 2\nscheduler = "none"\n{EASY}')
     log = tmp_path / "log"
     wait_for(lambda: any(claims_of(job, record.digest) for record in trials_of(job)), process, log)
-    (supervisor,) = supervisors_of(process)
+    (supervisor,) = processes_of(process)
     supervisor.kill()
     assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
     assert [record.state for record in trials_of(job)] == ["finished"] * 2
     assert "slot 0: its supervisor ended" in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("ray::Dispatcher", "the search's Dispatcher has ended"),
+        ("ray::KnownTrials", "the search's KnownTrials has ended"),
+        ("ray::ResourceTrainable", "the process that followed trial 0 has ended"),
+    ],
+)
+def test_an_actor_that_is_killed_costs_a_search_nothing(
+    make_job: MakeJob, tmp_path: Path, title: str, said: str
+) -> None:
+    job = make_job("acted", 1, {"training": {"epochs": 3}, "cluster": {"local_cpus": 1}})
+    process = command(tmp_path, job, f'trials = 2\nscheduler = "none"\n{EASY}')
+    log = tmp_path / "log"
+    wait_for(lambda: any(claims_of(job, record.digest) for record in trials_of(job)), process, log)
+    (victim,) = processes_of(process, title)
+    victim.kill()
+    assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert f"{said}; starting it again in 1 s, and going on with the trials" in log.read_text()
+    assert [record.state for record in trials_of(job)] == ["finished"] * 2
 
 
 @pytest.mark.slow
@@ -328,7 +352,7 @@ def test_a_search_whose_supervisors_are_killed_again_and_again_says_so_and_goes_
     deadline = time.monotonic() + 240
     while process.poll() is None:
         assert time.monotonic() < deadline, log.read_text()[-3000:]
-        for supervisor in supervisors_of(process):
+        for supervisor in processes_of(process):
             with suppress(psutil.Error):
                 supervisor.kill()
         time.sleep(0.05)

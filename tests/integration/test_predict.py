@@ -269,6 +269,7 @@ def test_sigterm_leaves_no_part_of_an_output(bundle_folder: Path, photos: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_outputs_that_are_no_files_are_left_what_they_are(
     predict: Predict, bundle_folder: Path, photos: Path, tmp_path: Path
 ):

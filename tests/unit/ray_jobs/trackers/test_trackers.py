@@ -249,6 +249,7 @@ def test_mlflow_runs_share_a_users_database_and_a_retrained_one_is_another(tmp_p
     assert len(list((tmp_path / "shared").rglob("classes.json"))) == 2
 
 
+@pytest.mark.slow
 def test_mlflow_without_a_server_is_refused_where_no_database_can_live(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     out = "\n".join(run_once("mlflow", f"remote:{tmp_path}", [1], TMPDIR=str(tmp_path)))
@@ -265,6 +266,7 @@ def test_artifacts_never_end_in_a_workers_own_folder() -> None:
             artifact_location(uri, "tiles")
 
 
+@pytest.mark.slow
 def test_a_relative_uri_of_the_environment_is_refused_too(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     out = "\n".join(run_once("mlflow", tmp_path, [1], MLFLOW_TRACKING_URI="sqlite:///here.db"))
@@ -313,6 +315,7 @@ def test_a_run_trained_anew_is_another_one_at_wandb(tmp_path: Path) -> None:
     assert len(ids) == 2
 
 
+@pytest.mark.slow
 def test_a_remote_run_has_one_id_on_every_machine_and_a_link_that_others_can_follow(tmp_path: Path) -> None:
     for machine in ("one", "two"):
         (tmp_path / machine).mkdir()

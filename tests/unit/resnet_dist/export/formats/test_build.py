@@ -203,6 +203,7 @@ def test_a_resize_that_the_graph_cannot_do_is_refused():
         wanted_formats(ExportConfig(formats=("onnx_resize",)), cropped)
 
 
+@pytest.mark.slow
 def test_torchs_formats_say_nothing_of_the_machine(tmp_path: Path):
     model = network("resnet18", squeeze_excite=True)
     for name in ("torchscript", "torch_export"):
