@@ -128,11 +128,12 @@ def bare_worker(rank: int, job: JobConfig, port: int) -> None:
 
 def measured_worker(config: dict[str, Any]) -> None:
     """A worker of `resnet-dist train`, with a clock after each step that its recorder hears of."""
-    from ray_jobs.training import recorder  # noqa: PLC0415 - only workers load torch
+    from ray_jobs.training.recorder import RunRecorder  # noqa: PLC0415 - only workers load torch
+    from ray_jobs.training.silent_recorder import SilentRecorder  # noqa: PLC0415
     from ray_jobs.training.worker import train  # noqa: PLC0415
 
     clock = CpuClock()
-    for kind in (recorder.RunRecorder, recorder.SilentRecorder):
+    for kind in (RunRecorder, SilentRecorder):
         original: Callable[..., None] = kind.step_done
 
         def timed(self: Any, state: Any, *rest: Any, original: Callable[..., None] = original) -> None:
