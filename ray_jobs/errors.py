@@ -7,6 +7,7 @@ All exceptions of the four packages, each with the exit code of a command that i
       GateError                    4   ray_jobs.errors
       JobFailedError               1   ray_jobs.errors
       RayDiedError                 1   cluster.errors
+        SearchActorDiedError       1   ray_jobs.search.actors
       ResourceError                2   cluster.errors
       StorageError                 3   cluster.errors
         RunHeldError               3   cluster.errors

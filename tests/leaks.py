@@ -25,6 +25,8 @@ OTHERS_VARIABLES = {
     "PYTEST_CURRENT_TEST": "pytest's own",
     "CRC32C_SW_MODE": "set by tensorboardX when it is imported",
     "RAY_CLIENT_MODE": "set by ray when it is imported",
+    "KMP_DUPLICATE_LIB_OK": "set by scikit-learn when it is imported",
+    "KMP_INIT_AT_FORK": "set by scikit-learn when it is imported",
 }
 """Variables that may change, and why."""
 

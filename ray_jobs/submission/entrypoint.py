@@ -26,6 +26,7 @@ from ray_jobs.exit_codes import ExitCode
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverLog, read_end
 from ray_jobs.submission.environment import valid_submission
+from ray_jobs.submission.pre_stop import POD_ENDS
 
 FINAL = (ExitCode.USAGE, ExitCode.UNUSABLE, ExitCode.GATE)
 """Exit codes that another try would end with again. 130 and 143 are none: another try resumes."""
@@ -80,6 +81,8 @@ def _attempts(command: "_Command", log: DriverLog, retries: int) -> int:
     """Attempts, one after the other, until one is done or final, or the job is to end."""
     while True:
         code = command.run(log)
+        if command.pod_ends:
+            command.told_to_end(None)
         if code in _OVER or command.is_to_end or log.attempt > retries:
             return code
         pause_s = min(_FIRST_PAUSE_S * 2 ** (log.attempt - 1), _LONGEST_PAUSE_S)
@@ -90,7 +93,12 @@ def _attempts(command: "_Command", log: DriverLog, retries: int) -> int:
 
 
 class _Command:
-    """The command; a signal that this process gets is the command's, too, and then there is no other attempt."""
+    """The command; a signal that this process gets is the command's, too, and then there is no other attempt.
+
+    SIGUSR1 says that the pod ends (ray_jobs/submission/pre_stop.py): the command ends as at SIGTERM, and this process
+    waits for its own end. If it ended now, Ray would call the job failed, and KubeRay would not submit it to the next
+    head.
+    """
 
     def __init__(self, arguments: list[str]) -> None:
         self._arguments = [sys.executable, "-m", "ray_jobs", *arguments]
@@ -98,13 +106,15 @@ class _Command:
         self._ending, self._number = threading.Event(), signal.SIGTERM
         signal.signal(signal.SIGTERM, self._pass_on)
         signal.signal(signal.SIGINT, self._pass_on)
+        signal.signal(POD_ENDS, self._leave)
+        self.pod_ends = False
 
     @property
     def is_to_end(self) -> bool:
         return self._ending.is_set()
 
-    def told_to_end(self, seconds: float) -> bool:
-        """Wait for so long; whether a signal has come."""
+    def told_to_end(self, seconds: float | None) -> bool:
+        """Wait for so long, None: without end; whether a signal has come."""
         return self._ending.wait(seconds)
 
     def run(self, log: DriverLog) -> int:
@@ -115,7 +125,7 @@ class _Command:
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(self._arguments, stdout=pipe, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
         with self._child as child:
-            if self.is_to_end:  # it came before there was a command
+            if self.is_to_end or self.pod_ends:  # it came before there was a command
                 child.send_signal(self._number)
             output = cast("IO[bytes]", child.stdout)
             while text := os.read(output.fileno(), 65536):
@@ -134,6 +144,13 @@ class _Command:
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         self._number = signal.Signals(number)
         self._ending.set()
+        self._send(number)
+
+    def _leave(self, _: int, __: FrameType | None) -> None:
+        self.pod_ends = True
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
         if self._child is not None:
             with suppress(ProcessLookupError):
                 self._child.send_signal(number)

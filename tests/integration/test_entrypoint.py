@@ -161,6 +161,26 @@ def test_there_is_no_other_attempt_for_a_job_that_is_to_end(tmp_path: Path) -> N
         assert finish(process)[0] == 137
 
 
+def test_where_its_pod_ends_the_command_does_and_the_entry_point_waits(tmp_path: Path) -> None:
+    """If it ended, too, its job would count as failed, and would not be submitted to the next head."""
+    fifo, store = tmp_path / "job.toml", Store.open(str(tmp_path / "run"))
+    os.mkfifo(fifo)
+    process = start(tmp_path / "run", "train", "--config", str(fifo), retries="2")
+    with fifo.open("w") as writer:
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout is not None
+        assert any("ended from outside (SIGTERM); the same command resumes" in line for line in process.stdout)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process)[0] == 143
+        writer.close()
+    end = read_end(store, "abc-1")
+    assert end is not None
+    assert (end.exit_code, end.attempt) == (143, 1)
+    assert final_end(store, "abc-1") is None
+
+
 @pytest.mark.parametrize("retries", ["-1", "many", "1000"])
 def test_retries_are_a_small_number(tmp_path: Path, retries: str) -> None:
     code, out = finish(start(tmp_path / "run", "train", retries=retries))

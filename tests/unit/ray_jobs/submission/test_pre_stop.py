@@ -14,13 +14,17 @@ import pytest
 from ray_jobs.submission import pre_stop
 
 DRIVER = """
-import signal, sys, time
-def end(number, _):
+import signal, subprocess, sys, time
+sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+command = subprocess.Popen([*sleeping, "ray_jobs"])
+def leave(number, _):
     time.sleep(0.3)  # as if a last checkpoint were written
-    sys.exit(7)
-signal.signal(signal.SIGTERM, end)
+    command.kill()
+    command.wait()
+signal.signal(signal.SIGUSR1, leave)
 print("ready", flush=True)
-time.sleep(60)
+while True:
+    time.sleep(60)
 """
 
 
@@ -50,14 +54,19 @@ def took_s(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def test_a_driver_is_told_to_end_and_waited_for() -> None:
-    with process("ray_jobs.submission.entrypoint") as driver:
-        assert pre_stop.main() == 0
-        assert driver.wait(timeout=30) == 7
+def test_an_entry_point_is_told_and_its_command_waited_for() -> None:
+    with process("ray_jobs.submission.entrypoint") as entry_point:
+        try:
+            (command,) = psutil.Process(entry_point.pid).children()
+            assert 0.2 < took_s(pre_stop.main) < pre_stop.MOST_S
+            assert not command.is_running()
+            assert entry_point.poll() is None  # it waits for the pod's end
+        finally:
+            entry_point.kill()
 
 
 def test_without_a_driver_or_workers_it_ends_at_once() -> None:
-    with process("something else") as other:
+    with subprocess.Popen(["something else", "60"], executable="/bin/sleep") as other:
         assert pre_stop.main(most_s=60.0) == 0
         assert other.poll() is None
         other.kill()
