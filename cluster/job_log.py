@@ -8,11 +8,11 @@ _RAYS_BEGIN = re.compile(
     r"\s*(-*|Job submission server address: .*|Job '.*' submitted successfully|Next steps"
     r"|Query the (logs|status) of the job:|Request the job to be stopped:|ray job (logs|status|stop) .*"
     r"|Tailing logs until .*|Running entrypoint for job .*"
-    r"|\S+ \S+\s+(INFO|WARNING) \w+\.py:\d+ -- .*|SUCC\S* .*)"
+    r"|\S+ \S+\s+(INFO|WARNING) \w+\.py:\d+ -- .*)"
 )
 """Lines of `ray job submit` and of Ray's job manager before a job's first (ray/dashboard/modules/job/cli.py)."""
-_RAYS_END = re.compile(r"Job '.*' (succeeded|failed|was stopped)")
-"""Ray then repeats the end of the log, where the job failed."""
+_RAYS_END = re.compile(r"Job '.*' (succeeded|failed)")
+"""Below a ruler. Ray then repeats the end of the log, where the job failed."""
 
 
 def own_lines(lines: Iterable[str]) -> Iterator[str]:
@@ -23,7 +23,7 @@ def own_lines(lines: Iterable[str]) -> Iterator[str]:
         if not began and _RAYS_BEGIN.fullmatch(plain):
             continue
         began = True
-        if _RAYS_END.fullmatch(plain):
+        if ruler and _RAYS_END.fullmatch(plain):
             return
         if ruler:
             yield ruler

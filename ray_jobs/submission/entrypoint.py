@@ -79,14 +79,16 @@ def _say(text: str) -> None:
 
 def _attempts(command: "_Command", log: DriverLog, retries: int) -> int:
     """Attempts, one after the other, until one is done or final, or the job is to end."""
+    tried = 0  # here: attempts in pods that have ended say nothing of the command
     while True:
         code = command.run(log)
+        tried += 1
         if command.pod_ends:
             command.told_to_end(None)
-        if code in _OVER or command.is_to_end or log.attempt > retries:
+        if code in _OVER or command.is_to_end or tried > retries:
             return code
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (log.attempt - 1), _LONGEST_PAUSE_S)
-        _say(f"attempt {log.attempt} of {retries + 1} ended with exit code {code}; the next begins in {pause_s:g} s")
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (tried - 1), _LONGEST_PAUSE_S)
+        _say(f"attempt {tried} of {retries + 1} ended with exit code {code}; the next begins in {pause_s:g} s")
         if command.told_to_end(pause_s):
             return code
         log = log.of_next_attempt()

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.driver_log import read_end, read_log
+from ray_jobs.run.driver_log import DriverLog, read_end, read_log
 from ray_jobs.submission.entrypoint import final_end
 from resnet_dist.run_records import Status
 
@@ -128,6 +128,10 @@ def test_a_killed_command_leaves_its_record(tmp_path: Path) -> None:
 def test_a_command_that_failed_starts_again_and_a_final_one_does_not(tmp_path: Path) -> None:
     fifo, store = tmp_path / "job.toml", Store.open(str(tmp_path / "run"))
     os.mkfifo(fifo)
+    for _ in range(4):  # of pods that have ended: they use up no attempt
+        earlier = DriverLog.begin(store, "abc-1", "train")
+        earlier.add(b"epoch 1\n")
+        earlier.end(143)
     process = start(tmp_path / "run", "train", "--config", str(fifo), retries="2", pause_s=0.1)
     with fifo.open("w"):
         (child,) = psutil.Process(process.pid).children()
@@ -136,14 +140,14 @@ def test_a_command_that_failed_starts_again_and_a_final_one_does_not(tmp_path: P
     with fifo.open("w") as writer:  # returns when the second attempt has opened it
         end = read_end(store, "abc-1")
         assert end is not None
-        assert (end.exit_code, end.attempt) == (137, 1)
+        assert (end.exit_code, end.attempt) == (137, 5)
         writer.write("[optimizer]\nlearning_rate = -1\n")
     code, out = finish(process)
     assert code == 2, out
     assert "attempt 1 of 3 ended with exit code 137; the next begins in 0.1 s" in out
     end = read_end(store, "abc-1")
     assert end is not None
-    assert (end.exit_code, end.attempt) == (2, 2)
+    assert (end.exit_code, end.attempt) == (2, 6)
     assert read_log(store, "abc-1").startswith("error: ")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cluster.kube.client.kinds import Object, entries, part
 
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _MOUNT = {"FailedMount", "FailedAttachVolume"}
 _NO_SCALE_UP = "NotTriggerScaleUp"

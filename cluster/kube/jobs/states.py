@@ -49,12 +49,9 @@ def view_of(objects: JobObjects) -> JobView:
     meta = part(job, "metadata")
     labels, notes = part(meta, "labels"), part(meta, "annotations")
     state, reason, exit_code = _state(objects)
-    failed, deployment = (
-        int(part(job, "status").get("failed") or 0),
-        str(part(job, "status").get("jobDeploymentStatus")),
-    )
+    status = part(job, "status")
     # KubeRay counts an attempt as failed when it has closed it.
-    is_counted = state == "failed" and deployment != "Running"
+    is_counted = state == "failed" and status.get("jobDeploymentStatus") != "Running"
     return JobView(
         name=str(meta.get("name", "")),
         verb=str(labels.get(VERB, "")),
@@ -68,7 +65,7 @@ def view_of(objects: JobObjects) -> JobView:
         queue=str(labels.get(QUEUE_LABEL, "")),
         position=objects.position if state == "queued" else None,
         priority=str(labels.get(PRIORITY_LABEL, "")),
-        attempt=failed + (0 if is_counted else 1) or 1,
+        attempt=int(status.get("failed") or 0) + (0 if is_counted else 1) or 1,
         exit_code=exit_code,
         submitted=str(meta.get("creationTimestamp", "")),
     )

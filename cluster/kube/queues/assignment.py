@@ -70,18 +70,20 @@ def require_places(pool: Pool, queue: str, pod_sets: Sequence[PodSet]) -> None:
 
 def not_judged(queue: Object, pool: Pool, pod_sets: Iterable[PodSet]) -> list[str]:
     """What may still keep a job from its places, in words: fields of Kueue's objects that nothing here looks at."""
-    found = [f"{field} of ClusterQueue {name_of(queue)}" for field in sorted({*part(queue, "spec")} - _JUDGED_OF_QUEUE)]
+    found = [f"{field} of ClusterQueue {name_of(queue)}" for field in _unknown(queue, _JUDGED_OF_QUEUE)]
     if pool.flavors is None:
         found.append("taints and labels of the flavors (no permission to list resourceflavors.kueue.x-k8s.io)")
     named = {flavor for group in pool.capacity.groups(name_of(queue)) for flavor in group.flavors}
-    for name in sorted(named & set(pool.flavors or ())):
-        found += [
-            f"{field} of flavor {name}"
-            for field in sorted({*part((pool.flavors or {})[name], "spec")} - _JUDGED_OF_FLAVOR)
-        ]
+    for name, flavor in sorted((pool.flavors or {}).items()):
+        if name in named:
+            found += [f"{field} of flavor {name}" for field in _unknown(flavor, _JUDGED_OF_FLAVOR)]
     if any(part(each.spec, "affinity", "nodeAffinity") for each in pod_sets):
         found.append("the pods' node affinity")
     return found
+
+
+def _unknown(body: Object, judged: set[str]) -> list[str]:
+    return sorted({*part(body, "spec")} - judged)
 
 
 def _uncovered(capacity: Capacity, queue: str, pod_sets: Iterable[PodSet]) -> Iterator[str]:

@@ -41,7 +41,11 @@ def test_rays_words_are_left_out() -> None:
     assert list(own_lines(BANNER)) == []
 
 
-@pytest.mark.parametrize("line", ["Job 'a' submitted successfully", "Next steps", ""])
+def test_a_first_line_that_only_begins_as_rays_is_the_jobs() -> None:
+    assert list(own_lines(["SUCCESS of the test images", "epoch 1"])) == ["SUCCESS of the test images", "epoch 1"]
+
+
+@pytest.mark.parametrize("line", ["Job 'a' submitted successfully", "Job 'a' failed", "Next steps", ""])
 def test_a_job_may_say_the_same_later(line: str) -> None:
     assert list(own_lines(["epoch 1", line, "epoch 2"])) == ["epoch 1", line, "epoch 2"]
 

@@ -210,14 +210,18 @@ def test_wait_goes_on_through_restarts_of_the_server(server: KubeServer, run: Ru
     assert out.splitlines()[-1] == "tiles: done"
 
 
-def test_wait_gives_up_on_an_image_that_cannot_be_pulled(
-    server: KubeServer, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(server: KubeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> Operators:
+    """A job whose pods are made, and that is looked at often."""
     monkeypatch.setattr("cluster.kube.jobs.target._SAME_S", 0.1)
     operators = Operators(server)
     run("submit", "train", *JOB)
     operators.start("tiles")
-    operators.image_pull_failure("tiles")
+    return operators
+
+
+def test_wait_gives_up_on_an_image_that_cannot_be_pulled(server: KubeServer, run: Run, begun: Operators) -> None:
+    begun.image_pull_failure("tiles")
     code, out, _ = run("jobs", "wait", "tiles", "--hindered-s", "0.1")
     assert code == 1
     assert "cannot be pulled" in out
@@ -225,18 +229,12 @@ def test_wait_gives_up_on_an_image_that_cannot_be_pulled(
     assert server.store.get(RAY_JOB, "default", "tiles")
 
 
-def test_wait_does_not_give_up_on_nodes_that_are_busy(
-    server: KubeServer, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.kube.jobs.target._SAME_S", 0.1)
-    operators = Operators(server)
-    run("submit", "train", *JOB)
-    operators.start("tiles")
-    operators.unschedulable("tiles")
+def test_wait_does_not_give_up_on_nodes_that_are_busy(run: Run, begun: Operators) -> None:
+    begun.unschedulable("tiles")
 
     def play() -> None:
-        operators.run("tiles")
-        operators.succeed("tiles")
+        begun.run("tiles")
+        begun.succeed("tiles")
 
     player = threading.Timer(1.5, play)
     player.start()

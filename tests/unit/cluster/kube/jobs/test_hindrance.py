@@ -65,6 +65,7 @@ def test_quota_is_said_of_quota_only() -> None:
     ("pods", "events", "is_lasting"),
     [
         ([pod(**waiting("ImagePullBackOff"))], [], True),
+        ([pod(**waiting("ImageInspectError"))], [], True),
         ([pod(**waiting("CreateContainerConfigError"))], [], True),
         ([pod()], [event("FailedMount", 'secret "keys" not found', about="w-1")], True),
         ([pod()], [event("FailedMount", "timed out waiting for the condition", about="w-1")], False),
