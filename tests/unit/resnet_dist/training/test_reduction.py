@@ -90,6 +90,24 @@ def test_neither_order_nor_ranks_of_microbatches_matter_to_the_bit(
     assert torch.equal(summed(order[:cut], order[cut:]), summed(list(range(6))))
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_parameter_larger_than_a_cache_is_summed_number_by_number(layout: torch.memory_format) -> None:
+    """In memory order where the gradient is laid out as the parameter, and as a whole where it is not."""
+    module = nn.Conv2d(129, 257, 3, bias=False).to(memory_format=torch.channels_last)
+    assert module.weight.numel() > 2 * 128 * 1024
+    reduction = ExactReduction(module, RankGroup())
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):  # the first step leaves zeros behind
+        gradients = [1e-5 * torch.randn(module.weight.shape, generator=generator) for _ in range(2)]
+        for gradient in gradients:
+            module.weight.grad = gradient.to(memory_format=layout)
+            reduction.collect(torch.ones(()))
+        reduction.finish()
+        sums = sum(torch.round(gradient.double() * 2**40) / 2**40 for gradient in gradients)
+        assert torch.equal(module.weight.grad, torch.as_tensor(sums).float())
+        assert not bool(reduction.total.any())
+
+
 def test_what_got_no_gradient_or_none_at_all_sums_to_zero() -> None:
     module = network()
     reduction = ExactReduction(module, RankGroup())
