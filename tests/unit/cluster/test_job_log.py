@@ -41,6 +41,33 @@ def test_rays_words_are_left_out() -> None:
     assert list(own_lines(BANNER)) == []
 
 
+HEALTH_CHECK = """Traceback (most recent call last):
+  File "/env/bin/ray", line 8, in <module>
+    sys.exit(main())
+ray.exceptions.RpcError: failed to connect to all addresses
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/env/ray/scripts/scripts.py", line 2500, in healthcheck
+    ray._private.state.api()
+SystemExit: 1
+[2026-11-30 10:00:01,000 W 12 12] gcs_rpc_client.h:151: Failed to connect to GCS
+""".splitlines()
+
+
+def test_tracebacks_are_left_out_where_rays_words_follow_them() -> None:
+    assert list(own_lines([*HEALTH_CHECK, *HEALTH_CHECK, *BANNER, "epoch 1"])) == ["epoch 1"]
+    assert list(own_lines([*HEALTH_CHECK[:-1], "", *BANNER, "epoch 1"])) == ["epoch 1"]
+
+
+def test_a_jobs_own_traceback_is_kept() -> None:
+    own = HEALTH_CHECK[:-1]
+    assert list(own_lines([*HEALTH_CHECK, *BANNER, *own, "attempt 1 of 4"])) == [*own, "attempt 1 of 4"]
+    assert list(own_lines([*BANNER, *own])) == own
+    assert list(own_lines(["epoch 1", *own, *FAILED[1:]])) == ["epoch 1", *own]
+
+
 def test_a_first_line_that_only_begins_as_rays_is_the_jobs() -> None:
     assert list(own_lines(["SUCCESS of the test images", "epoch 1"])) == ["SUCCESS of the test images", "epoch 1"]
 
