@@ -69,7 +69,7 @@ def predict(
     storage_root
         Where a run's name is looked up; by default outputs.
     outage_s
-        Seconds that the storage of parts may be away (not mounted, read-only, not reached); by default 900.
+        Seconds that the storage of the output may be away (not mounted, read-only, not reached); by default 900.
     address
         A running Ray (auto, ray://host:10001); without it, --workers starts an embedded one for this command.
     local_cpus
@@ -90,22 +90,28 @@ def predict(
         probabilities=probabilities,
         fail_on_unreadable=fail_on_unreadable,
         batch_timeout_s=batch_timeout_s,
+        **({} if outage_s is None else {"outage_s": _checked(outage_s)}),
     )
     place = local_bundle(bundle, storage_root)
     if workers is None and address is None:
-        for flag, value in (("--part-size", part_size), ("--storage.outage-s", outage_s)):
-            if value is not None:
-                raise ConfigError(f"{flag} {value} is for parts; give --workers or --cluster.address, too")
+        if part_size is not None:
+            raise ConfigError(f"--part-size {part_size} is for parts; give --workers or --cluster.address, too")
         run_predict(place, paths, options, output)
         return
     _require_ray()
     from ray_jobs.job.toml import check
     from ray_jobs.prediction.on_cluster import Parts, run_predict_on_cluster
 
-    storage = {} if outage_s is None else {"outage_s": outage_s}
-    job = check({"cluster": {"address": address, "local_cpus": local_cpus}, "storage": storage})
-    parts = Parts(output, 1000 if part_size is None else part_size, workers, job.storage.outage_s)
+    job = check({"cluster": {"address": address, "local_cpus": local_cpus}})
+    parts = Parts(output, 1000 if part_size is None else part_size, workers, options.outage_s)
     run_predict_on_cluster(place, paths, options, parts, job.cluster)
+
+
+def _checked(outage_s: float) -> float:
+    """As storage.outage_s of a job. Raises ConfigError."""
+    from ray_jobs.job.toml import check
+
+    return check({"storage": {"outage_s": outage_s}}).storage.outage_s
 
 
 def _refuse_flags(paths: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from time import perf_counter
 from typing import BinaryIO
 
 from cluster.errors import StorageError
+from cluster.storage.outage import Patience
 from data_pipeline.errors import DataError
 from ray_jobs.errors import ConfigError
 from ray_jobs.prediction.image_paths import check_paths, image_paths
@@ -50,6 +52,8 @@ class PredictOptions:
     fail_on_unreadable: bool = False
     batch_timeout_s: float = BATCH_TIMEOUT_S
     """The model may take so long to load, and for a batch."""
+    outage_s: float = 900.0
+    """The storage of an output file may be away for so long when it is written, at the end."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -81,7 +85,7 @@ def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, outp
         listed = chain(first, listed)
     tally, begin = Tally(), perf_counter()
     try:
-        with _output(output) as stream:
+        with _output(output, options.outage_s) as stream:
             for path, answer in write_rows(stream, kind, predictor, listed, options):
                 tally.count(answer)
                 if answer.error is not None:
@@ -158,9 +162,10 @@ def _say_unreadable(path: str, reason: str, number: int) -> None:
 
 
 @contextmanager
-def _output(output: str) -> Generator[BinaryIO]:
+def _output(output: str, outage_s: float) -> Generator[BinaryIO]:
     # Closing fails once more where writing did.
-    with _explained(output), output_file(Path(output)) if output != STDOUT else _stdout() as stream:
+    patience = Patience(outage_s, note)
+    with _explained(output), output_file(Path(output), patience) if output != STDOUT else _stdout() as stream:
         yield stream
 
 
@@ -177,7 +182,10 @@ def _explained(output: str) -> Generator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise StorageError(f"--output {output} could not be written ({error.strerror}); free space there") from error
+        raise StorageError(
+            f"--output {output} could not be written ({error.strerror}); free space there, and in "
+            f"{tempfile.gettempdir()}"
+        ) from error
 
 
 def _leave_quietly() -> None:

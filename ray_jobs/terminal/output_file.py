@@ -1,20 +1,26 @@
 """The file of `--output`: there whole or not at all."""
 
+import shutil
+import tempfile
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from cluster.errors import StorageError
-from cluster.storage.whole_file import replacing
+from cluster.storage.failure import explained
+from cluster.storage.outage import Patience
+from cluster.storage.whole_file import PART, replacing
 
 
 @contextmanager
-def output_file(path: Path) -> Generator[BinaryIO]:
-    """Within, what is written goes to a file beside `path`; at the end it takes its place, after an error it goes.
+def output_file(path: Path, patience: Patience | None = None) -> Generator[BinaryIO]:
+    """Within, what is written goes to a temporary file; at the end it takes the place of `path`, after an error it is
+    gone.
 
-    What is no regular file, such as /dev/null or a pipe, is written to as it is. Raises StorageError where the folder
-    is not there or cannot be written to.
+    The temporary file is on this machine, so that storage may be away meanwhile; at the end it is waited for with
+    `patience`. What is no regular file, such as /dev/null or a pipe, is written to as it is. Raises StorageError where
+    the folder is not there or cannot be written to, before anything is written.
     """
     given = path.expanduser()
     if given.is_dir():
@@ -24,9 +30,26 @@ def output_file(path: Path) -> Generator[BinaryIO]:
             yield stream
         return
     place = given.resolve()  # a link stays one; that of a pipe, as /dev/fd/63 is, leads nowhere
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(replacing(place))
-        except OSError as error:
-            raise StorageError(f"--output {path} cannot be written ({error.strerror}); name another file") from error
-        yield stream
+    try:
+        with tempfile.TemporaryFile(prefix=PART, dir=place.parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"--output {path} cannot be written ({error.strerror}); name another file") from error
+    with tempfile.TemporaryFile(prefix="rd-output-") as stream:
+        yield cast("BinaryIO", stream)
+        if patience is None:
+            _copy(cast("BinaryIO", stream), place, path)
+        else:
+            patience.wait_out(lambda: _copy(cast("BinaryIO", stream), place, path))
+
+
+def _copy(stream: BinaryIO, place: Path, path: Path) -> None:
+    """Raises StorageError, StorageOutageError where the folder is away."""
+    stream.seek(0)
+    try:
+        with replacing(place) as target:
+            shutil.copyfileobj(stream, target, 1 << 20)
+    except OSError as error:
+        raise explained(
+            error, f"--output {path} could not be written", place.parent, "--output", place.parent
+        ) from error
