@@ -18,6 +18,8 @@ PREEMPTED = "preempted: ended from outside (SIGTERM); submitted again, it resume
 """The reason of such a job."""
 JOB_FILE, SEARCH_FILE = "job.toml", "search.toml"
 """The files of a job, in whichever folder its driver finds them."""
+THEN = "--then"
+"""Parts a job's commands on the command line of its driver."""
 SUBMISSION, RUN, RETRIES = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN", "RESNET_DIST_RETRIES"
 """Environment variables of a job's driver: the submission, the URI of the run or search that it writes to, and how
 often a command that failed starts again."""
@@ -44,12 +46,14 @@ class JobRequest:
     """URI of the run or search that it writes to."""
     module: str
     """The Python module that the cluster starts with the verb and its arguments."""
+    then: tuple[str, ...] = ()
+    """Another verb with its arguments, which the same job runs when the first is done; empty: none."""
 
     @property
     def content(self) -> str:
         """sha256, in hex, of all that is asked for, comments apart: more epochs differ in this and not in identity."""
         files = [None if text is None else tomllib.loads(text) for text in (self.job_toml, self.search_toml)]
-        parts = [self.verb, list(self.arguments), *files]
+        parts = [self.verb, list(self.arguments), *files, *([list(self.then)] if self.then else [])]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -58,7 +62,9 @@ def entrypoint(request: JobRequest, folder: str = "") -> str:
     below = f"{folder}/" if folder else ""
     search = () if request.search_toml is None else ("--search", f"{below}{SEARCH_FILE}")
     command = ("python", "-m", request.module, request.verb, *request.arguments)
-    return shlex.join((*command, "--config", f"{below}{JOB_FILE}", *search))
+    job = ("--config", f"{below}{JOB_FILE}")
+    then = (THEN, *request.then, *job) if request.then else ()
+    return shlex.join((*command, *job, *search, *then))
 
 
 def environment(request: JobRequest) -> dict[str, str]:

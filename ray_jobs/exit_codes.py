@@ -35,6 +35,12 @@ class ExitCode(IntEnum):
         return self in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
+FINAL = (ExitCode.USAGE, ExitCode.UNUSABLE, ExitCode.GATE)
+"""Exit codes that another try would end with again. 130 and 143 are none: another try resumes."""
+NOT_TRIED_AGAIN = (ExitCode.DONE, *FINAL, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+"""Exit codes after which nobody starts the command again without being asked."""
+
+
 def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code that stands for an error."""
     match error:

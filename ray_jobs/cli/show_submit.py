@@ -18,6 +18,8 @@ def show_pool_job(job: PoolJob) -> None:
     place = f" --namespace {job.namespace}" if flags.namespace else ""
     place += f" --kube-context {shlex.quote(flags.context)}" if flags.context else ""
     show_line(f"  writes to {request.run}")
+    if request.then:
+        show_line(f"  then, in the same job: {shlex.join(request.then)}")
     show_line(f"  resnet-dist jobs logs {request.name} -f{place}")
     show_line(f"  resnet-dist jobs wait {request.name}{place}")
 

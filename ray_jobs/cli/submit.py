@@ -23,6 +23,7 @@ def submit(
     split: Text = None,
     checkpoint: Text = None,
     formats: Text = None,
+    then: Annotated[Literal["export"] | None, Parameter(group=COMMAND)] = None,
     team: Text = None,
     namespace: Text = None,
     queue: Text = None,
@@ -55,6 +56,8 @@ def submit(
         For evaluate and export: best, last, or the number of a step.
     formats
         For export: names separated by commas.
+    then
+        For train: the same job exports the run when it is trained. --checkpoint and --formats are the export's.
     team
         Short for the namespace and the queue of that name.
     namespace
@@ -73,15 +76,15 @@ def submit(
         client prints the objects as YAML and stops; server lets the API server check them first.
     """
     words = {"--split": split, "--checkpoint": checkpoint, "--formats": formats}
-    _check_options(verb, run, {**words, "--search": search, "--warm-start": warm_start})
+    _check_options(verb, run, {**words, "--search": search, "--warm-start": warm_start, "--then": then})
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import say
     from ray_jobs.cli.show_submit import print_objects, show_pool_job, show_ray_job
     from ray_jobs.submission.command import PoolFlags, SubmitCommand
 
+    options = tuple(word for flag, value in words.items() if value is not None for word in (flag, value))
     if verb in {"evaluate", "export"}:
         wanted = of_evaluation if verb == "evaluate" else of_export
-        options = tuple(word for flag, value in words.items() if value is not None for word in (flag, value))
         resolved, changes = read_job_and_overrides(config, job or {}, wanted)
         command = SubmitCommand(verb, resolved, run=str(run), options=options, overrides=changes)
     else:
@@ -91,7 +94,7 @@ def submit(
             from ray_jobs.search.toml import read_search
 
             found = read_search(search, {})
-        command = SubmitCommand(verb, resolved, search=found, warm_start=warm_start)
+        command = SubmitCommand(verb, resolved, found, warm_start, options=options, then=then)
     strategy = strategy_of(dry_run)
     flags = PoolFlags(team, namespace, queue, priority, image, kube_context)
     if is_ray_jobs_address(resolved.cluster.address):
@@ -114,7 +117,7 @@ def submit(
 
 def _check_options(verb: str, run: str | None, options: dict[str, object]) -> None:
     takes = {
-        "train": set[str](),
+        "train": {"--then", "--checkpoint", "--formats"} if options["--then"] is not None else {"--then"},
         "tune": {"--search", "--warm-start"},
         "evaluate": {"--split", "--checkpoint"},
         "export": {"--formats", "--checkpoint"},

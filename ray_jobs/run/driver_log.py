@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Self
 
@@ -16,12 +16,25 @@ _MOST_RECORD = 64 * 1024
 
 
 @dataclass(frozen=True)
+class DriverBegin:
+    """The newest attempt of a submission, which may have ended since."""
+
+    verb: str
+    attempt: int
+    """From 1 on, over all commands of the submission."""
+    tried: int
+    """How often this process has started the command, this time included."""
+    most: int
+    """How often it may."""
+
+
+@dataclass(frozen=True)
 class DriverEnd:
     """How an attempt of a submission ended."""
 
     verb: str
     attempt: int
-    """From 1 on."""
+    """From 1 on, over all commands of the submission."""
     exit_code: int
     ended: str
     """UTC time, ISO 8601."""
@@ -47,6 +60,19 @@ def read_end(run: Store, submission: str) -> DriverEnd | None:
         return None
 
 
+def read_begin(run: Store, submission: str) -> DriverBegin | None:
+    """The newest attempt; None where none has begun, or that cannot be read."""
+    try:
+        data = run.read_or_none(_begin_file(submission), _MOST_RECORD)
+        if data is None:
+            return None
+        value = parsed_object(data)
+        numbers = {name: int(value[name]) for name in ("attempt", "tried", "most")}
+        return DriverBegin(verb=str(value["verb"]), **numbers)
+    except (StorageError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
 def read_log(run: Store, submission: str) -> str:
     """The newest attempt's output so far, without the middle of a long one; empty where nothing is stored."""
     attempts = _attempts(run, submission)
@@ -59,16 +85,21 @@ class DriverLog:
     def __init__(self, run: Store, submission: str, verb: str, attempt: int) -> None:
         self._run, self._submission, self._verb, self.attempt = run, submission, verb, attempt
         self._head, self._tail, self._left_out = bytearray(), bytearray(), 0
-        self._written = b""
+        self._written: bytes | None = None
 
-    def of_next_attempt(self) -> Self:
+    def of_next_attempt(self, verb: str) -> Self:
         """An empty one. Storage is not asked: whoever has this attempt's number has the next one's."""
-        return type(self)(self._run, self._submission, self._verb, self.attempt + 1)
+        return type(self)(self._run, self._submission, verb, self.attempt + 1)
 
     @classmethod
     def begin(cls, run: Store, submission: str, verb: str) -> Self:
         """That of a submission's next attempt. Raises StorageError where the run's place cannot be read."""
         return cls(run, submission, verb, max(_attempts(run, submission), default=0) + 1)
+
+    def begun(self, tried: int, most: int) -> None:
+        """Store that the attempt begins: `tried` times of `most` with this one. Raises StorageError."""
+        begin = DriverBegin(self._verb, self.attempt, tried, most)
+        self._run.write(_begin_file(self._submission), (json.dumps(asdict(begin), indent=2) + "\n").encode())
 
     def add(self, text: bytes) -> None:
         """Append output."""
@@ -86,6 +117,7 @@ class DriverLog:
 
     def store(self, text: bytes) -> None:
         """Write the result of `text` if it has changed since the last call. Raises StorageError."""
+        # An attempt that has printed nothing has an empty log too, by which its number is taken.
         if text != self._written:
             self._run.write(_log_file(self._submission, self.attempt), text)
             self._written = text
@@ -98,7 +130,7 @@ class DriverLog:
             "attempt": self.attempt,
             "exit_code": exit_code,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "last_line": _last_words(self._written[-4096:].decode(errors="replace")),
+            "last_line": _last_words(self.text()[-4096:].decode(errors="replace")),
         }
         self._run.write(_end_file(self._submission), (json.dumps(record, indent=2) + "\n").encode())
 
@@ -119,6 +151,10 @@ def _attempts(run: Store, submission: str) -> list[int]:
 
 def _log_file(submission: str, attempt: int) -> str:
     return f"logs/driver-{submission}-{attempt}.log"
+
+
+def _begin_file(submission: str) -> str:
+    return f"logs/driver-{submission}-begun.json"
 
 
 def _end_file(submission: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from cluster.jobs import Verb
 from cluster.kube.jobs.names import check_image, check_label
@@ -28,11 +28,19 @@ class SubmitCommand:
     run: str = ""
     """For evaluate and export."""
     options: tuple[str, ...] = ()
-    """For evaluate and export: words of the command line besides the run."""
+    """For evaluate and export, also for an export after train: words of the command line besides the run."""
+    then: Literal["export"] | None = None
+    """For train: what the same job does with the run when it is trained."""
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """For evaluate and export: what differs from the run's own job."""
 
     def __post_init__(self) -> None:
+        data = self.job.data
+        if self.then is not None and data.folds is not None and data.fold is None:
+            raise ConfigError(
+                f"--then {self.then} takes one run, and data.folds={data.folds} trains as many; name one with "
+                f"data.fold, or remove --then {self.then}"
+            )
         words = {"the run": self.run, "an option": self.options, "--warm-start": self.warm_start}
         refuse_secrets({**words, **self.job.model_dump()})
         refuse_secrets(self.overrides)

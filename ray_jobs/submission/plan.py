@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from cluster.jobs import JobRequest
 from cluster.kube.jobs.manifest import CLAIM, MOUNT, SECRET, JobManifest, Placement, render_job
-from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
+from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes, with_export
 from cluster.kube.queues.team import Storage
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.request import check_reachable, request_of
@@ -44,6 +44,8 @@ def plan_for_pool(command: SubmitCommand, flags: PoolFlags) -> PoolPlan:
     else:
         needs = JobNeeds(job.training.microbatch_size, *job.data.input_size)
         sizes = pod_sizes(job.cluster, needs, use_gpu=use_gpu)
+        if command.then == "export":
+            sizes = with_export(sizes)
         cluster = {
             "address": "auto",  # the Ray that the command is in
             "num_workers": job.cluster.num_workers,

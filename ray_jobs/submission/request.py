@@ -35,7 +35,7 @@ def request_of(command: SubmitCommand, cluster: Mapping[str, Any]) -> JobRequest
         case "train" | "tune":
             if not job.data.root and job.data.source != "synthetic":
                 raise ConfigError("data.root is not set; name an ImageFolder with --data.root URI")
-            return _training_request(job) if command.search is None else _search_request(command, job)
+            return _training_request(command, job) if command.search is None else _search_request(command, job)
 
 
 def ray_request(command: SubmitCommand) -> JobRequest:
@@ -66,11 +66,11 @@ def check_reachable(job: JobConfig, mounted: str) -> None:
             )
 
 
-def _training_request(job: JobConfig) -> JobRequest:
+def _training_request(command: SubmitCommand, job: JobConfig) -> JobRequest:
     name = run_name(job)
-    return _request(
-        "train", name, same=_same(job), run=child_uri(job.storage.root, f"{RUNS}/{name}"), job_toml=print_config(job)
-    )
+    run = child_uri(job.storage.root, f"{RUNS}/{name}")
+    request = _request("train", name, same=_same(job), run=run, job_toml=print_config(job))
+    return request if command.then is None else replace(request, then=(command.then, run, *command.options))
 
 
 def _search_request(command: SubmitCommand, job: JobConfig) -> JobRequest:

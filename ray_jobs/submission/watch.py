@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from cluster.errors import StorageError
 from cluster.jobs import JobTarget, JobView
 from cluster.storage.store import Store
-from ray_jobs.exit_codes import ExitCode
+from ray_jobs.exit_codes import NOT_TRIED_AGAIN, ExitCode
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.driver_log import DriverEnd, read_end, read_log
+from ray_jobs.run.driver_log import DriverBegin, DriverEnd, read_begin, read_end, read_log
 from ray_jobs.submission.environment import is_ray_jobs_address
 from resnet_dist.run_records import Status
 
@@ -21,6 +21,9 @@ class LiveView:
     view: JobView
     status: Status | None
     end: DriverEnd | None
+    """How its newest ended attempt ended."""
+    verb: str = ""
+    """The command that it runs: the job's verb, or what follows it."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,26 @@ class RunReader:
             self._unreadable.add(view.run)
             return LiveView(view, None, None)
         status, end = RunDirectory(run).read_status(), read_end(run, view.submission)
+        begin = read_begin(run, view.submission)
         if view.state in {"failed", "stopped"} and end is not None and end.exit_code:
             view = replace(view, exit_code=end.exit_code, reason=view.reason or end.last_line)
+        if view.state == "running" and begin is not None:
+            view = _of_attempt(view, begin, end)
         mine = status is not None and status.submission == view.submission
-        return LiveView(view, status if mine else None, end)
+        return LiveView(view, status if mine else None, end, view.verb if begin is None else begin.verb)
+
+
+def _of_attempt(view: JobView, begin: DriverBegin, end: DriverEnd | None) -> JobView:
+    """A running job with what its entry point says: which attempt it is, and why there was another one."""
+    reason = ""
+    if end is not None and end.exit_code != ExitCode.DONE:
+        reason = f"the attempt before ended with exit code {end.exit_code}: {end.last_line}"
+    waits = end is not None and end.attempt >= begin.attempt and end.exit_code not in NOT_TRIED_AGAIN
+    if waits and begin.tried < begin.most:
+        return replace(view, state="retrying", attempt=begin.tried, reason=reason)
+    if begin.tried > 1:
+        return replace(view, attempt=begin.tried, reason=view.reason or reason)
+    return view
 
 
 def exit_code_of(view: JobView) -> int:
@@ -131,7 +150,9 @@ def one_line(live: LiveView) -> str:
         parts.append(f"attempt {view.attempt}")
     if view.position is not None:
         parts.append(f"{view.position} before it")
-    if view.state == "running" and live.status is not None:
+    if view.state == "running" and live.verb not in {"", view.verb}:
+        parts.append(f"{view.verb} is done, {live.verb} runs")
+    elif view.state == "running" and live.status is not None:
         parts += progress_of(live.status)
     if view.state in {"failed", "stopped"} and view.exit_code is not None:
         parts.append(f"exit code {view.exit_code}")

@@ -12,13 +12,13 @@ import pytest
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverLog, read_end, read_log
-from ray_jobs.submission.entrypoint import final_end
+from ray_jobs.submission.entrypoint import commands_left, final_end
 from resnet_dist.run_records import Status
 
 WITH_PAUSE = """
 import sys
-from ray_jobs.submission import entrypoint
-entrypoint._FIRST_PAUSE_S = {pause_s}
+from ray_jobs.submission import attempts, entrypoint
+attempts._FIRST_PAUSE_S = {pause_s}
 sys.exit(entrypoint.main(sys.argv[1:]))
 """
 
@@ -183,6 +183,49 @@ def test_where_its_pod_ends_the_command_does_and_the_entry_point_waits(tmp_path:
     assert end is not None
     assert (end.exit_code, end.attempt) == (143, 1)
     assert final_end(store, "abc-1") is None
+
+
+def test_a_second_command_follows_the_first(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "run"))
+    code, out = finish(start(tmp_path / "run", "train", "--print-config", "--then", "export", "--help"))
+    assert code == 0, out
+    assert out.index("[optimizer]") < out.index("train is done; export begins") < out.index("Usage: resnet-dist export")
+    assert "Usage: resnet-dist export" in read_log(store, "abc-1")
+    end = read_end(store, "abc-1")
+    assert end is not None
+    assert (end.verb, end.attempt, end.exit_code) == ("export", 2, 0)
+
+    bad = ("train", "--optimizer.learning-rate", "-1", "--then", "export", "--help")
+    code, out = finish(start(tmp_path / "run", *bad, submission="abc-2"))
+    assert code == 2
+    assert "export" not in out
+
+    code, out = finish(
+        start(tmp_path / "run", "train", "--print-config", "--then", "export", "a/b", submission="abc-3")
+    )
+    assert code == 3, out
+    assert final_end(store, "abc-3") is not None
+
+
+def test_a_later_start_goes_on_with_the_command_that_was_not_done(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "run"))
+    words = ["train", "--config", "a", "--then", "export", "b"]
+    train, export = ["train", "--config", "a"], ["export", "b"]
+    assert commands_left(words, read_end(store, "abc-1")) == [train, export]
+    for verb, code, left in (
+        ("train", 143, [train, export]),
+        ("train", 0, [export]),
+        ("export", 143, [export]),
+        ("export", 0, [export]),
+        ("tune", 0, [train, export]),
+    ):
+        DriverLog.begin(store, "abc-1", verb).end(code)
+        assert commands_left(words, read_end(store, "abc-1")) == left, (verb, code)
+    DriverLog.begin(store, "abc-1", "train").end(0)
+    assert commands_left(train, read_end(store, "abc-1")) == [train]
+    code, out = finish(start(tmp_path / "run", "train", "--print-config", "--then", "export", "--help"))
+    assert code == 0
+    assert "[optimizer]" not in out
 
 
 @pytest.mark.parametrize("retries", ["-1", "many", "1000"])

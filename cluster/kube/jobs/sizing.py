@@ -1,7 +1,7 @@
 """How large the pods of a job are: derived from its config once, here, and stated when it is submitted."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.config import ClusterConfig
 from cluster.errors import SubmissionError
@@ -111,6 +111,16 @@ def driver_only_sizes() -> PodSizes:
         object_store_mib=_OBJECT_STORE_MIB,
         head_cpus=_EXPORT_CPUS,
         head_memory_mib=_EXPORT_MIB,
+    )
+
+
+def with_export(sizes: PodSizes) -> PodSizes:
+    """The same pods, with a head in which an export has room too."""
+    alone = driver_only_sizes()
+    return replace(
+        sizes,
+        head_cpus=max(sizes.head_cpus, alone.head_cpus),
+        head_memory_mib=max(sizes.head_memory_mib, alone.head_memory_mib),
     )
 
 

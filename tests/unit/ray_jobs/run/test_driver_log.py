@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.storage.store import Store
-from ray_jobs.run.driver_log import DriverLog, read_end, read_log
+from ray_jobs.run.driver_log import DriverBegin, DriverLog, read_begin, read_end, read_log
 from tests.laws import examples
 
 
@@ -27,8 +27,17 @@ def test_a_log_and_its_end_can_be_read_by_anybody(tmp_path: Path) -> None:
     assert end is not None
     assert (end.verb, end.attempt, end.exit_code, end.last_line) == ("train", 1, 2, "error: ä")
     assert read_end(run, "abc-2") is None
-    following = log.of_next_attempt()
+    following = log.of_next_attempt("export")
     assert (following.attempt, following.text()) == (2, b"")
+    assert read_begin(run, "abc-1") is None
+    following.begun(1, 4)
+    assert read_begin(run, "abc-1") == DriverBegin("export", 2, 1, 4)
+
+
+def test_an_attempt_that_printed_nothing_has_a_number_too(tmp_path: Path) -> None:
+    run = Store.open(str(tmp_path / "run"))
+    DriverLog.begin(run, "abc", "train").end(137)
+    assert DriverLog.begin(run, "abc", "train").attempt == 2
 
 
 @pytest.mark.parametrize(
@@ -77,6 +86,8 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
     assert read_end(run, "abc") is not None
     run.write("logs/driver-abc.json", content)
     assert read_end(run, "abc") is None
+    run.write("logs/driver-abc-begun.json", content)
+    assert read_begin(run, "abc") is None
 
 
 @settings(max_examples=examples(0.2))

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,6 +255,9 @@ def test_logs_are_followed_through_a_retry(server: KubeServer, run: Run) -> None
     assert run("jobs", "logs", "tiles")[1].splitlines() == ["epoch 1", "epoch 2"]
 
     def play() -> None:
+        deadline = time.monotonic() + 60
+        while not server.count("GET", "follow=true") and time.monotonic() < deadline:
+            time.sleep(0.01)
         operators.say("tiles", "epoch 3")
         operators.retry("tiles", 137)
         operators.start("tiles")
@@ -261,7 +265,7 @@ def test_logs_are_followed_through_a_retry(server: KubeServer, run: Run) -> None
         operators.say("tiles", "resumed")
         operators.succeed("tiles")
 
-    player = threading.Timer(0.2, play)
+    player = threading.Thread(target=play)
     player.start()
     code, out, _ = run("jobs", "logs", "tiles", "--follow")
     player.join()
@@ -305,6 +309,33 @@ def test_work_on_a_run_is_a_job_of_its_own(server: KubeServer, run: Run) -> None
     export = next(job for job in server.store.objects(RAY_JOB, "default") if "export" in job["metadata"]["name"])
     assert "export tiles --formats onnx --config /etc/resnet-dist/job.toml" in export["spec"]["entrypoint"]
     assert export["spec"]["rayClusterSpec"]["workerGroupSpecs"] == []
+
+
+def test_an_export_follows_in_the_same_job(server: KubeServer, run: Run) -> None:
+    code, out, err = run("submit", "train", *JOB, "--then", "export", "--formats", "onnx")
+    assert code == 0, err
+    assert "then, in the same job: export /storage/outputs/runs/tiles --formats onnx" in out
+    assert "head 4 CPUs, 12 GiB" in out
+    (job,) = server.store.objects(RAY_JOB, "default")
+    assert "--then export /storage/outputs/runs/tiles --formats onnx --config" in job["spec"]["entrypoint"]
+    assert len(job["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1
+    assert "is there already" in run("submit", "train", *JOB)[1]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("train", "--formats", "onnx"), "--formats"),
+        (("tune", "--then", "export"), "--then"),
+        (("export", "tiles", "--then", "export"), "--then"),
+        (("train", "--then", "export", "--split", "val"), "--split"),
+    ],
+)
+def test_a_flag_of_another_verb_is_refused(run: Run, words: tuple[str, ...], flag: str) -> None:
+    code, _, err = run("submit", *words, *JOB)
+    assert code == 2
+    assert f"{flag} does not apply to {words[0]}; remove it" in err
 
 
 def test_dry_runs_print_the_objects_and_create_none(server: KubeServer, run: Run) -> None:

@@ -1,5 +1,6 @@
 """The request for a cluster reads back as the command's own job, and tells jobs apart where they differ."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.jobs import entrypoint
+from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import check, print_overrides, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.search.toml import read_search, read_search_text
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.plan import plan_for_pool
 from ray_jobs.submission.request import ray_request
+from tests.complaints import complains
 
 WHERE: dict[str, Any] = {"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}}
 OVERRIDES = st.fixed_dictionaries(
@@ -107,3 +111,31 @@ def test_what_makes_a_job_another_one(change: dict[str, Any], same: bool) -> Non
     assert one.name == other.name
     assert (one.identity == other.identity) == same
     assert one.submission != other.submission
+
+
+def test_an_export_follows_the_training_in_one_job(tmp_path: Path) -> None:
+    job = check(WHERE | {"name": "tiles"})
+    alone = plan_for_pool(SubmitCommand("train", job), PoolFlags())
+    both = plan_for_pool(SubmitCommand("train", job, options=("--formats", "onnx"), then="export"), PoolFlags())
+    run = "s3://bucket/out/runs/tiles"
+    assert both.request.then == ("export", run, "--formats", "onnx")
+    words = shlex.split(entrypoint(both.request, "/etc/job"))
+    config = ["--config", "/etc/job/job.toml"]
+    assert words[3:] == ["train", *config, "--then", "export", run, "--formats", "onnx", *config]
+    # The job's file serves both commands.
+    (tmp_path / "job.toml").write_text(both.request.job_toml)
+    assert read_job_and_overrides(tmp_path / "job.toml", {}, of_export)[1]["storage"]["root"] == "s3://bucket/out"
+    # It is the same job, which asks for more.
+    assert both.request.identity == alone.request.identity
+    assert both.request.content != alone.request.content
+    sizes, small = both.placement.sizes, alone.placement.sizes
+    assert (sizes.head_cpus, sizes.head_memory_mib) > (small.head_cpus, small.head_memory_mib)
+    assert (sizes.pods, sizes.gpus, sizes.memory_mib) == (small.pods, small.gpus, small.memory_mib)
+
+
+def test_an_export_follows_one_run() -> None:
+    folds = {**WHERE, "data": {"root": "s3://bucket/tiles", "folds": 5}}
+    with pytest.raises(ConfigError, check=lambda error: complains(error, "data.folds", 5, remedy=("name", "remove"))):
+        SubmitCommand("train", check(folds), then="export")
+    folds["data"]["fold"] = 0
+    assert plan_for_pool(SubmitCommand("train", check(folds), then="export"), PoolFlags()).request.then
