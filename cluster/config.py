@@ -1,8 +1,10 @@
 """Where a job runs and where it stores its files. No field here belongs to a run's identity."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from cluster.gpu_resource import WHOLE_GPU, checked_gpu_resource
 
 
 class StorageConfig(BaseModel):
@@ -47,7 +49,21 @@ class ClusterConfig(BaseModel):
     workers_per_node: Annotated[int, Field(ge=1, le=64)] = 1
     """On Kubernetes: workers of one pod, and so its GPUs. The number of GPUs of a node is fastest: the workers then
     exchange gradients without the network."""
+    gpu_resource: Annotated[str, AfterValidator(checked_gpu_resource)] = WHOLE_GPU
+    """On Kubernetes: the resource that is a worker's GPU: nvidia.com/gpu, or a part of one: nvidia.com/gpu.shared or
+    nvidia.com/mig-PROFILE, such as nvidia.com/mig-1g.10gb. With a part, workers_per_node is 1."""
     memory_per_worker_gib: Annotated[float, Field(gt=0.0, le=4096.0)] | None = None
     """On Kubernetes: memory of each worker in GiB; unset: an estimate from images, batches and network."""
     lease_ttl_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 30.0
     """Seconds without a heartbeat after which a run held by another process may be taken over."""
+
+    @model_validator(mode="after")
+    def _one_part_of_a_gpu_in_a_pod(self) -> Self:
+        if self.gpu_resource != WHOLE_GPU and self.workers_per_node > 1 and self.use_gpu is not False:
+            raise ValueError(
+                f"cluster.workers_per_node={self.workers_per_node} does not go with cluster.gpu_resource="
+                f"{self.gpu_resource}: a CUDA process sees one MIG device only, and NCCL refuses two workers of a pod "
+                "on one GPU; use workers_per_node = 1, which gives each worker a pod of its own, or whole GPUs "
+                f"({WHOLE_GPU})"
+            )
+        return self

@@ -16,6 +16,7 @@ from cluster.kube.queues.view import QueuedJob, QueueView, Share, Summary
 from ray_jobs.terminal.console import console, show_line, table_of
 
 _NAMES = {GPU: "GPUs", "cpu": "CPUs", MEMORY: "GiB"}
+_VENDOR = "nvidia.com/"
 
 
 def as_json(value: QueueView | Sequence[Summary]) -> str:
@@ -66,9 +67,7 @@ def show_queue(view: QueueView) -> None:
         if each.most or each.reserved:
             amounts = (each.quota, each.used, each.reserved, each.borrowed)
             numbers = [f"{amount:g}" for amount in amounts]
-            shares.add_row(
-                each.flavor, _NAMES.get(each.resource, each.resource), *numbers, _lent(each), f"{each.most:g}"
-            )
+            shares.add_row(each.flavor, unit_of(each.resource), *numbers, _lent(each), f"{each.most:g}")
     console().print(shares)
     if view.others:
         console().print(_summaries("shares with", view.others))
@@ -89,9 +88,16 @@ def show_queue(view: QueueView) -> None:
             show_line(f"{job.name}: {cause_of(job.reason)}")
 
 
+def unit_of(resource: str) -> str:
+    """What a column calls a resource."""
+    return _NAMES.get(resource, resource.removeprefix(_VENDOR))
+
+
 def _row(job: QueuedJob) -> tuple[str, ...]:
     priority = job.priority_class or f"{job.priority}"
-    amounts = (f"{job.gpus:g}", f"{job.cpus:g}", f"{job.memory_gib:g}")
+    parts = [f"{count:g} {unit_of(name)}" for name, count in job.devices.items()]
+    gpus = " ".join(([f"{job.gpus:g}"] if job.gpus or not parts else []) + parts)
+    amounts = (gpus, f"{job.cpus:g}", f"{job.memory_gib:g}")
     position = "" if job.position is None else f"{job.position}"
     return (escape(job.name), job.stage, position, priority, *amounts, job.created.removesuffix("Z").replace("T", " "))
 

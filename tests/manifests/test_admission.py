@@ -9,6 +9,7 @@ import pytest
 from celpy.evaluation import Evaluator
 
 from cluster.config import ClusterConfig
+from cluster.gpu_resource import WHOLE_GPU
 from cluster.jobs import JobRequest, Verb
 from cluster.kube.jobs.manifest import Placement, render_job
 from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
@@ -86,6 +87,7 @@ def put(tree: Object, path: Path, value: Any) -> None:
 
 CONTAINER = ("containers", 0)
 CONTEXT = (*CONTAINER, "securityContext")
+LIMITS = (*CONTAINER, "resources", "limits")
 VOLUME = ("volumes", "+")
 
 
@@ -126,6 +128,13 @@ IN_A_CONTAINER: dict[str, tuple[Path, Any, str]] = {
     "/proc of the node": ((*CONTEXT, "procMount"), "Unmasked", "confinement"),
     "another SELinux type": ((*CONTEXT, "seLinuxOptions"), {"type": "spc_t"}, "confinement"),
     "AppArmor off": ((*CONTEXT, "appArmorProfile"), {"type": "Unconfined"}, "confinement"),
+    "two MIG devices": ((*LIMITS, "nvidia.com/mig-1g.10gb"), "2", "gpu-parts"),
+    "two MIG devices as a number": ((*LIMITS, "nvidia.com/mig-1g.10gb"), 2, "gpu-parts"),
+    "two slices of a GPU": ((*LIMITS, "nvidia.com/gpu.shared"), "2", "gpu-parts"),
+    "MIG devices of two profiles": (
+        LIMITS, {"nvidia.com/mig-1g.10gb": "1", "nvidia.com/mig-2g.20gb": "1"}, "gpu-parts",
+    ),
+    "a MIG device beside a GPU": (LIMITS, {"nvidia.com/mig-1g.10gb": "1", "nvidia.com/gpu": "1"}, "gpu-parts"),
     "a Windows host process": ((*CONTEXT, "windowsOptions"), {"hostProcess": True}, "confinement"),
 }  # fmt: skip
 IN_A_POD: dict[str, tuple[Path, Any, str]] = {
@@ -256,13 +265,13 @@ def test_what_cannot_be_judged_is_refused() -> None:
     assert set(refused_by(job)) >= {"env-secrets", "root", "volumes", "service-account"}
 
 
-def rendered(verb: Verb, queue: str | None, claim: bool) -> Object:
+def rendered(verb: Verb, queue: str | None, claim: bool, gpu_resource: str = WHOLE_GPU) -> Object:
     secret = "vision-keys" if queue else "resnet-dist-storage"
     request = JobRequest(verb, verb, (), "", "[space]\n" if verb == "tune" else None, "0", "1", "s3://b/runs/a", "m")
     sizes = (
         driver_only_sizes()
         if verb == "export"
-        else pod_sizes(ClusterConfig(num_workers=4), JobNeeds(32, 224, 224), use_gpu=True)
+        else pod_sizes(ClusterConfig(num_workers=4, gpu_resource=gpu_resource), JobNeeds(32, 224, 224), use_gpu=True)
     )
     placement = Placement("vision", sizes, verb != "export", None, queue, None, claim, secret=secret)
     return render_job(request, placement).ray_job
@@ -278,6 +287,15 @@ def test_what_submit_renders_is_accepted(verb: Verb) -> None:
         assert POLICY.refusals(job, namespace_of(Storage()), only="env-from-secrets") == (
             ["env-from-secrets"] if queue else []
         )
+
+
+@pytest.mark.parametrize("count", ["1", 1])
+def test_a_job_on_mig_devices_is_accepted(count: str | int) -> None:
+    job = rendered("train", "vision", False, "nvidia.com/mig-1g.10gb")
+    assert worker(job)["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == "1"
+    put(worker(job), (*LIMITS, "nvidia.com/mig-1g.10gb"), count)
+    assert refused_by(job) == []
+    assert refused_by(ray_cluster_of(job)) == []
 
 
 @needs_kubectl

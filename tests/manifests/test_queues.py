@@ -15,7 +15,7 @@ from cluster.kube.client import kinds as client_kinds
 from cluster.kube.client.kinds import NAMESPACE, Kind
 from cluster.kube.queues.manifest import TEAM_LABEL, kind_of, render_team
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, parsed
-from cluster.kube.queues.team import Amounts, Members, Names, Preemption, Quota, Storage, Team
+from cluster.kube.queues.team import Amounts, Devices, Members, Names, Preemption, Quota, Storage, Team
 from ray_jobs.job.team_toml import example_team, print_team, read_team_text
 from tests.laws import examples
 from tests.manifests import crd_schemas
@@ -28,6 +28,7 @@ needs_definitions = pytest.mark.skipif(not crd_schemas.available(), reason=crd_s
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?", fullmatch=True)
+PARTS = ["nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb.me", "nvidia.com/gpu.shared"]
 AMOUNTS = st.one_of(st.none(), st.integers(0, 5000))
 
 
@@ -39,13 +40,26 @@ def rules_are_read() -> None:
 
 
 @st.composite
+def devices(draw: st.DrawFn, alone: bool) -> tuple[Devices, ...]:
+    names = draw(st.lists(st.sampled_from(PARTS), max_size=2, unique=True))
+    counts = [draw(st.integers(0, 5000)) for _ in names]
+    limits = [
+        {} if alone else {"borrow": draw(AMOUNTS), "lend": draw(st.one_of(st.none(), st.integers(0, count)))}
+        for count in counts
+    ]
+    return tuple(
+        Devices(resource=name, count=count, **limit) for name, count, limit in zip(names, counts, limits, strict=True)
+    )
+
+
+@st.composite
 def quotas(draw: st.DrawFn, flavor: str, alone: bool) -> Quota:
     own = {name: draw(st.integers(0, 5000)) for name in Amounts.model_fields}
     limits = {
         "borrow": Amounts(**{name: draw(AMOUNTS) for name in own}),
         "lend": Amounts(**{name: draw(st.one_of(st.none(), st.integers(0, most))) for name, most in own.items()}),
     }
-    return Quota(flavor=flavor, **own, **({} if alone else limits))
+    return Quota(flavor=flavor, **own, devices=draw(devices(alone)), **({} if alone else limits))
 
 
 @st.composite
@@ -103,6 +117,13 @@ def test_a_teams_objects_say_what_its_file_says(team: Team) -> None:
                 assert (None if limit is None else limit * unit) == (
                     parsed(said[resource][key]) if key in said[resource] else None
                 )
+        parts = {each.resource: each for each in quota.devices}
+        assert said.keys() == {CPU, MEMORY, GPU, *team.devices}
+        for name in team.devices:
+            device = parts.get(name, Devices(resource=name, count=0))
+            counts = {"nominalQuota": device.count, "borrowingLimit": device.borrow, "lendingLimit": device.lend}
+            expected = {key: str(count) for key, count in counts.items() if count is not None}
+            assert said[name] == {"name": name, **expected}
     for binding in (of_kind(objects.all, "RoleBinding"), of_kind(objects.all, "ClusterRoleBinding")):
         found = [(each["kind"], each["name"]) for each in binding["subjects"]]
         assert found == [("User", name) for name in team.members.users] + [("Group", n) for n in team.members.groups]

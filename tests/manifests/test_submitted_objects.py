@@ -4,6 +4,7 @@ import shlex
 import tomllib
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,27 @@ def test_a_search_brings_its_space() -> None:
     found = rendered(SubmitCommand("tune", job, search=read_search(None, {})))
     assert "[space]" in found["data"]["search.toml"]
     assert "--search /etc/resnet-dist/search.toml" in found["job"]["spec"]["entrypoint"]
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/mig-1g.10gb", "nvidia.com/mig-1g.10gb.me", "nvidia.com/gpu.shared"])
+def test_a_part_of_a_gpu_is_asked_for_by_its_name_and_ray_is_told_of_it(resource: str) -> None:
+    cluster = {"num_workers": 3, "gpu_resource": resource}
+    job = check({"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}, "cluster": cluster})
+    found = rendered(SubmitCommand("train", job))
+    (group,) = found["job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert group["replicas"] == 3
+    for each in ("requests", "limits"):
+        assert {name: count for name, count in container["resources"][each].items() if "/" in name} == {resource: "1"}
+    assert group["rayStartParams"]["num-gpus"] == "1"
+    assert "resnet-dist:0.2.0-gpu" in str(group)
+    assert tomllib.loads(found["data"]["job.toml"])["cluster"]["gpu_resource"] == resource
+
+
+def test_of_whole_gpus_kuberay_tells_ray() -> None:
+    job = check({"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}})
+    (group,) = rendered(SubmitCommand("train", job))["job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert "num-gpus" not in group["rayStartParams"]
 
 
 def test_without_gpus_nothing_asks_for_one() -> None:

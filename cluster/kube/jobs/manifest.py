@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.gpu_resource import WHOLE_GPU
 from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, entrypoint, environment
 from cluster.kube.client.kinds import CONFIG_MAP, RAY_JOB, Object
 from cluster.kube.jobs.sizing import PodSizes
@@ -30,7 +31,6 @@ MOUNT = "/storage"
 """Where the pods of a job whose storage or data are no URI see their namespace's shared claim."""
 CLAIM = SECRET = "resnet-dist-storage"  # noqa: S105 - the name of one
 """The claim and the Secret that jobs use where a team's queue names no others."""
-_GPU = "nvidia.com/gpu"
 _HEAD, _WORKER, _SUBMITTER = "ray-head", "ray-worker", "ray-job-submitter"
 
 
@@ -109,7 +109,7 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     head = cluster["headGroupSpec"]
     _label(head["template"], labels)
     _image(_container(head["template"], _HEAD), placement)
-    _resources(_container(head["template"], _HEAD), sizes.head_cpus, sizes.head_memory_mib, 0)
+    _resources(_container(head["template"], _HEAD), sizes.head_cpus, sizes.head_memory_mib, {})
     _memory(head, sizes)
     _environment(_container(head["template"], _HEAD), environment(request))
     _volume(head["template"], "job", {"configMap": {"name": request.name}})
@@ -124,7 +124,10 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     _label(template, labels)
     container = _container(template, _WORKER)
     _image(container, placement)
-    _resources(container, sizes.cpus, sizes.memory_mib, sizes.gpus)
+    _resources(container, sizes.cpus, sizes.memory_mib, {sizes.gpu_resource: sizes.gpus} if sizes.gpus else {})
+    if sizes.gpus and sizes.gpu_resource != WHOLE_GPU:
+        # KubeRay counts names that end in "gpu" and plain MIG profiles, but not gpu.shared and not mig-1g.10gb.me.
+        workers["rayStartParams"]["num-gpus"] = str(sizes.gpus)
     _memory(workers, sizes)
     _storage(template, _WORKER, placement)
     if not placement.use_gpu:
@@ -148,13 +151,13 @@ def _image(container: Object, placement: Placement) -> None:
     _environment(container, {"RESNET_DIST_IMAGE": container["image"]})
 
 
-def _resources(container: Object, cpus: int, memory_mib: int, gpus: int) -> None:
-    """Requests are limits: nothing of a job is to be taken from another one, or by it."""
-    sizes: dict[str, str] = {"cpu": str(cpus), "memory": f"{memory_mib}Mi"} | ({_GPU: str(gpus)} if gpus else {})
+def _resources(container: Object, cpus: int, memory_mib: int, gpus: Mapping[str, int]) -> None:
+    """Requests are limits: nothing of a job is to be taken from another one, or by it. `gpus`: counts by resource."""
+    sizes = {"cpu": str(cpus), "memory": f"{memory_mib}Mi", **{name: str(count) for name, count in gpus.items()}}
     kept = {
         each: value
         for each, value in container.get("resources", {}).get("requests", {}).items()
-        if each not in {"cpu", "memory", _GPU}
+        if each not in {"cpu", "memory", WHOLE_GPU}
     }
     container["resources"] = {"requests": {**kept, **sizes}, "limits": {**kept, **sizes}}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from cluster.config import ClusterConfig
 from cluster.errors import SubmissionError
+from cluster.gpu_resource import WHOLE_GPU
 
 GPU_CPUS = 4
 """CPUs of a worker with a GPU: DALI decodes on the GPU, and its CPU threads only read and feed."""
@@ -45,7 +46,7 @@ class PodSizes:
     """Of workers; 0 for a job that works in its driver alone."""
     workers_per_pod: int
     gpus: int
-    """Of each worker pod."""
+    """Of each worker pod, in units of `gpu_resource`."""
     cpus: int
     """Of each worker pod."""
     memory_mib: int
@@ -55,6 +56,8 @@ class PodSizes:
     object_store_mib: int
     head_cpus: int
     head_memory_mib: int
+    gpu_resource: str = WHOLE_GPU
+    """The resource of Kubernetes that a worker's GPU is."""
 
     @property
     def cpus_per_worker(self) -> int:
@@ -66,7 +69,8 @@ class PodSizes:
         head = f"head {self.head_cpus} CPUs, {self.head_memory_mib / 1024:g} GiB"
         if self.pods == 0:
             return f"{head}, no workers"
-        gpus = f"{self.gpus} GPU{'s' * (self.gpus > 1)}, " if self.gpus else ""
+        unit = f"GPU{'s' * (self.gpus > 1)}" if self.gpu_resource == WHOLE_GPU else self.gpu_resource
+        gpus = f"{self.gpus} {unit}, " if self.gpus else ""
         return (
             f"{self.pods} pod{'s' * (self.pods > 1)} of {self.workers_per_pod} "
             f"worker{'s' * (self.workers_per_pod > 1)}: {gpus}{self.cpus} CPUs, {self.memory_mib / 1024:g} GiB "
@@ -96,6 +100,7 @@ def pod_sizes(cluster: ClusterConfig, needs: JobNeeds, *, use_gpu: bool) -> PodS
         object_store_mib=_OBJECT_STORE_MIB,
         head_cpus=_HEAD_CPUS,
         head_memory_mib=_HEAD_MIB,
+        gpu_resource=cluster.gpu_resource,
     )
 
 

@@ -6,7 +6,7 @@ from cluster.jobs import JobView
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import EVENT, POD, WORKLOAD, Object, entries, name_of, part
 from cluster.kube.jobs.states import JOB_LABEL, NAME_LABEL, QUEUE_LABEL, JobObjects, view_of
-from cluster.kube.queues.view import queue_of, waiting_in_order
+from cluster.kube.queues.workloads import queue_of, waiting_in_order
 
 OURS = {NAME_LABEL: "resnet-dist"}
 """The labels of all objects of our jobs."""

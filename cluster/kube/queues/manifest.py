@@ -3,7 +3,7 @@
 Nothing is templated: every field that is set here is there already, with its reason beside it in the manifest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -118,6 +118,8 @@ def _fill_queue(spec: Object, team: Team) -> None:
         spec["cohortName"] = team.team.cohort
     spec["namespaceSelector"]["matchLabels"] = {NAMESPACE_NAME: team.namespace}
     (group,) = spec["resourceGroups"]
+    # Kueue wants a quota of every covered resource in every flavor; where the file names none, it is 0.
+    group["coveredResources"] = [*group["coveredResources"], *team.devices]
     group["flavors"] = [_flavor(quota, group["coveredResources"]) for quota in team.quota]
     spec["preemption"] = {
         "reclaimWithinCohort": team.preemption.reclaim_within_cohort,
@@ -129,24 +131,28 @@ def _fill_queue(spec: Object, team: Team) -> None:
 
 def _flavor(quota: Quota, resources: list[str]) -> Object:
     own = Amounts(gpus=quota.gpus, cpus=quota.cpus, memory_gib=quota.memory_gib)
-    limits = (("nominalQuota", own), ("borrowingLimit", quota.borrow), ("lendingLimit", quota.lend))
+    devices = {each.resource: each for each in quota.devices}
+    limits = (
+        ("nominalQuota", own, {name: each.count for name, each in devices.items()}),
+        ("borrowingLimit", quota.borrow, {name: each.borrow for name, each in devices.items()}),
+        ("lendingLimit", quota.lend, {name: each.lend for name, each in devices.items()}),
+    )
+    quantities = [(key, _amounts(amounts, counts)) for key, amounts, counts in limits]
     return {
         "name": quota.flavor,
         "resources": [
-            {"name": name} | {key: amount for key, amounts in limits if (amount := _amounts(amounts)[name]) is not None}
+            {"name": name, "nominalQuota": "0"}
+            | {key: amount for key, named in quantities if (amount := named.get(name)) is not None}
             for name in resources
         ],
     }
 
 
-def _amounts(amounts: Amounts) -> dict[str, str | None]:
-    """Limits as quantities, by resource."""
+def _amounts(amounts: Amounts, devices: Mapping[str, int | None]) -> dict[str, str | None]:
+    """Limits as quantities, by resource. `devices`: those of parts of GPUs."""
     memory = None if amounts.memory_gib is None else f"{amounts.memory_gib}Gi"
-    return {
-        CPU: None if amounts.cpus is None else str(amounts.cpus),
-        MEMORY: memory,
-        GPU: None if amounts.gpus is None else str(amounts.gpus),
-    }
+    counts = {CPU: amounts.cpus, GPU: amounts.gpus, **devices}
+    return {MEMORY: memory, **{name: None if count is None else str(count) for name, count in counts.items()}}
 
 
 def _subjects(team: Team) -> Iterator[Object]:

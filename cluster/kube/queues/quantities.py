@@ -6,7 +6,9 @@ from fractions import Fraction
 
 from kubernetes.utils.quantity import parse_quantity  # pyright: ignore[reportUnknownVariableType] - it has no types
 
-CPU, MEMORY, GPU = "cpu", "memory", "nvidia.com/gpu"
+from cluster.gpu_resource import WHOLE_GPU
+
+CPU, MEMORY, GPU = "cpu", "memory", WHOLE_GPU
 UNITS = {CPU: "CPUs", MEMORY: "GiB of memory", GPU: "GPUs"}
 """What a resource is counted in."""
 

@@ -6,10 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cluster.gpu_resource import part_of_gpu
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_MAX_FLAVORS = 64
-"""Kueue's limit for one group of resources."""
+_MAX_FLAVORS = _MAX_RESOURCES = 64
+"""Kueue's limits for one group of resources."""
 _MAX_MEMBERS = 1000
 
 
@@ -73,6 +75,28 @@ class Amounts(_Section):
     """GiB of memory."""
 
 
+class Devices(_Section):
+    """The team's share of MIG devices of one profile, or of shared GPUs."""
+
+    resource: Annotated[str, AfterValidator(part_of_gpu)]
+    """As the nodes offer it: nvidia.com/mig-PROFILE or nvidia.com/gpu.shared."""
+    count: Gpus
+    """Devices that are the team's own."""
+    borrow: Gpus | None = None
+    """Most that it may borrow above its own; unset: no limit."""
+    lend: Gpus | None = None
+    """Most of its own that others may borrow; unset: no limit."""
+
+    @model_validator(mode="after")
+    def _lends_its_own(self) -> Self:
+        if self.lend is not None and self.lend > self.count:
+            raise ValueError(
+                f"quota.devices: lend={self.lend} of {self.resource} is more than count={self.count}, the team's own; "
+                f"use at most lend = {self.count}"
+            )
+        return self
+
+
 class Names(_Section):
     """Who the team is."""
 
@@ -115,6 +139,9 @@ class Quota(_Section):
     """CPUs that are the team's own; a worker with a GPU takes 4."""
     memory_gib: MemoryGib = 0
     """GiB of memory that are the team's own."""
+    devices: tuple[Devices, ...] = ()
+    """Parts of GPUs, each with its resource's name: [{ resource = "nvidia.com/mig-1g.10gb", count = 14, borrow = 7 }].
+    `borrow` and `lend` stand in the same table."""
     borrow: Amounts = Amounts()
     """Most that it may borrow above its own, such as { gpus = 4 }; what is not named has no limit."""
     lend: Amounts = Amounts()
@@ -129,6 +156,16 @@ class Quota(_Section):
                     f"quota.lend.{resource}={lent} is more than flavor {self.flavor!r} has of its own; "
                     f"use at most {resource} = {own}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_once(self) -> Self:
+        names = [each.resource for each in self.devices]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"quota.devices: flavor {self.flavor!r} has {twice[0]} twice; make one table of them with the sum"
+            )
         return self
 
 
@@ -181,6 +218,29 @@ class Team(_Section):
     def namespace(self) -> str:
         """Where its jobs run."""
         return self.team.namespace or self.team.name
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the parts of GPUs that any quota has, each once, in the order of the file."""
+        return tuple(dict.fromkeys(each.resource for quota in self.quota for each in quota.devices))
+
+    @model_validator(mode="after")
+    def _devices_fit(self) -> Self:
+        most = _MAX_RESOURCES - len(Amounts.model_fields)
+        if len(self.devices) > most:
+            raise ValueError(
+                f"quota.devices: {len(self.devices)} resources are more than the {most} that Kueue takes beside CPUs, "
+                "memory and GPUs; leave some out"
+            )
+        if self.team.cohort is None:
+            for quota in self.quota:
+                for each in quota.devices:
+                    if each.borrow is not None or each.lend is not None:
+                        raise ValueError(
+                            f"quota.devices: borrow and lend of {each.resource} in flavor {quota.flavor!r} need a "
+                            "cohort, and team.cohort is unset; name one or leave the limits out"
+                        )
+        return self
 
     @model_validator(mode="after")
     def _quotas_fit(self) -> Self:

@@ -3,18 +3,28 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, cast
 
 from cluster.errors import SubmissionError
+from cluster.gpu_resource import is_gpu_resource
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD, Object, entries, name_of, part
 from cluster.kube.queues.capacity import Capacity, Limits, why_inactive
 from cluster.kube.queues.manifest import NAMESPACE_NAME
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, in_units, parsed
+from cluster.kube.queues.workloads import (
+    Stage,
+    conditions_of,
+    created_of,
+    holds,
+    job_of,
+    priority_of,
+    queue_of,
+    requests_of,
+    stage_of,
+    waiting_in_order,
+)
 
 _NOTHING = (Fraction(0), Fraction(0))
-
-Stage = Literal["running", "reserved", "waiting", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class QueuedJob:
     priority_class: str
     priority: int
     gpus: float
+    devices: Mapping[str, float]
+    """Parts of GPUs by resource, such as nvidia.com/mig-1g.10gb."""
     cpus: float
     memory_gib: float
     created: str
@@ -103,8 +115,7 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
         )
     capacity = Capacity(queues.values(), api.list(COHORT))
     queue = queues[team]
-    selector = part(part(queue, "spec"), "namespaceSelector")
-    namespace = str(part(selector, "matchLabels").get(NAMESPACE_NAME, team))
+    namespace = namespace_of(queue)
     hidden = [kind.plural for kind in (LOCAL_QUEUE, WORKLOAD) if not api.may("list", kind, namespace)]
     return QueueView(
         name=team,
@@ -118,6 +129,11 @@ def view_queue(api: KubeApi, team: str) -> QueueView:
     )
 
 
+def namespace_of(queue: Object) -> str:
+    """The namespace of a ClusterQueue's jobs, as `queue create` selects it; else that of its name."""
+    return str(part(queue, "spec", "namespaceSelector", "matchLabels").get(NAMESPACE_NAME, name_of(queue)))
+
+
 def list_queues(api: KubeApi) -> list[Summary]:
     """All queues of the cluster. Raises SubmissionError."""
     api.require(CLUSTER_QUEUE)
@@ -128,38 +144,11 @@ def list_queues(api: KubeApi) -> list[Summary]:
 
 def jobs_of(workloads: Iterable[Object]) -> list[QueuedJob]:
     """The jobs of Kueue's Workloads of one queue: those that run, then those that wait, as Kueue tries them."""
-    open_ = [each for each in workloads if not _is(each, "Finished")]
+    open_ = [each for each in workloads if not holds(each, "Finished")]
     order = {id(each): place for place, each in enumerate(waiting_in_order(open_))}
     jobs = [_job(each, order.get(id(each))) for each in open_]
     stages: tuple[Stage, ...] = ("running", "reserved", "waiting", "stopped")
     return sorted(jobs, key=lambda job: (stages.index(job.stage), job.position or 0, job.created, job.name))
-
-
-def waiting_in_order(workloads: Iterable[Object]) -> list[Object]:
-    """The Workloads that wait, in the order in which Kueue tries them: by priority, then by age."""
-    waiting = [each for each in workloads if stage_of(each) == "waiting"]
-    return sorted(waiting, key=lambda each: (-priority_of(each), _created(each), name_of(each)))
-
-
-def stage_of(workload: Object) -> Stage:
-    """How far an unfinished Workload has come."""
-    if part(workload, "spec").get("active") is False:
-        return "stopped"
-    if _is(workload, "Finished"):
-        return "stopped"
-    if _is(workload, "Admitted"):
-        return "running"
-    return "reserved" if _is(workload, "QuotaReserved") else "waiting"
-
-
-def priority_of(workload: Object) -> int:
-    """A Workload's priority; without a class it is 0."""
-    return int(part(workload, "spec").get("priority") or 0)
-
-
-def queue_of(workload: Object) -> str:
-    """The LocalQueue that a Workload waits in."""
-    return str(part(workload, "spec").get("queueName", ""))
 
 
 def _workloads(api: KubeApi, team: str, namespace: str) -> list[Object]:
@@ -173,46 +162,27 @@ def _workloads(api: KubeApi, team: str, namespace: str) -> list[Object]:
 
 
 def _job(workload: Object, position: int | None) -> QueuedJob:
-    spec, metadata = part(workload, "spec"), part(workload, "metadata")
+    spec = part(workload, "spec")
     requests = requests_of(workload)
-    owners = cast("list[Object]", metadata.get("ownerReferences") or [])
     stage = stage_of(workload)
     return QueuedJob(
-        name=str(owners[0]["name"]) if owners else name_of(workload),
+        name=job_of(workload),
         stage=stage,
         position=position,
         priority_class=str(part(spec, "priorityClassRef").get("name", "")),
         priority=priority_of(workload),
         gpus=in_units(GPU, requests.get(GPU, Fraction(0))),
+        devices={name: float(each) for name, each in requests.items() if is_gpu_resource(name) and name != GPU},
         cpus=in_units(CPU, requests.get(CPU, Fraction(0))),
         memory_gib=in_units(MEMORY, requests.get(MEMORY, Fraction(0))),
-        created=_created(workload),
+        created=created_of(workload),
         reason="" if stage == "running" else _reason(workload),
     )
 
 
-def requests_of(workload: Object) -> dict[str, Fraction]:
-    """What all pods of a Workload ask for, as Kueue counts it, or, before it has, as the pods state it."""
-    status = part(workload, "status")
-    counted = [
-        *(part(each, "resourceUsage") for each in entries(part(status, "admission"), "podSetAssignments")),
-    ] or [part(each, "resources") for each in entries(status, "resourceRequests")]
-    total: dict[str, Fraction] = {}
-    for each in counted:
-        for name, amount in each.items():
-            total[name] = total.get(name, Fraction(0)) + parsed(amount)
-    if counted:
-        return total
-    for pods in entries(part(workload, "spec"), "podSets"):
-        for container in entries(part(part(pods, "template"), "spec"), "containers"):
-            for name, amount in part(part(container, "resources"), "requests").items():
-                total[name] = total.get(name, Fraction(0)) + parsed(amount) * int(pods.get("count", 1))
-    return total
-
-
 def _reason(workload: Object) -> str:
     """What Kueue says of a Workload that does not run."""
-    conditions = {str(each.get("type")): each for each in entries(part(workload, "status"), "conditions")}
+    conditions = conditions_of(workload)
     for kind, status in (("QuotaReserved", "False"), ("Evicted", "True"), ("Admitted", "False")):
         condition = conditions.get(kind)
         if condition is not None and condition.get("status") == status and condition.get("message"):
@@ -279,14 +249,3 @@ def _usage(queue: Object, name: str) -> dict[tuple[str, str], tuple[Fraction, Fr
         for flavor in entries(part(queue, "status"), name)
         for each in entries(flavor, "resources")
     }
-
-
-def _is(workload: Object, condition: str) -> bool:
-    return any(
-        each.get("type") == condition and each.get("status") == "True"
-        for each in entries(part(workload, "status"), "conditions")
-    )
-
-
-def _created(workload: Object) -> str:
-    return str(part(workload, "metadata").get("creationTimestamp", ""))

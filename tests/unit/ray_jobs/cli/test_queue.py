@@ -231,6 +231,27 @@ def test_the_table_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(line.startswith("done") for line in lines)
 
 
+def test_mig_devices_have_a_line_of_their_own(
+    server: KubeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mig = "nvidia.com/mig-1g.10gb"
+    path = Path(file_of(tmp_path))
+    path.write_text(path.read_text() + f'devices = [{{ resource = "{mig}", count = 14, lend = 7 }}]\n')
+    assert run("create", "vision", "--config", str(path)) == 0
+    queued(server, "small", 0, [condition("QuotaReserved", "True"), condition("Admitted", "True")])
+    usage = [{"name": "workers", "flavors": {mig: "a100"}, "resourceUsage": {mig: "2"}}]
+    admission = {"admission": {"clusterQueue": "vision", "podSetAssignments": usage}}
+    server.store.patch(WORKLOAD, "vision", "rayjob-small", {"status": admission}, part="status")
+    capsys.readouterr()
+    assert run("show", "vision") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert cells(lines, "a100 mig-1g.10gb") == ["a100", "mig-1g.10gb", "14", "0", "0", "0", "0", "14"]
+    assert cells(lines, "small")[:6] == ["small", "running", "class0", "2", "mig-1g.10gb", "0"]
+    assert run("show", "vision", "--json") == 0
+    (job,) = json.loads(capsys.readouterr().out)["jobs"]
+    assert (job["gpus"], job["devices"]) == (0.0, {mig: 2.0})
+
+
 @pytest.mark.usefixtures("shared")
 def test_without_a_team_all_queues_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show") == 0

@@ -55,6 +55,23 @@ def test_waiting_for_others_and_for_storage_is_bounded(section: str, field: str,
         check({section: {field: value}})
 
 
+@pytest.mark.parametrize("name", ["gpu", "amd.com/gpu", "nvidia.com/mig-10gb", "nvidia.com/gpu\n", ""])
+def test_a_workers_gpu_is_a_resource_of_nvidias_device_plugin(name: str):
+    with pytest.raises(ConfigError, match=r"cluster\.gpu_resource='.*': must be nvidia\.com/gpu, .*kubectl describe"):
+        check({"cluster": {"gpu_resource": name}})
+
+
+def test_several_parts_of_gpus_in_a_pod_are_refused():
+    tree = {"gpu_resource": "nvidia.com/mig-1g.10gb", "num_workers": 2, "workers_per_node": 2}
+    with pytest.raises(
+        ConfigError,
+        match=r"^cluster\.workers_per_node=2 does not go with cluster\.gpu_resource=nvidia\.com/mig-1g\.10gb: .* = 1",
+    ):
+        check({"cluster": tree})
+    check({"cluster": tree | {"workers_per_node": 1}})
+    check({"cluster": tree | {"use_gpu": False}})
+
+
 def test_a_job_is_frozen():
     job = JobConfig()
     with pytest.raises(ValidationError, match="frozen"):

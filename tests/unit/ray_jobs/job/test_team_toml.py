@@ -18,6 +18,7 @@ name = "vision"
 flavor = "a100"
 gpus = 4
 """
+SHARED = '{ resource = "nvidia.com/gpu.shared", count = 1 }'
 
 
 def test_a_short_file_is_enough() -> None:
@@ -53,6 +54,27 @@ def test_none_leaves_the_cohort() -> None:
         ("gpus = 4", "borrow = { gpu = 4 }", r"quota\.borrow\.gpu: unknown key .*did you mean quota\.borrow\.gpus\?"),
         ("gpus = 4", "gpus = 4\nlend = { gpus = 5 }", r"quota\.lend\.gpus=5 is more than .*use at most gpus = 4"),
         ("gpus = 4", 'gpus = 4\n[[quota]]\nflavor = "a100"', r"quota\.flavor='a100' is there twice"),
+        ("gpus = 4", "devices = 7", r"quota\.devices=7: .*array \(\[\[quota\]\] number 1\)"),
+        (
+            "gpus = 4",
+            'devices = [{ resource = "nvidia.com/gpu", count = 1 }]',
+            r"quota\.devices\.0\.resource='nvidia\.com/gpu': is a whole GPU, which the key gpus counts",
+        ),
+        (
+            "gpus = 4",
+            'devices = [{ resource = "mig-1g.10gb", count = 1 }]',
+            r"quota\.devices\.0\.resource='mig-1g\.10gb': must be nvidia\.com/gpu, .*kubectl describe nodes",
+        ),
+        (
+            "gpus = 4",
+            'devices = [{ resource = "nvidia.com/mig-1g.10gb", count = 1, lend = 2 }]',
+            r"quota\.devices: lend=2 of nvidia\.com/mig-1g\.10gb is more than count=1.*use at most lend = 1",
+        ),
+        (
+            "gpus = 4",
+            f"devices = [{SHARED}, {SHARED}]",
+            r"quota\.devices: flavor 'a100' has nvidia\.com/gpu\.shared twice; make one table",
+        ),
         ("gpus = 4", 'gpus = 4\n[preemption]\nreclaim_within_cohort = "never"', r"='never': .*'Never'.*'Any'"),
         (
             "gpus = 4",
@@ -83,6 +105,29 @@ def test_a_limit_without_a_cohort_is_refused() -> None:
     text = GOOD.replace('"vision"', '"v"\ncohort = "none"').replace("gpus = 4", "gpus = 4\nborrow = { gpus = 1 }")
     with pytest.raises(ConfigError, match=r"quota\.borrow of flavor 'a100' needs a cohort"):
         read_team_text(text, "team.toml")
+
+
+def test_limits_of_devices_without_a_cohort_are_refused() -> None:
+    devices = 'devices = [{ resource = "nvidia.com/mig-1g.10gb", count = 1, borrow = 1 }]'
+    text = GOOD.replace('"vision"', '"v"\ncohort = "none"').replace("gpus = 4", devices)
+    with pytest.raises(
+        ConfigError, match=r"borrow and lend of nvidia\.com/mig-1g\.10gb in flavor 'a100' need a cohort"
+    ):
+        read_team_text(text, "team.toml")
+
+
+def test_more_resources_than_kueue_takes_are_refused() -> None:
+    devices = ", ".join(f'{{ resource = "nvidia.com/mig-1g.{gib}gb", count = 1 }}' for gib in range(1, 63))
+    with pytest.raises(ConfigError, match=r"quota\.devices: 62 resources are more than the 61 that Kueue takes"):
+        read_team_text(GOOD.replace("gpus = 4", f"devices = [{devices}]"), "team.toml")
+
+
+def test_devices_are_printed_and_read_back() -> None:
+    devices = 'devices = [{ resource = "nvidia.com/mig-1g.10gb", count = 14, borrow = 7 }]'
+    team = read_team_text(GOOD.replace("gpus = 4", f"gpus = 4\n{devices}"), "team.toml")
+    assert team.devices == ("nvidia.com/mig-1g.10gb",)
+    assert devices in print_team(team)
+    assert read_team_text(print_team(team), "printed") == team
 
 
 def test_all_problems_are_said_at_once() -> None:

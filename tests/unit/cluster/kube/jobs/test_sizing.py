@@ -42,6 +42,14 @@ def test_workers_that_do_not_fill_their_pods_are_refused() -> None:
         pod_sizes(ClusterConfig(num_workers=6, workers_per_node=4), NEEDS, use_gpu=True)
 
 
+def test_each_worker_with_a_part_of_a_gpu_has_a_pod_of_its_own() -> None:
+    cluster = ClusterConfig(num_workers=3, gpu_resource="nvidia.com/mig-1g.10gb")
+    sizes = pod_sizes(cluster, NEEDS, use_gpu=True)
+    assert (sizes.pods, sizes.gpus, sizes.gpu_resource) == (3, 1, "nvidia.com/mig-1g.10gb")
+    assert sizes.stated().startswith("3 pods of 1 worker: 1 nvidia.com/mig-1g.10gb, 4 CPUs, ")
+    assert pod_sizes(cluster, NEEDS, use_gpu=False).gpus == 0
+
+
 def test_sizes_are_stated_in_a_line() -> None:
     sizes = pod_sizes(ClusterConfig(num_workers=4, workers_per_node=2), NEEDS, use_gpu=True)
     assert sizes.stated().startswith("2 pods of 2 workers: 2 GPUs, 8 CPUs, ")

@@ -106,6 +106,17 @@ def test_a_job_is_refused_if_and_only_if_no_choice_of_flavors_fits(
         assert "can never start in queue vision" in refusal(there, *pod_sets)
 
 
+def test_mig_devices_need_a_quota_of_their_own_name() -> None:
+    mig, other = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb"
+    workers = PodSet("workers", 3, {mig: Fraction(3)}, {})
+    require_places(pool(queue(group({"a100": {GPU: 0, mig: 3}}))), "vision", [workers])
+    said = refusal(pool(queue(group({"a100": {GPU: 8, mig: 2}}))), workers)
+    assert "3 pods of workers ask for 3 nvidia.com/mig-1g.10gb" in said
+    assert "flavor a100 can give at most 2 nvidia.com/mig-1g.10gb" in said
+    said = refusal(pool(queue(group({"a100": {GPU: 8, other: 3}}))), workers)
+    assert "it asks for 3 nvidia.com/mig-1g.10gb, and the queue has no quota of nvidia.com/mig-1g.10gb" in said
+
+
 def test_the_pod_that_submits_counts() -> None:
     exact = pool(queue(group({"cpu": {CPU: 10}})))
     head, workers = pods("head", cpu=2), pods("workers", 2, cpu=4)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from cluster.kube.queues.capacity import Capacity
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, parsed
-from cluster.kube.queues.view import jobs_of, requests_of, shares_of
+from cluster.kube.queues.view import jobs_of, shares_of
+from cluster.kube.queues.workloads import requests_of
 
 
 @st.composite
