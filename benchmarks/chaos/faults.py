@@ -178,7 +178,7 @@ SEARCH = (
     Fault("kill a trial's worker", _kill("RayTrainWorker")),
     Fault("kill a search's actor", _kill("ray::")),
     Fault("kill a search's driver", _signal(signal.SIGKILL), (-signal.SIGKILL,), must_end=True),
-    Fault("kill a search's raylet", _kill("raylet"), (1,)),
+    Fault("kill a search's raylet", _kill("raylet")),
     Fault("SIGTERM to a search", _signal(signal.SIGTERM), (143,), must_end=True),
     Fault("SIGINT to a search", _signal(signal.SIGINT), (130,), must_end=True),
 )

@@ -7,9 +7,10 @@ import copy
 import secrets
 from typing import Any
 
-from cluster.kube.client.kinds import EVENT, POD, RAY_JOB, WORKLOAD, Kind, Object
-from tests.kube_server.server import KubeServer
-from tests.kube_server.store import RAY_CLUSTER, WriteOptions, now
+from cluster.kube.client.kinds import POD, RAY_JOB, WORKLOAD, Object
+from tests.kube_server.kueue import decision, pod_sets_of
+from tests.kube_server.pod_acts import KUBELET, KUBERAY, KUEUE, PodActs, ended, owner_of
+from tests.kube_server.store import RAY_CLUSTER, now
 
 NO_QUOTA = (
     "couldn't assign flavors to pod set workers: insufficient unused quota for nvidia.com/gpu in flavor h100, "
@@ -18,25 +19,16 @@ NO_QUOTA = (
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
 NO_IMAGE = 'Back-off pulling image "resnet-dist:0.2.0-gpu": ErrImagePull: not found'
 SUBMITTER = "ray-job-submitter"
-_KUBERAY, _KUEUE, _KUBELET = (
-    WriteOptions(manager="kuberay-operator"),
-    WriteOptions(manager="kueue"),
-    WriteOptions(manager="kubelet"),
-)
 
 
-class Operators:
+class Operators(PodActs):
     """Plays the states of the RayJobs of one namespace."""
-
-    def __init__(self, server: KubeServer, namespace: str = "default") -> None:
-        self.server = server
-        self.namespace = namespace
 
     # Kueue
 
     def queue(self, job: str, message: str = NO_QUOTA) -> Object:
         """Kueue suspends a job and makes its Workload, which waits for quota; returns the Workload."""
-        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=True), _KUEUE)
+        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=True), KUEUE)
         self.set_status(job, jobDeploymentStatus="Suspended")
         body, labels = self.job(job), self.job(job)["metadata"].get("labels") or {}
         priority = labels.get("kueue.x-k8s.io/priority-class")
@@ -46,13 +38,26 @@ class Operators:
             "metadata": {
                 "name": f"rayjob-{job}-{_suffix()}",
                 "labels": {"kueue.x-k8s.io/job-uid": body["metadata"]["uid"]},
-                "ownerReferences": [_owner(body)],
+                "ownerReferences": [owner_of(body)],
             },
             "spec": {
-                "queueName": labels.get("kueue.x-k8s.io/queue-name", ""), "active": True, "podSets": [], "priority": 0,
+                "queueName": labels.get("kueue.x-k8s.io/queue-name", ""), "active": True, "priority": 0,
+                "podSets": pod_sets_of(body),
             } | ({"priorityClassRef": reference} if priority else {}),
-        }, _KUEUE)  # fmt: skip
+        }, KUEUE)  # fmt: skip
         return self.set_conditions(workload, QuotaReserved=("False", "Pending", message))
+
+    def schedule(self, job: str) -> bool:
+        """Kueue decides about a job that waits, by quota; whether it lets it go."""
+        workload = self.workload(job)
+        found = decision(self.server.store, self.job(job), workload)
+        if isinstance(found, str):
+            self.set_conditions(workload, QuotaReserved=("False", "Pending", found))
+            return False
+        name = workload["metadata"]["name"]
+        self._change(WORKLOAD, name, lambda body: body["status"].update(admission=found), KUEUE, "status")
+        self.admit(job)
+        return True
 
     def admit(self, job: str) -> None:
         """Kueue has quota for a job and lets it go."""
@@ -62,7 +67,7 @@ class Operators:
             Admitted=("True", "Admitted", "The workload is admitted"),
             Evicted=None,
         )
-        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=False), _KUEUE)
+        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=False), KUEUE)
 
     def evict(self, job: str, reason: str = "Preempted", message: str = "Preempted to accommodate a workload") -> None:
         """Kueue takes the quota back: the job's cluster goes away, and it waits again."""
@@ -72,7 +77,9 @@ class Operators:
             Admitted=("False", "NoReservation", "The workload has no reservation"),
             QuotaReserved=("False", "Pending", message),
         )
-        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=True), _KUEUE)
+        name = self.workload(job)["metadata"]["name"]
+        self._change(WORKLOAD, name, lambda body: body["status"].pop("admission", None), KUEUE, "status")
+        self._change(RAY_JOB, job, lambda body: body["spec"].update(suspend=True), KUEUE)
         self.delete_cluster(job)
         self.set_status(job, jobDeploymentStatus="Suspended", jobStatus="", rayClusterName="", jobId="")
 
@@ -91,7 +98,7 @@ class Operators:
                 for kind, value in conditions.items() if value is not None
             ]  # fmt: skip
 
-        return self._change(WORKLOAD, body["metadata"]["name"], change, _KUEUE, "status")
+        return self._change(WORKLOAD, body["metadata"]["name"], change, KUEUE, "status")
 
     # KubeRay
 
@@ -101,7 +108,7 @@ class Operators:
 
     def set_status(self, job: str, **fields: Any) -> Object:
         """Set fields of a RayJob's status, as KubeRay does."""
-        return self._change(RAY_JOB, job, lambda body: body.setdefault("status", {}).update(fields), _KUBERAY, "status")
+        return self._change(RAY_JOB, job, lambda body: body.setdefault("status", {}).update(fields), KUBERAY, "status")
 
     def start(self, job: str) -> list[Object]:
         """KubeRay makes a RayCluster for a job; returns its pods (the head is the first), which wait for a node."""
@@ -111,13 +118,13 @@ class Operators:
         cluster = self.server.store.create(RAY_CLUSTER, self.namespace, {
             "apiVersion": RAY_CLUSTER.api_version, "kind": RAY_CLUSTER.name,
             "metadata": {
-                "name": name, "ownerReferences": [_owner(body)],
+                "name": name, "ownerReferences": [owner_of(body)],
                 "labels": (body["metadata"].get("labels") or {}) | {
                     "ray.io/originated-from-crd": "RayJob", "ray.io/originated-from-cr-name": job,
                 },
             },
             "spec": spec,
-        }, _KUBERAY)  # fmt: skip
+        }, KUBERAY)  # fmt: skip
         self.set_status(
             job, jobDeploymentStatus="Initializing", jobStatus="", rayClusterName=name,
             jobId=f"{job}-{_suffix()}", startTime=now(),
@@ -139,7 +146,35 @@ class Operators:
             {"containers": [{"name": SUBMITTER, "image": "resnet-dist:0.2.0-cpu"}]},
             self.job(job),
         )
+        self.event(self._submitter_job(job), "SuccessfulCreate", "Created pod", kind="Normal")
         return self.set_container(submitter, "Running", {"running": {"startedAt": now()}})
+
+    def refuse_submitter(self, job: str) -> None:
+        """Kueue's webhook refuses the submitter's first Pod, since it has not seen its Job yet.
+
+        The Job controller tries again at once, and the event stays."""
+        said = 'Error creating: admission webhook "mpod.kb.io" denied the request: Job.batch "{}" not found'
+        self.event(self._submitter_job(job), "FailedCreate", said.format(job))
+
+    def lose_head(self, job: str) -> None:
+        """The head's pod is gone, and the pod that submitted the job ends."""
+        head = self.pods(job)[0]
+        self.server.store.delete(POD, self.namespace, head["metadata"]["name"], {"propagationPolicy": "Foreground"})
+        self.end_submitter(job, 1)
+
+    def replace_head(self, job: str) -> None:
+        """KubeRay makes another head in the same cluster, and the submitter's next pod submits the job again."""
+        (cluster,) = self._owned(RAY_CLUSTER, self.job(job))
+        self._ray_pod(cluster, "head", "headgroup", cluster["spec"]["headGroupSpec"]["template"])
+        self.run(job)
+
+    def end_early(self, job: str, exit_code: int = 0) -> None:
+        """The job's entrypoint ends; for up to 30 s KubeRay still calls its deployment Running."""
+        self.end_submitter(job, exit_code)
+        text = f"Job entrypoint command failed with exit code {exit_code}, last available logs:\n" if exit_code else ""
+        self.set_status(
+            job, jobDeploymentStatus="Running", jobStatus="FAILED" if exit_code else "SUCCEEDED", message=text
+        )
 
     def succeed(self, job: str) -> None:
         """The job's entrypoint ends with 0."""
@@ -194,7 +229,7 @@ class Operators:
         """The submitter's container ends, and its log with it."""
         pod = self.submitter(job)
         if pod is not None:
-            self.set_container(pod, "Failed" if exit_code else "Succeeded", _ended(exit_code))
+            self.set_container(pod, "Failed" if exit_code else "Succeeded", ended(exit_code))
             self.server.logs.end((self.namespace, pod["metadata"]["name"], SUBMITTER))
 
     def say(self, job: str, *lines: str) -> None:
@@ -212,7 +247,7 @@ class Operators:
                 POD,
                 pod["metadata"]["name"],
                 lambda body, it=condition: body["status"].update(conditions=[it]),
-                _KUBELET,
+                KUBELET,
                 "status",
             )
             self.event(pod, "FailedScheduling", message)
@@ -226,34 +261,12 @@ class Operators:
     def oom_kill(self, job: str, pod: Object | None = None) -> Object:
         """A pod of the job (the last worker, if none is given) needs more memory than its limit; returns it."""
         pod = pod or self.pods(job)[-1]
-        return self.set_container(pod, "Failed", _ended(137, "OOMKilled"))
+        return self.set_container(pod, "Failed", ended(137, "OOMKilled"))
 
-    def set_container(self, pod: Object, phase: str, state: Object) -> Object:
-        """Set a pod's phase, and the state of its first container."""
-        container = pod["spec"]["containers"][0]
-        status = {
-            "name": container["name"], "image": container.get("image", ""), "imageID": "", "ready": "running" in state,
-            "restartCount": 0, "state": state,
-        }  # fmt: skip
-
-        def change(body: Object) -> None:
-            body["status"] = {**body.get("status", {}), "phase": phase, "containerStatuses": [status]}
-
-        return self._change(POD, pod["metadata"]["name"], change, _KUBELET, "status")
-
-    def event(self, body: Object, reason: str, message: str, kind: str = "Warning") -> Object:
-        """An Event about an object."""
-        metadata = body["metadata"]
-        return self.server.store.create(EVENT, self.namespace, {
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}"},
-            "involvedObject": {
-                "apiVersion": body["apiVersion"], "kind": body["kind"], "name": metadata["name"],
-                "namespace": metadata.get("namespace", ""), "uid": metadata["uid"],
-            },
-            "reason": reason, "message": message, "type": kind, "count": 1,
-            "firstTimestamp": now(), "lastTimestamp": now(), "source": {"component": "tests"},
-        })  # fmt: skip
+    def _submitter_job(self, job: str) -> Object:
+        """KubeRay's batch Job, which has the RayJob's name; the server does not serve it."""
+        metadata = {"name": job, "namespace": self.namespace, "uid": f"{self.job(job)['metadata']['uid']}-submitter"}
+        return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
 
     def _ray_pod(self, cluster: Object, node: str, group: str, template: Object) -> Object:
         name = cluster["metadata"]["name"]
@@ -261,42 +274,6 @@ class Operators:
         labels = {"ray.io/cluster": name, "ray.io/node-type": node, "ray.io/group": group, "ray.io/is-ray-node": "yes"}
         labels |= (template.get("metadata") or {}).get("labels") or {}
         return self._pod(f"{name}-{middle}-{_suffix()}", labels, template["spec"], cluster)
-
-    def _pod(self, name: str, labels: dict[str, str], spec: Object, owner: Object) -> Object:
-        body = {
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "labels": labels, "ownerReferences": [_owner(owner)]},
-            "spec": copy.deepcopy(spec),
-        }  # fmt: skip
-        self.server.store.create(POD, self.namespace, body, _KUBERAY)
-        return self._change(POD, name, lambda body: body.update(status={"phase": "Pending"}), _KUBELET, "status")
-
-    def _owned(self, kind: Kind, owner: Object) -> list[Object]:
-        uid = owner["metadata"]["uid"]
-        found = [
-            body for body in self.server.store.objects(kind, self.namespace)
-            if any(each["uid"] == uid for each in body["metadata"].get("ownerReferences") or [])
-        ]  # fmt: skip
-        return sorted(found, key=lambda body: int(body["metadata"]["resourceVersion"]))
-
-    def _change(self, kind: Kind, name: str, change: Any, how: WriteOptions, part: str = "") -> Object:
-        with self.server.store.changed:
-            body = self.server.store.get(kind, self.namespace, name)
-            change(body)
-            return self.server.store.replace(kind, self.namespace, name, body, how, part)
-
-
-def _owner(body: Object) -> Object:
-    metadata = body["metadata"]
-    return {
-        "apiVersion": body["apiVersion"], "kind": body["kind"], "name": metadata["name"], "uid": metadata["uid"],
-        "controller": True, "blockOwnerDeletion": True,
-    }  # fmt: skip
-
-
-def _ended(exit_code: int, reason: str = "") -> Object:
-    reason = reason or ("Error" if exit_code else "Completed")
-    return {"terminated": {"exitCode": exit_code, "reason": reason, "startedAt": now(), "finishedAt": now()}}
 
 
 def _suffix() -> str:

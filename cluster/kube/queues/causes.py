@@ -9,8 +9,8 @@ _MOST = 90
 """Letters of a reason that is not one of those below."""
 _MORE = re.compile(r"insufficient unused quota for (\S+) in flavor (\S+), (\S+) more needed")
 _NEVER = re.compile(
-    r"insufficient quota for (\S+) in flavor (\S+),.*?(?:podset request \((\S+)\) )?> maximum capacity "
-    r"\((?:(\S+) > )?(\S+)\)"
+    r"insufficient quota for (\S+) in flavor (\S+),.*?(?:(?:requests \((\S+)\) \+ .*?)?podset request \((\S+)\) )?"
+    r"> maximum capacity \((?:(\S+) > )?(\S+)\)"
 )
 _PREEMPTED = re.compile(r"Preempted to accommodate a workload .*?due to (.+)")
 
@@ -19,8 +19,8 @@ def cause_of(message: str) -> str:
     """The first cause that a message of Kueue names, in a line; the message's begin where it is none that is known."""
     text = " ".join(message.split())
     if found := _NEVER.search(text):
-        resource, flavor, of_pod_set, in_all, most = found.groups()
-        asked, there = _amount(resource, of_pod_set or in_all or "more"), _number(resource, most)
+        resource, flavor, before, of_pod_set, in_all, most = found.groups()
+        asked, there = _amount(resource, of_pod_set or in_all or "more", before or "0"), _number(resource, most)
         return f"it will never start here: asks for {asked} of {flavor}, and there are {there}"
     if found := _MORE.search(text):
         resource, flavor, lacking = found.groups()
@@ -30,9 +30,10 @@ def cause_of(message: str) -> str:
     return _short(text)
 
 
-def _amount(resource: str, quantity: str) -> str:
-    amount = _parsed(quantity)
-    return f"{quantity} {resource}" if amount is None else in_words(resource, amount)
+def _amount(resource: str, quantity: str, more: str = "0") -> str:
+    """The sum of two quantities."""
+    amount, other = _parsed(quantity), _parsed(more)
+    return f"{quantity} {resource}" if amount is None else in_words(resource, amount + (other or 0))
 
 
 def _number(resource: str, quantity: str) -> str:

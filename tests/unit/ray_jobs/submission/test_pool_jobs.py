@@ -10,58 +10,17 @@ import pytest
 import yaml
 
 from cluster.kube.client.kinds import (
-    CLUSTER_QUEUE,
     CONFIG_MAP,
     LOCAL_QUEUE,
     RAY_JOB,
-    RESOURCE_FLAVOR,
-    WORKLOAD_PRIORITY_CLASS,
-    Kind,
-    Object,
 )
-from ray_jobs.cli.app import main
 from tests.kube_server.operators import Operators
 from tests.kube_server.server import KubeServer
 from tests.kube_server.store import WriteOptions
+from tests.kube_server.team_queue import add_queue, put
 
 JOB = ("--data.root", "/storage/tiles", "--storage.root", "/storage/outputs", "--name", "tiles")
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def server(kube_server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeServer:
-    kube_server.add_namespace("vision")
-    monkeypatch.setenv("KUBECONFIG", str(kube_server.kubeconfig(tmp_path)))
-    return kube_server
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def command(*words: str) -> tuple[int, str, str]:
-        code = main(list(words))
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return command
-
-
-def queue(server: KubeServer, gpus: int = 8) -> None:
-    """Team vision's queue, with that many GPUs."""
-    amounts = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": str(gpus)}
-    flavor = {"name": "h100", "resources": [{"name": name, "nominalQuota": each} for name, each in amounts.items()]}
-    groups = [{"coveredResources": list(amounts), "flavors": [flavor]}]
-    put(server, CLUSTER_QUEUE, "vision", {"spec": {"resourceGroups": groups, "namespaceSelector": {}}})
-    put(server, RESOURCE_FLAVOR, "h100", {"spec": {}})
-    put(server, LOCAL_QUEUE, "vision", {"spec": {"clusterQueue": "vision"}})
-    put(server, WORKLOAD_PRIORITY_CLASS, "research", {"value": 100})
-
-
-def put(server: KubeServer, kind: Kind, name: str, body: Object) -> None:
-    space = "vision" if kind.namespaced else ""
-    meta = {"name": name} | ({"namespace": space} if space else {})
-    server.store.create(
-        kind, space, {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta, **body}, WriteOptions()
-    )
 
 
 def test_a_job_is_submitted_once(server: KubeServer, run: Run) -> None:
@@ -134,7 +93,7 @@ def test_a_failed_job_starts_again_and_a_done_one_for_more_epochs(server: KubeSe
 
 
 def test_every_state_is_shown_with_its_reason(server: KubeServer, run: Run) -> None:
-    queue(server)
+    add_queue(server)
     operators = Operators(server, "vision")
     submitted = run("submit", "train", *JOB, "--team", "vision", "--priority", "research")
     assert submitted[0] == 0, submitted
@@ -360,7 +319,7 @@ def test_a_dry_run_of_a_job_that_is_there_creates_nothing_and_is_right(server: K
 
 
 def test_a_teams_own_secret_and_claim_are_its_jobs(server: KubeServer, run: Run) -> None:
-    queue(server)
+    add_queue(server)
     body = server.store.get(LOCAL_QUEUE, "vision", "vision")
     body["metadata"]["annotations"] = {
         "resnet-dist/storage-secret": "vision-keys",
@@ -449,21 +408,21 @@ def test_a_namespace_that_is_not_there(run: Run) -> None:
 
 
 def test_a_queue_that_is_not_there(server: KubeServer, run: Run) -> None:
-    queue(server)
+    add_queue(server)
     err = refused(run, "submit", "train", *JOB, "--namespace", "vision", "--queue", "sight")
     assert "sight" in err
     assert "vision" in err  # the one there is
 
 
 def test_a_priority_that_is_not_there(server: KubeServer, run: Run) -> None:
-    queue(server)
+    add_queue(server)
     err = refused(run, "submit", "train", *JOB, "--team", "vision", "--priority", "urgent")
     assert "'urgent'" in err
     assert "research" in err
 
 
 def test_more_gpus_than_the_queue_can_ever_give(server: KubeServer, run: Run) -> None:
-    queue(server, gpus=4)
+    add_queue(server, gpus=4)
     err = refused(run, "submit", "train", *JOB, "--team", "vision", "--cluster.num-workers", "8")
     assert "8 GPUs" in err
     assert "4" in err
@@ -472,7 +431,7 @@ def test_more_gpus_than_the_queue_can_ever_give(server: KubeServer, run: Run) ->
 
 @pytest.mark.parametrize("group", ["ray.io", "kueue.x-k8s.io"])
 def test_an_operator_that_is_not_installed(server: KubeServer, run: Run, group: str) -> None:
-    queue(server)
+    add_queue(server)
     server.remove_group(group)
     err = refused(run, "submit", "train", *JOB, "--team", "vision")
     assert ("KubeRay" if group == "ray.io" else "Kueue") in err
