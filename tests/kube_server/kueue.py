@@ -24,7 +24,7 @@ def pod_sets_of(job: Object) -> list[Object]:
     sets = [("head", 1, cluster["headGroupSpec"]["template"])]
     sets += [(each["groupName"], each.get("replicas", 1), each["template"]) for each in cluster["workerGroupSpecs"]]
     if spec.get("submissionMode", "K8sJobMode") == "K8sJobMode":
-        sets.append(("submitter", 1, spec["submitterPodTemplate"]))
+        sets.append(("submitter", 1, spec.get("submitterPodTemplate", {"spec": {"containers": []}})))
     return [{"name": name, "count": count, "template": template} for name, count, template in sets]
 
 
