@@ -5,7 +5,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 Verb = Literal["train", "tune", "evaluate", "export"]
@@ -23,6 +23,8 @@ THEN = "--then"
 SUBMISSION, RUN, RETRIES = "RESNET_DIST_SUBMISSION", "RESNET_DIST_RUN", "RESNET_DIST_RETRIES"
 """Environment variables of a job's driver: the submission, the URI of the run or search that it writes to, and how
 often a command that failed starts again."""
+HELD_GPUS = "RESNET_DIST_HELD_GPUS"
+"""Environment variable of the driver of a job in a queue with GPUs: its `HeldGpus` as JSON."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,24 @@ def entrypoint(request: JobRequest, folder: str = "") -> str:
 def environment(request: JobRequest) -> dict[str, str]:
     """The environment of a job's driver."""
     return {SUBMISSION: request.submission, RUN: request.run}
+
+
+@dataclass(frozen=True)
+class HeldGpus:
+    """Which queue's GPUs a job holds while it runs."""
+
+    namespace: str
+    queue: str
+    """The LocalQueue."""
+    job: str
+    resource: str
+    """Of Kubernetes: nvidia.com/gpu, or a part of a GPU."""
+    devices: int
+    """Of all its pods together."""
+
+    def to_json(self) -> str:
+        """In a line."""
+        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)

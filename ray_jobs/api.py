@@ -3,8 +3,7 @@
     from ray_jobs import api
     from ray_jobs.job.toml import read_job
 
-    outcome = api.train(read_job(Path("job.toml"), {"training": {"epochs": 3}}))
-    evaluation = api.evaluate(outcome.run)
+    evaluation = api.evaluate(api.train(read_job(Path("job.toml"), {"training": {"epochs": 3}})).run)
 
 Importing this module is cheap: each function imports what it runs. Errors are those of the tree in `ray_jobs.errors`.
 Functions with `say` pass it the lines that a person should see while they work.
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from ray_jobs.search.tune import SearchOutcome
     from ray_jobs.submission.command import PoolFlags, SubmitCommand
     from ray_jobs.submission.submit import PoolJob, RayJob
+    from ray_jobs.submission.usage import Usage
     from ray_jobs.submission.watch import JobPlace, LiveView
     from ray_jobs.training.cross_validation import FoldsOutcome
     from resnet_dist.runtime.predictor import Prediction
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 Changes = Mapping[str, Any]
 """Fields that differ from a run's own job, nested by section: {"data": {"root": "/data/parts"}}."""
 Say = Callable[[str], None]
-_silent: Say = lambda _: None  # noqa: E731
+_mute: Say = lambda _: None  # noqa: E731
 
 
 def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
@@ -71,9 +71,7 @@ def tune(
     job: JobConfig, search: SearchConfig, space: Space, *, warm_start: str | None = None, submission: str | None = None
 ) -> SearchOutcome:
     """Search for a better configuration than the job's own, or continue a search of the same name and space.
-
-    `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search.
-    """
+    `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search."""
     from ray_jobs.search.tune import run_tune
 
     return run_tune(job, search, space, warm_start, submission)
@@ -104,12 +102,7 @@ def evaluate(
 
 
 def export(
-    run: str,
-    *,
-    checkpoint: str = "best",
-    changes: Changes | None = None,
-    output: Path | None = None,
-    say: Say = _silent,
+    run: str, *, checkpoint: str = "best", changes: Changes | None = None, output: Path | None = None, say: Say = _mute
 ) -> ExportOutcome:
     """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed a gate are in `refused`."""
     from ray_jobs.bundles.export import run_export
@@ -123,7 +116,7 @@ def benchmark(
     *,
     run: str | None = None,
     storage_root: str = "outputs",
-    say: Say = _silent,
+    say: Say = _mute,
 ) -> BenchmarkOutcome:
     """Measure how fast a bundle's formats are on this machine. `run`: the run that the bundle was made of."""
     from ray_jobs.bundles.benchmark import BenchmarkOptions, run_benchmark
@@ -210,7 +203,7 @@ def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:
     return diagnose_cluster(job, timeout_s)
 
 
-def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _silent) -> PoolJob:
+def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _mute) -> PoolJob:
     """Start a command as a job on Kubernetes, or find it there."""
     from ray_jobs.submission.submit import submit_to_pool
 
@@ -224,14 +217,14 @@ def submit_to_ray(command: SubmitCommand, *, working_tree: Path | None = None) -
     return submit_to_ray(command, working_tree)
 
 
-def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _silent) -> JobManifest:
+def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _mute) -> JobManifest:
     """The Kubernetes objects of a command, none created; with `server`, checked by the API server."""
     from ray_jobs.submission.submit import objects_of
 
     return objects_of(command, flags, say, server=server)
 
 
-def run_on_ray(command: SubmitCommand, *, print_line: Say = _silent, say: Say = _silent) -> int:
+def run_on_ray(command: SubmitCommand, *, print_line: Say = _mute, say: Say = _mute) -> int:
     """Run a command on the Ray at `cluster.address` to its end; returns its exit code. `print_line` gets its output."""
     from ray_jobs.submission.submit import run_on_ray
 
@@ -262,7 +255,7 @@ def jobs_stop(name: str, place: JobPlace) -> JobView:
     return place.target().stop(name)
 
 
-def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _silent) -> int:
+def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _mute) -> int:
     """Wait until a job has ended; returns its exit code, or 1 when its pods were kept from starting `hindered_s`."""
     from ray_jobs.submission.watch import wait_for
 
@@ -298,3 +291,10 @@ def queue_show(team: str, *, context: str | None = None) -> QueueView:
     from cluster.kube.queues.view import view_queue
 
     return view_queue(KubeApi.connect(context), team)
+
+
+def queue_usage(since_s: int, teams: Sequence[str], storage_root: str | None, *, context: str | None = None) -> Usage:
+    """GPU hours of the last `since_s` seconds, of all teams where none is named; `storage_root`: of runs' records."""
+    from ray_jobs.submission.usage import queue_usage
+
+    return queue_usage(since_s, teams, context, storage_root)

@@ -1,15 +1,24 @@
-"""The commands about shares of the GPUs: queue create, queue show."""
+"""The commands about shares of the GPUs: queue create, queue show, queue usage."""
 
 import sys
 from importlib.util import find_spec
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from ray_jobs.cli.program import DryRun, File, Switch, Text, Word, strategy_of
+from ray_jobs.cli.duration import seconds_in
+from ray_jobs.cli.flags import StorageFlags
+from ray_jobs.cli.program import COMMAND, DryRun, File, Switch, Text, Word, strategy_of
 from ray_jobs.errors import ConfigError
+from ray_jobs.job.toml import read_job
 from resnet_dist.runtime.errors import RuntimeMissingError
 
 queue = App(name="queue", help="Give each team a share of the GPUs of a Kubernetes cluster, and show how it is used.")
+
+Names = Annotated[
+    tuple[str, ...],
+    Parameter(group=COMMAND, consume_multiple=True, negative_iterable=(), show_default=False, metavar="NAME..."),
+]
 
 
 @queue.command
@@ -100,6 +109,41 @@ def show(
     else:
         view = api.queue_show(team, context=kube_context)
         sys.stdout.write(as_json(view)) if json else show_queue(view)
+
+
+@queue.command
+def usage(
+    *,
+    since: Word = "30d",
+    team: Names = (),
+    json: Switch = False,
+    kube_context: Text = None,
+    job: Annotated[StorageFlags, Parameter("*")] | None = None,
+) -> None:
+    """Show the GPU hours that teams and jobs used, borrowed, lent and waited for.
+
+    They are read from Kueue's Workloads, which go when their jobs are deleted; --storage.root adds what runs
+    there have recorded of deleted jobs. MIG devices and shared GPUs are counted apart from whole GPUs.
+
+    Parameters
+    ----------
+    since
+        How far back: hours, days or weeks, such as 12h, 30d or 2w.
+    team
+        Show these teams only.
+    json
+        Print JSON.
+    kube_context
+        The context of the kubeconfig; by default its current one, or in a pod the pod's own.
+    """
+    since_s = seconds_in(since, "--since")
+    root = read_job(None, job).storage.root if job else None
+    _require_client()
+    from ray_jobs import api
+    from ray_jobs.cli.show_usage import show_usage, usage_as_json
+
+    found = api.queue_usage(since_s, team, root, context=kube_context)
+    sys.stdout.write(usage_as_json(found)) if json else show_usage(found)
 
 
 def _require_client() -> None:

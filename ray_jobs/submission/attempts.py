@@ -6,7 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from types import FrameType
 from typing import IO, cast
 
@@ -14,11 +17,14 @@ from cluster.errors import StorageError
 from ray_jobs.exit_codes import NOT_TRIED_AGAIN, ExitCode
 from ray_jobs.run.driver_log import DriverLog
 from ray_jobs.submission.pre_stop import POD_ENDS
+from ray_jobs.submission.usage_record import UsageLog
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 60.0
 """Before another attempt; each pause is twice as long as the one before."""
 _EVERY_S = 10.0
 """How often the log is stored while there is more of it."""
+_USAGE_EVERY = 6
+"""Times of `_EVERY_S` after which it is stored that the command still runs."""
 
 
 def say(text: str) -> None:
@@ -27,10 +33,10 @@ def say(text: str) -> None:
 
 
 class Attempts:
-    """Attempts of commands, each with a log of its own."""
+    """Attempts of commands, each with a log of its own; with `usage` also with a record of how long it held GPUs."""
 
-    def __init__(self, log: DriverLog, retries: int) -> None:
-        self._log, self._most = log, retries + 1
+    def __init__(self, log: DriverLog, retries: int, usage: Callable[[int], UsageLog] | None = None) -> None:
+        self._log, self._most, self._usage = log, retries + 1, usage
         self._process = _Process()
 
     def of_all(self, commands: list[list[str]]) -> int:
@@ -52,7 +58,8 @@ class Attempts:
         tried = 0  # here: attempts in pods that have ended say nothing of the command
         while True:
             tried += 1
-            code = self._process.run(command, _Storing(self._log, tried, self._most))
+            usage = None if self._usage is None else self._usage(self._log.attempt)
+            code = self._process.run(command, _Storing(self._log, partial(self._log.begun, tried, self._most), usage))
             if self._process.pod_ends:
                 self._process.told_to_end(None)
             if code in NOT_TRIED_AGAIN or self._process.is_to_end or tried >= self._most:
@@ -127,10 +134,13 @@ class _Process:
 
 
 class _Storing:
-    """Stores a log now and then while it grows. Storage that fails does not stop the command and is reported once."""
+    """Stores that an attempt has begun and, now and then, its log while it grows and that it runs.
 
-    def __init__(self, log: DriverLog, tried: int, most: int) -> None:
-        self._log, self._tried, self._most = log, tried, most
+    Storage that fails does not stop the command and is reported once.
+    """
+
+    def __init__(self, log: DriverLog, begin: Callable[[], None], usage: UsageLog | None) -> None:
+        self._log, self._begin, self._usage = log, begin, usage
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._failed = False
@@ -147,6 +157,7 @@ class _Storing:
         for pause in (1.0, 4.0, 0.0):
             try:
                 self._log.end(exit_code)
+                self._record(has_ended=True)
             except StorageError as error:
                 self._say(error)
                 time.sleep(pause)
@@ -154,17 +165,28 @@ class _Storing:
                 return
 
     def _often(self) -> None:
+        self._tried(self._begin)
+        for turn in count():
+            if turn % _USAGE_EVERY == 0:
+                self._tried(self._record)
+            if self._ended.wait(_EVERY_S):
+                return
+            self._tried(self._store)
+
+    def _store(self) -> None:
+        with self._lock:
+            text = self._log.text()
+        self._log.store(text)  # takes its time, and the command must not wait for it
+
+    def _record(self, *, has_ended: bool = False) -> None:
+        if self._usage is not None:
+            self._usage.write(has_ended=has_ended)
+
+    def _tried(self, action: Callable[[], None]) -> None:
         try:
-            self._log.begun(self._tried, self._most)
+            action()
         except StorageError as error:
             self._say(error)
-        while not self._ended.wait(_EVERY_S):
-            try:
-                with self._lock:
-                    text = self._log.text()
-                self._log.store(text)  # takes its time, and the command must not wait for it
-            except StorageError as error:
-                self._say(error)
 
     def _say(self, error: StorageError) -> None:
         if not self._failed:

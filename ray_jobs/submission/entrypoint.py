@@ -5,17 +5,19 @@ With `--then VERB ARGUMENTS` behind it, a second command follows where the first
 submission begins with the command that was not done. In the environment, RESNET_DIST_SUBMISSION names the submission,
 RESNET_DIST_RUN the run's URI, and RESNET_DIST_RETRIES how often a command that failed starts again (0 where it is not
 set). Each attempt resumes. What another attempt would meet again ends the job at once, in this one and in every later
-start of the same submission, with the same words.
+start of the same submission, with the same words. RESNET_DIST_HELD_GPUS says which GPUs of which queue the job holds;
+where it is set, the run records how long.
 """
 
 import os
 import re
 import sys
+from functools import partial
 from itertools import groupby
 
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
-from cluster.jobs import RETRIES, RUN, SUBMISSION, THEN
+from cluster.jobs import HELD_GPUS, RETRIES, RUN, SUBMISSION, THEN
 from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.exit_codes import FINAL, ExitCode
@@ -23,6 +25,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverEnd, DriverLog, read_end
 from ray_jobs.submission.attempts import Attempts, say
 from ray_jobs.submission.environment import valid_submission
+from ray_jobs.submission.usage_record import UsageLog, held_gpus_of
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +51,9 @@ def main(arguments: list[str]) -> int:
         code, reason = ended
         sys.stderr.write(f"this submission ended with exit code {code} before, and another try would, too\n{reason}\n")
         return code
-    return Attempts(log, int(retries)).of_all(commands)
+    held = held_gpus_of(os.environ.get(HELD_GPUS, ""))
+    usage = None if held is None else partial(UsageLog, run.impatient(), submission, held)
+    return Attempts(log, int(retries), usage).of_all(commands)
 
 
 def commands_left(arguments: list[str], end: DriverEnd | None) -> list[list[str]]:

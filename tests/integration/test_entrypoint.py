@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.jobs import HeldGpus
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.driver_log import DriverLog, read_end, read_log
 from ray_jobs.submission.entrypoint import commands_left, final_end
+from ray_jobs.submission.usage_record import read_usage
 from resnet_dist.run_records import Status
 
 WITH_PAUSE = """
@@ -74,6 +76,22 @@ def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     code, out = finish(start(run, "train", "--print-config", submission="abc-2"))
     assert code == 0, out
     assert "[optimizer]" in out
+
+
+def test_where_the_queue_is_known_it_is_recorded_how_long_each_attempt_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, held = tmp_path / "runs" / "a", HeldGpus("team-a", "vision", "a", "nvidia.com/gpu", 4)
+    code, _ = finish(start(run, "train", "--version"))
+    assert code == 0
+    assert list(read_usage(Store.open(str(run)))) == []
+    monkeypatch.setenv("RESNET_DIST_HELD_GPUS", held.to_json())
+    code, _ = finish(start(run, "train", "--optimizer.learning-rate", "-1", submission="abc-2"))
+    assert code == 2
+    (record,) = read_usage(Store.open(str(run)))
+    assert record is not None
+    assert (record.held, record.has_ended) == (held, True)
+    assert 0 <= (record.seen - record.began).total_seconds() < 120
 
 
 def test_the_status_of_a_run_says_as_much(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ class ObjectStore:
             body = with_defaults(body)
             return self._write(kind, body, owners_after({}, body, {}, how.owner), how)
 
+    def backdate(self, kind: Kind, namespace: str, name: str, time: str) -> None:
+        """As if an object had been made at another time."""
+        with self.changed:
+            self._get(kind, namespace, name)["metadata"]["creationTimestamp"] = time
+
     def replace(
         self, kind: Kind, namespace: str, name: str, body: Object, how: WriteOptions = WriteOptions(), part: str = ""
     ) -> Object:

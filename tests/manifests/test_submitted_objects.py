@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig
-from cluster.jobs import JobRequest, Verb
+from cluster.jobs import HeldGpus, JobRequest, Verb
 from cluster.kube.jobs.manifest import MOUNT, Placement, render_job
 from cluster.kube.jobs.sizing import JobNeeds, driver_only_sizes, pod_sizes
 from ray_jobs.job.toml import check
 from ray_jobs.search.toml import read_search
 from ray_jobs.submission.command import PoolFlags, SubmitCommand
 from ray_jobs.submission.plan import plan_for_pool
+from ray_jobs.submission.usage_record import held_gpus_of
 from tests.laws import examples
 from tests.manifests.places import needs_definitions
 from tests.manifests.validation import problems_of
@@ -122,6 +123,19 @@ def test_a_part_of_a_gpu_is_asked_for_by_its_name_and_ray_is_told_of_it(resource
     assert group["rayStartParams"]["num-gpus"] == "1"
     assert "resnet-dist:0.2.0-gpu" in str(group)
     assert tomllib.loads(found["data"]["job.toml"])["cluster"]["gpu_resource"] == resource
+
+
+def test_the_driver_of_a_job_in_a_queue_knows_which_gpus_it_holds() -> None:
+    def places(cluster: dict[str, Any], flags: PoolFlags) -> list[str]:
+        tree = {"data": {"root": "s3://bucket/tiles"}, "storage": {"root": "s3://bucket/out"}, "cluster": cluster}
+        spec = rendered(SubmitCommand("train", check({"name": "tiles", **tree})), flags)["job"]["spec"]
+        (head,) = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+        return [each["value"] for each in head["env"] if each["name"] == "RESNET_DIST_HELD_GPUS"]
+
+    (text,) = places({"num_workers": 8, "workers_per_node": 4}, PoolFlags(team="vision"))
+    assert held_gpus_of(text) == HeldGpus("team", "vision", "tiles", "nvidia.com/gpu", 8)
+    assert places({"num_workers": 8}, PoolFlags()) == []
+    assert places({"use_gpu": False}, PoolFlags(team="vision")) == []
 
 
 def test_of_whole_gpus_kuberay_tells_ray() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.gpu_resource import WHOLE_GPU
-from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, entrypoint, environment
+from cluster.jobs import HELD_GPUS, JOB_FILE, SEARCH_FILE, HeldGpus, JobRequest, entrypoint, environment
 from cluster.kube.client.kinds import CONFIG_MAP, RAY_JOB, Object
 from cluster.kube.jobs.sizing import PodSizes
 from cluster.kube.jobs.states import (
@@ -111,7 +111,7 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     _image(_container(head["template"], _HEAD), placement)
     _resources(_container(head["template"], _HEAD), sizes.head_cpus, sizes.head_memory_mib, {})
     _memory(head, sizes)
-    _environment(_container(head["template"], _HEAD), environment(request))
+    _environment(_container(head["template"], _HEAD), {**environment(request), **_held_gpus(request, placement)})
     _volume(head["template"], "job", {"configMap": {"name": request.name}})
     _storage(head["template"], _HEAD, placement)
     groups: list[Object] = cluster.get("workerGroupSpecs") or []
@@ -132,6 +132,16 @@ def _cluster(cluster: Object, request: JobRequest, placement: Placement, labels:
     _storage(template, _WORKER, placement)
     if not placement.use_gpu:
         template["spec"].pop("tolerations", None)
+
+
+def _held_gpus(request: JobRequest, placement: Placement) -> dict[str, str]:
+    """What the driver records of the GPUs that it uses: the job's objects may be deleted, its run stays."""
+    sizes = placement.sizes
+    devices = sizes.pods * sizes.gpus
+    if placement.queue is None or not devices:
+        return {}
+    held = HeldGpus(placement.namespace, placement.queue, request.name, sizes.gpu_resource, devices)
+    return {HELD_GPUS: held.to_json()}
 
 
 def _container(template: Object, name: str) -> Object:
