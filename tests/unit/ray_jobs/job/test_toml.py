@@ -16,6 +16,7 @@ from tests.laws import examples
 
 BOUND_TOGETHER = {
     "uri": None,
+    "workers_per_node": 1,
     "global_batch_size": 48,
     "microbatch_size": 24,
     "nesterov": False,
@@ -52,6 +53,10 @@ BOUND_ACROSS = {
     "freezing": {"preset": None, "freeze_depth": 0} | dict.fromkeys(("stem", "layer1", "layer2", "layer3", "layer4")),
 }
 """The same for fields that the job's own validators tie to another section's."""
+
+
+NAMES = {"gpu_resource": ("nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb.me")}
+"""Texts that are names which others give."""
 
 
 def values(kind: Any, limits: tuple[Any, ...] = ()) -> st.SearchStrategy[Any]:
@@ -104,7 +109,10 @@ def jobs(draw: st.DrawFn) -> JobConfig:
             tree[name] = draw(values(field.annotation, tuple(field.metadata)))
             continue
         drawn = {
-            inner: draw(values(each.annotation, tuple(each.metadata))) for inner, each in section.model_fields.items()
+            inner: draw(
+                st.sampled_from(NAMES[inner]) if inner in NAMES else values(each.annotation, tuple(each.metadata))
+            )
+            for inner, each in section.model_fields.items()
         }
         try:
             tree[name] = section.model_validate(drawn)
