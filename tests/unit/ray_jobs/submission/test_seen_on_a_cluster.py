@@ -64,7 +64,7 @@ def test_the_pod_that_submits_is_a_pod_set(server: KubeServer, run: Run, operato
     assert "10.25 CPUs" in err
 
 
-@settings(max_examples=examples(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     workers=st.integers(1, 5),
     gpus=st.integers(0, 6),
