@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.pod_sandbox import ROOT
+from cluster.kube.manifests import load_job
+from tests.pod_sandbox import ROOT, Pod
 
 IMAGE = ROOT / "k8s" / "image"
 SUITE = "bookworm"
@@ -32,12 +33,13 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 """As Docker's images of Debian have them."""
-FREE_GB = 40
 # What a build that is given up has mounted and started ends with these.
 CONTAINED = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+# Of all that buildah writes, the only thing that no option moves is a cache there.
+WITHOUT_CACHE = 'mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/containers && exec "$@"'
 
 
-def hindrance(folder: Path) -> str:
+def hindrance(folder: Path, free_gb: float = 40.0) -> str:
     """Why an image cannot be built below `folder`; empty if it can."""
     missing = [tool for tool in ("buildah", "debootstrap", "unshare") if shutil.which(tool) is None]
     if missing:
@@ -47,8 +49,8 @@ def hindrance(folder: Path) -> str:
     if subprocess.run([*CONTAINED, "true"], capture_output=True).returncode:
         return "needs namespaces that it may make"
     free = shutil.disk_usage(folder).free / 1e9
-    if free < FREE_GB:
-        return f"needs {FREE_GB} GB of disk, {free:.0f} GB are free at {folder}"
+    if free < free_gb:
+        return f"needs {free_gb:.0f} GB of disk, {free:.0f} GB are free at {folder}"
     return "" if debian_mirror() else f"needs a mirror of Debian {SUITE} among the sources of apt"
 
 
@@ -80,7 +82,9 @@ def pip_settings() -> PipSettings:
             settings.setdefault(name, " ".join(ast.literal_eval(value).split()))
     places = [place.removeprefix("file://") for value in settings.values() for place in value.split()]
     # The pages of an index name files beside it.
-    paths = {Path(each).parent if each.rstrip("/").endswith("/simple") else Path(each) for each in places if each[0] == "/"}
+    paths = {
+        Path(each).parent if each.rstrip("/").endswith("/simple") else Path(each) for each in places if each[0] == "/"
+    }
     lines = [f"{name} = {value}\n" for name, value in settings.items()]
     return PipSettings("".join(["[global]\n", *lines]), tuple(sorted(paths)))
 
@@ -101,8 +105,9 @@ class Buildah:
         """Run any command so that nothing of it outlives it."""
         environment = os.environ | {"TMPDIR": str(self.folder / "tmp"), "BUILDAH_ISOLATION": "chroot"}
         done = subprocess.run(
-            [*CONTAINED, *command], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=timeout_s
-        )
+            [*CONTAINED, "sh", "-c", WITHOUT_CACHE, "sh", *command],
+            capture_output=True, text=True, env=environment, cwd=ROOT, timeout=timeout_s,
+        )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout.strip()
 
@@ -112,7 +117,7 @@ class Buildah:
         root = Path(self("mount", name))
         packages = f"--include={','.join(('ca-certificates', *PYTHON))}"
         address = f"{debian_mirror()}/debian"
-        self.run(["debootstrap", "--variant=minbase", packages, SUITE, root, address], timeout_s=600)
+        self.run(["debootstrap", "--variant=minbase", packages, SUITE, root, address], timeout_s=900)
         (root / "etc/apt/sources.list").unlink()
         (root / "etc/apt/sources.list.d/debian.sources").write_text(SOURCES.format(suite=SUITE))
         shutil.rmtree(root / "var/cache/apt/archives")
@@ -127,23 +132,25 @@ class Buildah:
         arguments = {"BASE": base, "DEBIAN_MIRROR": debian_mirror(), "EXTRAS": extras}
         given = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
         volumes = [word for path in pip.paths for word in ("--volume", f"{path}:{path}:ro")]
-        image = f"localhost/resnet-dist-{target}"
+        image = f"localhost/resnet-dist-{target}-{extras}"
         self(
             "bud", "--isolation", "chroot", "--layers=false", "--pull-never", *given, *volumes,
-            "--secret", f"id=pip,src={self.folder / 'pip.conf'}", "--ignorefile", IMAGE / "Dockerfile.dockerignore",
+            "--secret", f"id=pip,src={self.folder / 'pip.conf'}",
             "-f", IMAGE / "Dockerfile", "--target", target, "-t", image, ROOT, timeout_s=timeout_s,
         )  # fmt: skip
         return image
 
-    def config_of(self, image: str) -> dict[str, str | list[str]]:
-        """What an image says of itself: Env, User, WorkingDir, Cmd."""
-        return json.loads(self("inspect", "--type", "image", image))["OCIv1"]["config"]
-
     @contextmanager
-    def files_of(self, image: str) -> Iterator[Path]:
-        """A copy of an image's files, which may be changed."""
+    def pod(self, image: str, storage: Path, inside: str, job: str = "") -> Generator[Pod]:
+        """A pod of a copy of the image, with the security context and the volumes of a training's head."""
+        config = json.loads(self("inspect", "--type", "image", image))["OCIv1"]["config"]
+        assert config["User"] == "1000:1000"
+        environment = dict(each.split("=", 1) for each in config["Env"])
+        (ray_job,) = [each for each in load_job("train") if each["kind"] == "RayJob"]
+        spec = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
         name = self("from", "--pull-never", image)
         try:
-            yield Path(self("mount", name))
+            files = Path(self("mount", name))
+            yield Pod(spec, environment, job, inside, files, Path(config["WorkingDir"]), storage)
         finally:
             self("rm", name)
