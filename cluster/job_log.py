@@ -12,7 +12,7 @@ _RAYS_BEGIN = re.compile(
 )
 """Lines of `ray job submit` and of Ray's job manager before a job's first (ray/dashboard/modules/job/cli.py)."""
 _TRACEBACK = "Traceback (most recent call last):"
-_BETWEEN = re.compile(r"|During handling of the above .*:|The above exception was the direct cause .*:")
+_BETWEEN = re.compile(r"During handling of the above .*:|The above exception was the direct cause .*:")
 """Lines between two tracebacks that belong together."""
 _RAYS_END = re.compile(r"Job '.*' (succeeded|failed)")
 """Below a ruler. Ray then repeats the end of the log, where the job failed."""
@@ -45,6 +45,8 @@ def _from_the_first(lines: Iterable[str]) -> Iterator[str]:
         elif line == _TRACEBACK or in_traceback or (tracebacks and _BETWEEN.fullmatch(line)):
             tracebacks.append(line)
             in_traceback = line == _TRACEBACK or (in_traceback and line[:1] in {"", " "})
+        elif tracebacks and (_RAYS_END.fullmatch(line) or not line.strip("-")):
+            tracebacks.append(line)  # below what may be the job's only words
         elif _RAYS_BEGIN.fullmatch(line):
             tracebacks = []
         else:

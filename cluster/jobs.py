@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
+from cluster.errors import SubmissionError
+
 Verb = Literal["train", "tune", "evaluate", "export"]
 JobState = Literal["queued", "admitted", "running", "retrying", "done", "failed", "stopped"]
 ENDED: tuple[JobState, ...] = ("done", "failed", "stopped")
@@ -67,6 +69,16 @@ def entrypoint(request: JobRequest, folder: str = "") -> str:
     job = ("--config", f"{below}{JOB_FILE}")
     then = (THEN, *request.then, *job) if request.then else ()
     return shlex.join((*command, *job, *search, *then))
+
+
+def refuse_lost_command(view: "JobView", request: JobRequest) -> None:
+    """Raise SubmissionError where a command is to follow, and a job that was asked for otherwise has not ended."""
+    if request.then and not view.ended and view.content != request.content:
+        raise SubmissionError(
+            f"job {request.name} is {view.state}, and it was not submitted with all that is asked for now, so it may "
+            f"end without {request.then[0]}; wait for it, or stop it with `resnet-dist jobs stop {request.name}`, then "
+            "submit again"
+        )
 
 
 def environment(request: JobRequest) -> dict[str, str]:

@@ -1,13 +1,11 @@
 """The faults: what each does to a running command, and with which exit codes the command may end by it."""
 
-import os
 import random
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,10 +106,11 @@ def _damage(path: Path, draw: random.Random) -> None:
 def _fill_disk(target: Target) -> None:
     assert target.disk is not None
     ballast = target.disk / "ballast"
-    free = shutil.disk_usage(target.disk).free
     try:
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(free - 4096, 1))
+        # The training writes meanwhile, so how much fits is known only when no more does.
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 16)):
+                pass
         time.sleep(_PAUSE_S)
     finally:
         ballast.unlink(missing_ok=True)

@@ -11,7 +11,15 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 
 from cluster.errors import NoSuchObjectError, SubmissionError
 from cluster.job_log import own_lines
-from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView, entrypoint, environment
+from cluster.jobs import (
+    JOB_FILE,
+    SEARCH_FILE,
+    JobRequest,
+    JobView,
+    entrypoint,
+    environment,
+    refuse_lost_command,
+)
 from cluster.jobs_api.client import RayJobsClient
 from cluster.jobs_api.log import follow_log
 from cluster.jobs_api.names import check_name, submission_id
@@ -63,6 +71,7 @@ class RayJobsTarget:
                         f"identity is {view.identity[:12]}, that of this one {request.identity[:12]}; choose another "
                         "--name"
                     )
+                refuse_lost_command(view, request)
                 if not view.ended or (view.state == "done" and view.content == request.content):
                     return replace(view, reason=_other_code(tree_of(details), digest) or view.reason)
             attempt = 1 if newest is None else newest[0].attempt + 1

@@ -29,6 +29,7 @@ def show_job(live: LiveView) -> None:
     show_line(one_line(live))
     rows = {
         "verb": view.verb,
+        "runs": live.verb if live.verb != view.verb and not view.ended else "",
         "submitted": view.submitted,
         "queue": view.queue,
         "priority": view.priority,
@@ -42,8 +43,9 @@ def show_job(live: LiveView) -> None:
 
 
 def print_json(live: LiveView) -> None:
-    """The same for programs: the job, and with it the run's status.json where it can be read."""
+    """The same for programs: the job, the command that it runs, and the run's status.json where it can be read."""
     value: dict[str, Any] = asdict(live.view)
+    value["runs"] = live.verb or live.view.verb
     value["status"] = None if live.status is None else live.status.to_json()
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 

@@ -182,10 +182,9 @@ def _explained(output: str) -> Generator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise StorageError(
-            f"--output {output} could not be written ({error.strerror}); free space there, and in "
-            f"{tempfile.gettempdir()}"
-        ) from error
+        is_file = output != STDOUT and (Path(output).is_file() or not Path(output).exists())
+        where = f"there, and in {tempfile.gettempdir()}" if is_file else "there"
+        raise StorageError(f"--output {output} could not be written ({error.strerror}); free space {where}") from error
 
 
 def _leave_quietly() -> None:

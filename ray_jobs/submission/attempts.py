@@ -165,8 +165,9 @@ class _Storing:
                 return
 
     def _often(self) -> None:
-        self._tried(self._begin)
+        has_begun = False
         for turn in count():
+            has_begun = has_begun or self._tried(self._begin)
             if turn % _USAGE_EVERY == 0:
                 self._tried(self._record)
             if self._ended.wait(_EVERY_S):
@@ -182,11 +183,14 @@ class _Storing:
         if self._usage is not None:
             self._usage.write(has_ended=has_ended)
 
-    def _tried(self, action: Callable[[], None]) -> None:
+    def _tried(self, action: Callable[[], None]) -> bool:
+        """Whether it was stored."""
         try:
             action()
         except StorageError as error:
             self._say(error)
+            return False
+        return True
 
     def _say(self, error: StorageError) -> None:
         if not self._failed:

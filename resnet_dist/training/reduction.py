@@ -77,6 +77,7 @@ class ExactReduction:
             for part, parameter in zip(torch.split(self.total, sizes), self._parameters, strict=True)
         ]
         self._gradients = [torch.empty_like(parameter) for parameter in self._parameters]
+        self._is_on_cpu = device.type == "cpu"
 
     def microbatch(self, last: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to synchronise
         """Nothing to hold back: ranks meet only in `finish`."""
@@ -103,8 +104,11 @@ class ExactReduction:
         for part, gradient, parameter in zip(self._parts, self._gradients, self._parameters, strict=True):
             for total, sums in _pieces(part, gradient):
                 sums.copy_(total)
-                total.zero_()
+                if self._is_on_cpu:  # while the cache has it
+                    total.zero_()
             parameter.grad = gradient
+        if not self._is_on_cpu:
+            self.total.zero_()
 
 
 def _pieces(part: torch.Tensor, gradient: torch.Tensor) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:

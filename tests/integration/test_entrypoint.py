@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -12,7 +14,8 @@ import pytest
 from cluster.jobs import HeldGpus
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.driver_log import DriverLog, read_end, read_log
+from ray_jobs.run.driver_log import DriverBegin, DriverLog, read_begin, read_end, read_log
+from ray_jobs.submission import attempts
 from ray_jobs.submission.entrypoint import commands_left, final_end
 from ray_jobs.submission.usage_record import read_usage
 from resnet_dist.run_records import Status
@@ -244,6 +247,22 @@ def test_a_later_start_goes_on_with_the_command_that_was_not_done(tmp_path: Path
     code, out = finish(start(tmp_path / "run", "train", "--print-config", "--then", "export", "--help"))
     assert code == 0
     assert "[optimizer]" not in out
+
+
+def test_that_an_attempt_runs_is_stored_as_soon_as_storage_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_EVERY_S", 0.05)
+    (tmp_path / "run").write_text("no folder")  # nothing can be stored
+    store = Store.open(str(tmp_path / "run"))
+    log = DriverLog(store, "abc-1", "train", 2)
+    stored = attempts._Storing(log, partial(log.begun, 2, 4), None)
+    (tmp_path / "run").unlink()
+    deadline = time.monotonic() + 60
+    while read_begin(store, "abc-1") is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stored.end(0)
+    assert read_begin(store, "abc-1") == DriverBegin("train", 2, 2, 4)
 
 
 @pytest.mark.parametrize("retries", ["-1", "many", "1000"])

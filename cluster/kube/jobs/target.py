@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from cluster.errors import NoSuchObjectError, ObjectChangedError, SubmissionError
 from cluster.job_log import own_lines
-from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView
+from cluster.jobs import JOB_FILE, SEARCH_FILE, JobRequest, JobView, refuse_lost_command
 from cluster.kube.client.api import KubeApi
 from cluster.kube.client.kinds import CONFIG_MAP, POD, RAY_JOB, Object, part
 from cluster.kube.jobs.manifest import JobManifest
@@ -44,6 +44,7 @@ class KubeTarget:
         existing = self._existing(request)
         if existing is not None:
             view = self._view(existing)
+            refuse_lost_command(view, request)
             if not view.ended or (view.state == "done" and view.content == request.content):
                 self._complete(manifest, existing)
                 return view

@@ -7,6 +7,8 @@ from cluster.kube.queues.quantities import MEMORY, in_units, in_words, parsed
 
 _MOST = 90
 """Letters of a reason that is not one of those below."""
+_MOST_READ = 4096
+"""Letters of a message that are read: its first cause stands at its begin, and a search in long ones takes long."""
 _MORE = re.compile(r"insufficient unused quota for (\S+) in flavor (\S+), (\S+) more needed")
 _NEVER = re.compile(
     r"insufficient quota for (\S+) in flavor (\S+),.*?(?:(?:requests \((\S+)\) \+ .*?)?podset request \((\S+)\) )?"
@@ -17,7 +19,7 @@ _PREEMPTED = re.compile(r"Preempted to accommodate a workload .*?due to (.+)")
 
 def cause_of(message: str) -> str:
     """The first cause that a message of Kueue names, in a line; the message's begin where it is none that is known."""
-    text = " ".join(message.split())
+    text = " ".join(message[:_MOST_READ].split())
     if found := _NEVER.search(text):
         resource, flavor, before, of_pod_set, in_all, most = found.groups()
         asked, there = _amount(resource, of_pod_set or in_all or "more", before or "0"), _number(resource, most)

@@ -76,6 +76,11 @@ class Quotas:
             if name == resource and flavor in mine and limits.nominal > 0
             if owner == queue or (cohort is not None and self.cohorts.get(owner) == cohort)
         }
+        found |= {
+            flavor
+            for (owner, flavor, name), amount in self.shared.items()
+            if owner == cohort and name == resource and flavor in mine and amount > 0
+        }
         return found.pop() if len(found) == 1 else None
 
 

@@ -140,7 +140,7 @@ def usage_of(
     jobs = [
         JobUsage(*row, *_as_floats(hours), evictions[row[:2]], row in rows)
         for row, hours in reckoning.jobs.items()
-        if row[0] in shown
+        if row[0] in shown and row[0] not in hidden
     ]
     return UsageView(
         since=_as_time(period.since),

@@ -13,9 +13,9 @@ from cluster.kube.queues.manifest import NAMESPACE_NAME
 from cluster.kube.queues.quantities import CPU, GPU, MEMORY, in_units, parsed
 from cluster.kube.queues.workloads import (
     Stage,
+    condition_is_true,
     conditions_of,
     created_of,
-    holds,
     job_of,
     priority_of,
     queue_of,
@@ -144,7 +144,7 @@ def list_queues(api: KubeApi) -> list[Summary]:
 
 def jobs_of(workloads: Iterable[Object]) -> list[QueuedJob]:
     """The jobs of Kueue's Workloads of one queue: those that run, then those that wait, as Kueue tries them."""
-    open_ = [each for each in workloads if not holds(each, "Finished")]
+    open_ = [each for each in workloads if not condition_is_true(each, "Finished")]
     order = {id(each): place for place, each in enumerate(waiting_in_order(open_))}
     jobs = [_job(each, order.get(id(each))) for each in open_]
     stages: tuple[Stage, ...] = ("running", "reserved", "waiting", "stopped")

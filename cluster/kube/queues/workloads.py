@@ -20,11 +20,11 @@ def stage_of(workload: Object) -> Stage:
     """How far an unfinished Workload has come."""
     if part(workload, "spec").get("active") is False:
         return "stopped"
-    if holds(workload, "Finished"):
+    if condition_is_true(workload, "Finished"):
         return "stopped"
-    if holds(workload, "Admitted"):
+    if condition_is_true(workload, "Admitted"):
         return "running"
-    return "reserved" if holds(workload, "QuotaReserved") else "waiting"
+    return "reserved" if condition_is_true(workload, "QuotaReserved") else "waiting"
 
 
 def priority_of(workload: Object) -> int:
@@ -48,7 +48,7 @@ def created_of(workload: Object) -> str:
     return str(part(workload, "metadata").get("creationTimestamp", ""))
 
 
-def holds(workload: Object, condition: str) -> bool:
+def condition_is_true(workload: Object, condition: str) -> bool:
     """Whether a condition of a Workload is true."""
     return part(conditions_of(workload), condition).get("status") == "True"
 

@@ -65,6 +65,8 @@ def test_a_jobs_own_traceback_is_kept() -> None:
     own = HEALTH_CHECK[:-1]
     assert list(own_lines([*HEALTH_CHECK, *BANNER, *own, "attempt 1 of 4"])) == [*own, "attempt 1 of 4"]
     assert list(own_lines([*BANNER, *own])) == own
+    assert list(own_lines([*BANNER, *own, *FAILED[1:]])) == own
+    assert list(own_lines([*BANNER, *own, *FAILED])) == [*own, ""]
     assert list(own_lines(["epoch 1", *own, *FAILED[1:]])) == ["epoch 1", *own]
 
 

@@ -279,6 +279,16 @@ def test_an_export_follows_in_the_same_job(server: KubeServer, run: Run) -> None
     assert "--then export /storage/outputs/runs/tiles --formats onnx --config" in job["spec"]["entrypoint"]
     assert len(job["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1
     assert "is there already" in run("submit", "train", *JOB)[1]
+    assert run("submit", "train", *JOB, "--then", "export", "--formats", "onnx")[0] == 0
+
+
+@pytest.mark.usefixtures("server")
+def test_an_export_is_not_promised_by_a_job_that_only_trains(run: Run) -> None:
+    assert run("submit", "train", *JOB)[0] == 0
+    code, _, err = run("submit", "train", *JOB, "--then", "export")
+    assert code == 2
+    assert "it may end without export" in err
+    assert "resnet-dist jobs stop tiles" in err
 
 
 @pytest.mark.usefixtures("server")

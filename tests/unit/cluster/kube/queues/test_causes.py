@@ -39,3 +39,10 @@ def test_it_is_one_short_line(message: str) -> None:
     cause = cause_of(message)
     assert "\n" not in cause
     assert len(cause) <= max(90, len(message) + 60)
+
+
+def test_a_long_message_is_read_in_no_time() -> None:
+    """Its beginning holds the first cause; what repeats half of a cause must not be searched again and again."""
+    half = "insufficient quota for cpu in flavor a, previously considered podsets requests (1) + "
+    assert len(cause_of(half * 10_000)) == 90
+    assert cause_of(NEVER + half * 10_000) == "it will never start here: asks for 16 GPUs of h100, and there are 8"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cluster.kube.queues.capacity import Limits
 from cluster.kube.queues.quantities import GPU
 from cluster.kube.queues.usage import Hold, Hours, Period, Quotas, Reckoning, Wait, clipped, reckon
+from cluster.kube.queues.usage_view import usage_of
 
 MIG = "nvidia.com/mig-1g.10gb"
 QUEUES, FLAVORS = ("a", "b", "c"), ("a100", "l4")
@@ -147,3 +148,20 @@ def test_the_only_flavor_of_a_resource_is_known_and_one_of_several_is_not() -> N
     assert Quotas({**limits, ("b", "l4", GPU): some}, cohorts).only_flavor("a", GPU) is None
     assert Quotas({**limits, ("b", "a100", GPU): some}, cohorts).only_flavor("a", GPU) == "h100"
     assert Quotas(limits, cohorts).only_flavor("a", MIG) is None
+
+
+def test_quota_of_the_cohort_itself_is_a_flavor_too() -> None:
+    limits = {("a", "a100", GPU): Limits(Fraction(4)), ("a", "l4", GPU): Limits()}
+    assert Quotas(limits, {"a": "pool"}).only_flavor("a", GPU) == "a100"
+    shared = {("pool", "l4", GPU): Fraction(8)}
+    assert Quotas(limits, {"a": "pool"}, shared).only_flavor("a", GPU) is None
+    assert Quotas(limits, {}, shared).only_flavor("a", GPU) == "a100"
+
+
+def test_jobs_of_a_team_that_is_not_counted_are_not_listed() -> None:
+    limits = {(queue, "a100", GPU): Limits(Fraction(4)) for queue in ("a", "b")}
+    recorded = [Hold(queue, "x", GPU, Fraction(1), 0, 3600, "a100") for queue in ("a", "b")]
+    view = usage_of(Quotas(limits, {}), [], recorded, {"a": "no permission"}, Period(0, 7200), ("a", "b"))
+    assert [job.team for job in view.jobs] == ["b"]
+    assert [team.team for team in view.teams] == ["b"]
+    assert view.hidden == {"a": "no permission"}
