@@ -61,7 +61,8 @@ def disturbed_search(folder: Path, faults: Sequence[Fault], draw: random.Random)
 def _job(folder: Path, storage: Path) -> JobConfig:
     job = job_for(folder, storage, "search", _EPOCHS)
     cluster = job.cluster.model_copy(update={"num_workers": 1, "local_cpus": 2})
-    return job.model_copy(update={"cluster": cluster})
+    checkpoint = job.checkpoint.model_copy(update={"keep_losers": True})  # all trials are compared
+    return job.model_copy(update={"cluster": cluster, "checkpoint": checkpoint})
 
 
 def _epochs(storage: Path) -> int:
