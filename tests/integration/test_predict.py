@@ -251,7 +251,8 @@ def test_an_output_file_is_whole_or_as_it_was(predict: Predict, bundle_copy: Pat
 
 def _has_a_nameless_file(pid: int) -> bool:
     with suppress(FileNotFoundError):  # it was closed meanwhile
-        return any("deleted" in str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+        opened = [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.name not in {"0", "1", "2"}]
+        return any("deleted" in str(path.readlink()) for path in opened)
     return False
 
 

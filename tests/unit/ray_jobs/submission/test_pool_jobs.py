@@ -215,7 +215,7 @@ def test_logs_are_followed_through_a_retry(server: KubeServer, run: Run) -> None
 
     def play() -> None:
         deadline = time.monotonic() + 60
-        while not server.count("GET", "follow=true") and time.monotonic() < deadline:
+        while not server.count("get", "follow=true") and time.monotonic() < deadline:
             time.sleep(0.01)
         operators.say("tiles", "epoch 3")
         operators.retry("tiles", 137)
