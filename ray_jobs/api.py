@@ -3,7 +3,8 @@
     from ray_jobs import api
     from ray_jobs.job.toml import read_job
 
-    evaluation = api.evaluate(api.train(read_job(Path("job.toml"), {"training": {"epochs": 3}})).run)
+    outcome = api.train(read_job(Path("job.toml"), {"training": {"epochs": 3}}))
+    evaluation = api.evaluate(outcome.run)
 
 Importing this module is cheap: each function imports what it runs. Errors are those of the tree in `ray_jobs.errors`.
 Functions with `say` pass it the lines that a person should see while they work.
@@ -11,19 +12,32 @@ Functions with `say` pass it the lines that a person should see while they work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from ray_jobs.pool_api import (
+    Say,
+    job_objects,
+    jobs_list,
+    jobs_logs,
+    jobs_status,
+    jobs_stop,
+    jobs_wait,
+    queue_create,
+    queue_list,
+    queue_objects,
+    queue_show,
+    queue_usage,
+    run_on_ray,
+    silent,
+    submit_to_pool,
+    submit_to_ray,
+)
 
 if TYPE_CHECKING:
     from cluster.config import ClusterConfig
     from cluster.health.preflight import NodeCheck
-    from cluster.jobs import JobView
-    from cluster.kube.jobs.manifest import JobManifest
-    from cluster.kube.queues.apply import Applied
-    from cluster.kube.queues.manifest import TeamObjects
-    from cluster.kube.queues.team import Team
-    from cluster.kube.queues.view import QueueView, Summary
     from data_pipeline.config import DataConfig
     from ray_jobs.bundles.benchmark import BenchmarkOptions, BenchmarkOutcome
     from ray_jobs.bundles.export import ExportOutcome
@@ -40,17 +54,44 @@ if TYPE_CHECKING:
     from ray_jobs.search.dry_run import SearchPlan
     from ray_jobs.search.space import Space
     from ray_jobs.search.tune import SearchOutcome
-    from ray_jobs.submission.command import PoolFlags, SubmitCommand
-    from ray_jobs.submission.submit import PoolJob, RayJob
-    from ray_jobs.submission.usage import Usage
-    from ray_jobs.submission.watch import JobPlace, LiveView
     from ray_jobs.training.cross_validation import FoldsOutcome
     from resnet_dist.runtime.predictor import Prediction
 
+__all__ = [
+    "benchmark",
+    "cross_validate",
+    "doctor",
+    "evaluate",
+    "export",
+    "job_objects",
+    "jobs_list",
+    "jobs_logs",
+    "jobs_status",
+    "jobs_stop",
+    "jobs_wait",
+    "plan_search",
+    "predict",
+    "predict_in_parts",
+    "promote",
+    "pull",
+    "queue_create",
+    "queue_list",
+    "queue_objects",
+    "queue_show",
+    "queue_usage",
+    "report",
+    "rollback",
+    "run_on_ray",
+    "sample",
+    "split",
+    "submit_to_pool",
+    "submit_to_ray",
+    "train",
+    "tune",
+]
+
 Changes = Mapping[str, Any]
 """Fields that differ from a run's own job, nested by section: {"data": {"root": "/data/parts"}}."""
-Say = Callable[[str], None]
-_mute: Say = lambda _: None  # noqa: E731
 
 
 def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
@@ -71,7 +112,9 @@ def tune(
     job: JobConfig, search: SearchConfig, space: Space, *, warm_start: str | None = None, submission: str | None = None
 ) -> SearchOutcome:
     """Search for a better configuration than the job's own, or continue a search of the same name and space.
-    `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search."""
+
+    `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search.
+    """
     from ray_jobs.search.tune import run_tune
 
     return run_tune(job, search, space, warm_start, submission)
@@ -102,7 +145,12 @@ def evaluate(
 
 
 def export(
-    run: str, *, checkpoint: str = "best", changes: Changes | None = None, output: Path | None = None, say: Say = _mute
+    run: str,
+    *,
+    checkpoint: str = "best",
+    changes: Changes | None = None,
+    output: Path | None = None,
+    say: Say = silent,
 ) -> ExportOutcome:
     """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed a gate are in `refused`."""
     from ray_jobs.bundles.export import run_export
@@ -116,7 +164,7 @@ def benchmark(
     *,
     run: str | None = None,
     storage_root: str = "outputs",
-    say: Say = _mute,
+    say: Say = silent,
 ) -> BenchmarkOutcome:
     """Measure how fast a bundle's formats are on this machine. `run`: the run that the bundle was made of."""
     from ray_jobs.bundles.benchmark import BenchmarkOptions, run_benchmark
@@ -201,100 +249,3 @@ def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:
     from ray_jobs.doctor.cluster import diagnose_cluster
 
     return diagnose_cluster(job, timeout_s)
-
-
-def submit_to_pool(command: SubmitCommand, flags: PoolFlags, *, say: Say = _mute) -> PoolJob:
-    """Start a command as a job on Kubernetes, or find it there."""
-    from ray_jobs.submission.submit import submit_to_pool
-
-    return submit_to_pool(command, flags, say)
-
-
-def submit_to_ray(command: SubmitCommand, *, working_tree: Path | None = None) -> RayJob:
-    """Start a command as a job on the Ray at `cluster.address`, with the code of a checkout where one is given."""
-    from ray_jobs.submission.submit import submit_to_ray
-
-    return submit_to_ray(command, working_tree)
-
-
-def job_objects(command: SubmitCommand, flags: PoolFlags, *, server: bool = False, say: Say = _mute) -> JobManifest:
-    """The Kubernetes objects of a command, none created; with `server`, checked by the API server."""
-    from ray_jobs.submission.submit import objects_of
-
-    return objects_of(command, flags, say, server=server)
-
-
-def run_on_ray(command: SubmitCommand, *, print_line: Say = _mute, say: Say = _mute) -> int:
-    """Run a command on the Ray at `cluster.address` to its end; returns its exit code. `print_line` gets its output."""
-    from ray_jobs.submission.submit import run_on_ray
-
-    return run_on_ray(command, print_line, say)
-
-
-def jobs_list(place: JobPlace) -> list[JobView]:
-    """All jobs of a place, the newest first."""
-    return place.target().list()
-
-
-def jobs_status(name: str, place: JobPlace) -> LiveView:
-    """A job, and how far its run is where that can be read from here."""
-    from ray_jobs.submission.watch import RunReader
-
-    return RunReader().live(place.target().view(name))
-
-
-def jobs_logs(name: str, place: JobPlace, *, follow: bool = False) -> Iterator[str]:
-    """The lines that a job prints, with `follow` until it has ended; the stored ones where its pods are gone."""
-    from ray_jobs.submission.watch import log_lines
-
-    return log_lines(place.target(), name, follow=follow)
-
-
-def jobs_stop(name: str, place: JobPlace) -> JobView:
-    """End a job; what it has stored stays."""
-    return place.target().stop(name)
-
-
-def jobs_wait(name: str, place: JobPlace, *, hindered_s: float = 900.0, say: Say = _mute) -> int:
-    """Wait until a job has ended; returns its exit code, or 1 when its pods were kept from starting `hindered_s`."""
-    from ray_jobs.submission.watch import wait_for
-
-    return wait_for(place.target(), name, hindered_s=hindered_s, say=say)
-
-
-def queue_objects(team: Team) -> TeamObjects:
-    """The Kubernetes objects of a team's namespace, queue and rights, none created."""
-    from cluster.kube.queues.manifest import render_team
-
-    return render_team(team)
-
-
-def queue_create(team: Team, *, context: str | None = None, dry_run: bool = False) -> list[Applied]:
-    """Make a team's namespace, queue and rights, or change them; with `dry_run` the server only says what would be."""
-    from cluster.kube.client.api import KubeApi
-    from cluster.kube.queues.apply import apply_team
-
-    return apply_team(KubeApi.connect(context), team, dry_run=dry_run)
-
-
-def queue_list(*, context: str | None = None) -> list[Summary]:
-    """All queues."""
-    from cluster.kube.client.api import KubeApi
-    from cluster.kube.queues.view import list_queues
-
-    return list_queues(KubeApi.connect(context))
-
-
-def queue_show(team: str, *, context: str | None = None) -> QueueView:
-    """A team's queue: its shares, those it shares with, its jobs."""
-    from cluster.kube.client.api import KubeApi
-    from cluster.kube.queues.view import view_queue
-
-    return view_queue(KubeApi.connect(context), team)
-
-
-def queue_usage(since_s: int, teams: Sequence[str], storage_root: str | None, *, context: str | None = None) -> Usage:
-    """GPU hours of the last `since_s` seconds, of all teams where none is named; `storage_root`: of runs' records."""
-    from ray_jobs.submission.usage import queue_usage
-
-    return queue_usage(since_s, teams, context, storage_root)
