@@ -90,7 +90,7 @@ def predict(
         probabilities=probabilities,
         fail_on_unreadable=fail_on_unreadable,
         batch_timeout_s=batch_timeout_s,
-        **({} if outage_s is None else {"outage_s": _checked(outage_s)}),
+        outage_s=PredictOptions.outage_s if outage_s is None else _checked(outage_s),
     )
     place = local_bundle(bundle, storage_root)
     if workers is None and address is None:
@@ -103,7 +103,7 @@ def predict(
     from ray_jobs.prediction.on_cluster import Parts, run_predict_on_cluster
 
     job = check({"cluster": {"address": address, "local_cpus": local_cpus}})
-    parts = Parts(output, 1000 if part_size is None else part_size, workers, options.outage_s)
+    parts = Parts(output, 1000 if part_size is None else part_size, workers)
     run_predict_on_cluster(place, paths, options, parts, job.cluster)
 
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 
-from cluster.jobs import JobView
+from cluster.jobs import JobRequest, JobView
 from cluster.kube.jobs.manifest import JobManifest
 from ray_jobs.submission.submit import PoolJob, RayJob, as_yaml
 from ray_jobs.terminal.console import show_line
@@ -17,9 +17,7 @@ def show_pool_job(job: PoolJob) -> None:
     show_line(f"  {job.plan.placement.sizes.stated()}")
     place = f" --namespace {job.namespace}" if flags.namespace else ""
     place += f" --kube-context {shlex.quote(flags.context)}" if flags.context else ""
-    show_line(f"  writes to {request.run}")
-    if request.then:
-        show_line(f"  then, in the same job: {shlex.join(request.then)}")
+    _show_work(request)
     show_line(f"  resnet-dist jobs logs {request.name} -f{place}")
     show_line(f"  resnet-dist jobs wait {request.name}{place}")
 
@@ -28,10 +26,16 @@ def show_ray_job(job: RayJob) -> None:
     """The same of a job on a running Ray."""
     name = job.request.name
     show_line(f"job {name} {_what(job.view, job.request.submission)}: {job.address}")
-    show_line(f"  writes to {job.request.run}")
+    _show_work(job.request)
     place = f"{name} --cluster.address {shlex.quote(job.address)}"
     show_line(f"  resnet-dist jobs logs {place} -f")
     show_line(f"  resnet-dist jobs wait {place}")
+
+
+def _show_work(request: JobRequest) -> None:
+    show_line(f"  writes to {request.run}")
+    if request.then:
+        show_line(f"  then, in the same job: {shlex.join(request.then)}")
 
 
 def print_objects(manifest: JobManifest) -> None:

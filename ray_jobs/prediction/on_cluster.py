@@ -16,7 +16,7 @@ from typing import Any
 
 import ray.data
 
-from cluster.config import ClusterConfig, StorageConfig
+from cluster.config import ClusterConfig
 from cluster.errors import ResourceError
 from cluster.session.session import cluster_resources, ray_session
 from cluster.storage.outage import Patience
@@ -43,8 +43,6 @@ class Parts:
     output: str
     size: int
     workers: int | None
-    outage_s: float = StorageConfig().outage_s
-    """How long storage may be away."""
 
     def __post_init__(self) -> None:
         if self.output == STDOUT:
@@ -71,10 +69,10 @@ def run_predict_on_cluster(
     name, chosen = bundle.format(options.format_name)
     for file in chosen.files:
         bundle.read(file)  # what was changed is known before Ray starts
-    store, base = Store.open(parts.output).patient(Patience.at_start(parts.outage_s, note)), str(Path.cwd())
+    store, base = Store.open(parts.output).patient(Patience.at_start(options.outage_s, note)), str(Path.cwd())
     how = {"bundle": bundle.digest, "format": name, "probabilities": options.probabilities, "relative_to": base}
     folder = PartFolder.claim(store, kind, how, image_paths(paths, sys.stdin.buffer), parts.size)
-    folder = replace(folder, store=store.settled().patient(Patience(parts.outage_s, note)))
+    folder = replace(folder, store=store.settled().patient(Patience(options.outage_s, note)))
     missing, begin = folder.missing(), perf_counter()
     before = folder.tally().images
     if kept := folder.count - len(missing):
@@ -86,7 +84,6 @@ def run_predict_on_cluster(
             options=replace(options, format_name=name),
             base=base,
             output=store.uri,
-            outage_s=parts.outage_s,
             count=folder.count,
             kind=kind,
         )

@@ -53,7 +53,7 @@ class PredictOptions:
     batch_timeout_s: float = BATCH_TIMEOUT_S
     """The model may take so long to load, and for a batch."""
     outage_s: float = 900.0
-    """The storage of an output file may be away for so long when it is written, at the end."""
+    """The storage of the output may be away for so long: a file's when it is written, at the end, parts' always."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

@@ -36,8 +36,6 @@ class WorkerOrder:
     base: str
     """What relative paths are below."""
     output: str
-    outage_s: float
-    """How long storage may be away."""
     count: int
     """Of the parts."""
     kind: OutputFormat
@@ -69,7 +67,7 @@ class PartWorker:
     def _make(self, number: int) -> None:
         order, rows, tally = self._order, BytesIO(), Tally()
         if self._predictor is None or self._parts is None:
-            store = Store.open(order.output).settled().patient(Patience(order.outage_s, _LOGGER.warning))
+            store = Store.open(order.output).settled().patient(Patience(order.options.outage_s, _LOGGER.warning))
             self._predictor, self._parts = _loaded(order), PartFolder(store, order.kind, order.count)
         paths = self._parts.paths(number)
         for _, answer in write_rows(rows, order.kind, self._predictor, paths, order.options, order.base):

@@ -2,9 +2,10 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
@@ -13,6 +14,7 @@ from resnet_dist.plain_json import parsed_object
 _HEAD, _TAIL = 256 * 1024, 1024 * 1024
 """Bytes of a log that are kept from its start and from its end."""
 _MOST_RECORD = 64 * 1024
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,8 @@ class DriverEnd:
 
 def read_end(run: Store, submission: str) -> DriverEnd | None:
     """How the last ended attempt ended; None where none has, or that cannot be read."""
-    try:
-        data = run.read_or_none(_end_file(submission), _MOST_RECORD)
-        if data is None:
-            return None
-        value = parsed_object(data)
+
+    def made(value: dict[str, Any]) -> DriverEnd:
         return DriverEnd(
             verb=str(value["verb"]),
             attempt=int(value["attempt"]),
@@ -56,19 +55,24 @@ def read_end(run: Store, submission: str) -> DriverEnd | None:
             ended=str(value["ended"]),
             last_line=str(value["last_line"]),
         )
-    except (StorageError, ValueError, KeyError, TypeError, OverflowError):
-        return None
+
+    return _read(run, _end_file(submission), made)
 
 
 def read_begin(run: Store, submission: str) -> DriverBegin | None:
     """The newest attempt; None where none has begun, or that cannot be read."""
-    try:
-        data = run.read_or_none(_begin_file(submission), _MOST_RECORD)
-        if data is None:
-            return None
-        value = parsed_object(data)
+
+    def made(value: dict[str, Any]) -> DriverBegin:
         numbers = {name: int(value[name]) for name in ("attempt", "tried", "most")}
         return DriverBegin(verb=str(value["verb"]), **numbers)
+
+    return _read(run, _begin_file(submission), made)
+
+
+def _read(run: Store, path: str, made: Callable[[dict[str, Any]], _Record]) -> _Record | None:
+    try:
+        data = run.read_or_none(path, _MOST_RECORD)
+        return None if data is None else made(parsed_object(data))
     except (StorageError, ValueError, KeyError, TypeError, OverflowError):
         return None
 

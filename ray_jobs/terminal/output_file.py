@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -12,9 +13,11 @@ from cluster.storage.failure import explained
 from cluster.storage.outage import Patience
 from cluster.storage.whole_file import PART, replacing
 
+_AT_ONCE = Patience(0.0, lambda _: None)
+
 
 @contextmanager
-def output_file(path: Path, patience: Patience | None = None) -> Generator[BinaryIO]:
+def output_file(path: Path, patience: Patience = _AT_ONCE) -> Generator[BinaryIO]:
     """Within, what is written goes to a temporary file; at the end it takes the place of `path`, after an error it is
     gone.
 
@@ -36,11 +39,9 @@ def output_file(path: Path, patience: Patience | None = None) -> Generator[Binar
     except OSError as error:
         raise StorageError(f"--output {path} cannot be written ({error.strerror}); name another file") from error
     with tempfile.TemporaryFile(prefix="rd-output-") as stream:
-        yield cast("BinaryIO", stream)
-        if patience is None:
-            _copy(cast("BinaryIO", stream), place, path)
-        else:
-            patience.wait_out(lambda: _copy(cast("BinaryIO", stream), place, path))
+        written = cast("BinaryIO", stream)
+        yield written
+        patience.wait_out(partial(_copy, written, place, path))
 
 
 def _copy(stream: BinaryIO, place: Path, path: Path) -> None:

@@ -115,10 +115,9 @@ def test_a_worker_keeps_its_answers_while_storage_is_away(
     order = WorkerOrder(
         place=str(bundle_folder),
         digest=Bundle.open(bundle_folder).digest,
-        options=PredictOptions("onnx", threads=1),
+        options=PredictOptions("onnx", threads=1, outage_s=60.0),
         base=str(tmp_path),
         output=str(output),
-        outage_s=60.0,
         count=1,
         kind="csv",
     )
