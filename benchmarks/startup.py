@@ -8,8 +8,7 @@ count: it takes the same time for any number of images. Two commits are compared
 
 Measured on two cores of an AMD EPYC beside other work (so CPU seconds only), before and after scan and probe stopped
 decoding each image twice: 1800 JPEGs of 200 x 200 pixels 1.33 and 0.86; 1344 of about 500 x 300 pixels 1.87 and 1.11.
-Of a whole start that is little: from `resnet-dist train` with two workers to its first step, on the 1800, 44.1 s before
-and 42.8 s after (two runs each, in turns), most of it Ray's and torch's.
+A whole start takes longer, most of it Ray's and torch's: benchmarks/first_step.py.
 """
 
 import argparse
