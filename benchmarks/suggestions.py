@@ -17,7 +17,7 @@ from time import perf_counter
 import psutil
 
 from ray_jobs.job.config import JobConfig
-from ray_jobs.search.optuna_study import StudySearch
+from ray_jobs.search.optuna_study import Draws, StudySearch
 from ray_jobs.search.parameter import Params
 from ray_jobs.search.toml import read_search
 from ray_jobs.search.trainable import params_of
@@ -42,7 +42,7 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="rd-suggestions-") as scratch:
         journal = Path(scratch) / "journal"
-        search = StudySearch(config, space, 0, journal, [], [space.default(JobConfig())])
+        search = StudySearch(config, space, Draws(0, 1), journal, [], [space.default(JobConfig())])
         told: list[float] = []
         for number in range(args.trials):
             params = params_of(search.suggest(str(number)))

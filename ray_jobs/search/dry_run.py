@@ -16,7 +16,7 @@ from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.latency import parameter_count
-from ray_jobs.search.optuna_study import StudySearch
+from ray_jobs.search.optuna_study import Draws, StudySearch
 from ray_jobs.search.parameter import Params
 from ray_jobs.search.prepare import SearchStart, prepare_search
 from ray_jobs.search.records import SearchDirectory
@@ -85,7 +85,8 @@ def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPla
     start = prepare_search(job, config, space, directory)
     base = start.facts.job
     with TemporaryDirectory(prefix="rd-plan-") as scratch:
-        study = StudySearch(config, space, base.seed, Path(scratch) / "journal", [], [space.default(base)])
+        default = [space.default(base)]
+        study = StudySearch(config, space, Draws(base.seed, len(default)), Path(scratch) / "journal", [], default)
         drawn = [params_of(study.suggest(str(number))) for number in range(_DRAWN)]
     jobs = [job_with(base, params) for params in drawn]
     depths = [policies_at(each.freezing, 0).count("frozen") for each in jobs]

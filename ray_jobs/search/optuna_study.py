@@ -8,10 +8,12 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, cast
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
@@ -27,6 +29,25 @@ from ray_jobs.search.space import Space
 from ray_jobs.search.trainable import PARAMS
 
 _STUDY = "search"
+
+
+@dataclass
+class Draws:
+    """The randomness of a search: each draw of its sampler has a seed that is a function of (seed, draw's number).
+
+    So a search that was interrupted, at whatever moment, draws what it would have drawn undisturbed. What a sampler
+    that learns makes of a draw depends on the trials that are over by then, too, and their order may be another.
+    """
+
+    seed: int
+    """The job's."""
+    number: int = 0
+    """Of the next draw."""
+
+    def next_seed(self) -> int:
+        """The next draw's, of 32 bits."""
+        number, self.number = self.number, self.number + 1
+        return int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0])
 
 
 class Unsaved:
@@ -51,7 +72,7 @@ class StudySearch(Unsaved, OptunaSearch):
         self,
         config: SearchConfig,
         space: Space,
-        seed: int,
+        draws: Draws,
         journal: Path,
         over: list[TrialRecord],
         initial: list[Params],
@@ -59,6 +80,8 @@ class StudySearch(Unsaved, OptunaSearch):
         """`over` is what the study knows already; `initial` is tried before anything is suggested."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._searched = space
+        self._config = config
+        self._draws = draws
         self.journal = journal
         self._initial = list(initial)
         self._outside: set[str] = set()
@@ -73,7 +96,7 @@ class StudySearch(Unsaved, OptunaSearch):
             space=space.suggest,
             metric=metrics if several else "objective",
             mode=directions if several else directions[0],
-            sampler=build_sampler(config, seed),
+            sampler=build_sampler(config, draws.seed),
             study_name=_STUDY,
             storage=JournalStorage(JournalFileBackend(str(journal))),
         )
@@ -108,6 +131,8 @@ class StudySearch(Unsaved, OptunaSearch):
                 self._outside.add(trial_id)
                 return {PARAMS: json.dumps(params)}
             self.study.enqueue_trial(_encoded(self._searched, params))
+        else:
+            self.study.sampler = build_sampler(self._config, self._draws.next_seed())
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Define-by-run function")  # a sampler may think; how long is measured
             params = cast("Params", super().suggest(trial_id))

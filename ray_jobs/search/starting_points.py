@@ -1,4 +1,4 @@
-"""What a search begins with: initial configurations, trials of an earlier search, and the sampler's seed."""
+"""What a search begins with: initial configurations, trials of an earlier search, and what was drawn before."""
 
 from dataclasses import replace
 
@@ -17,9 +17,14 @@ def trials_left(config: SearchConfig, records: list[TrialRecord]) -> int:
     return config.trials - sum(1 + record.repeats for record in records if record.is_over)
 
 
-def sampler_seed(seed: int, records: list[TrialRecord]) -> int:
-    """The sampler's seed: another one at each start, or it would draw once more what was drawn before."""
-    return (seed + 1_000_003 * sum(1 + record.repeats for record in records)) % 2**32
+def first_draw(records: list[TrialRecord], initial: list[Params]) -> int:
+    """The number of the sampler's first draw at this start: of all suggestions, initial ones and repeats among them.
+
+    An unfinished trial is suggested again and keeps the number that it had.
+    """
+    begun = {record.digest for record in records}
+    new = sum(digest_of(params) not in begun for params in initial)
+    return sum(1 + record.repeats for record in records) + new
 
 
 def initial_params(facts: SearchFacts, records: list[TrialRecord], warm: list[TrialRecord]) -> list[Params]:

@@ -25,14 +25,14 @@ from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import MOST_LOST, Dispatcher
 from ray_jobs.search.final_test import final_test
 from ray_jobs.search.live_table import LiveTable
-from ray_jobs.search.optuna_study import StudySearch, importances
+from ray_jobs.search.optuna_study import Draws, StudySearch, importances
 from ray_jobs.search.prepare import SearchStart, prepare_search, slot_of
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from ray_jobs.search.repair import repair_results, restore_records
 from ray_jobs.search.report_page import run_report
 from ray_jobs.search.results import BEST, SearchFacts, SlotPool, ranked
 from ray_jobs.search.space import Space
-from ray_jobs.search.starting_points import initial_params, sampler_seed, trials_left, warm_trials
+from ray_jobs.search.starting_points import first_draw, initial_params, trials_left, warm_trials
 from ray_jobs.search.stopping import SearchStopper
 from ray_jobs.search.supervisors import Supervisors
 from ray_jobs.search.toml import print_search
@@ -127,8 +127,9 @@ def _is_spent(config: SearchConfig, records: list[TrialRecord]) -> bool:
 
 def _study(facts: SearchFacts, records: list[TrialRecord], warm: list[TrialRecord], journal: Path) -> StudySearch:
     over = [record for record in records if record.is_over]
-    seed = sampler_seed(facts.job.seed, records)
-    return StudySearch(facts.config, facts.space, seed, journal, [*warm, *over], initial_params(facts, records, warm))
+    initial = initial_params(facts, records, warm)
+    draws = Draws(facts.job.seed, first_draw(records, initial))
+    return StudySearch(facts.config, facts.space, draws, journal, [*warm, *over], initial)
 
 
 def _run_trials(
@@ -199,7 +200,7 @@ def _repaired(directory: SearchDirectory, start: SearchStart, records: list[Tria
 
     def importance() -> dict[str, float] | None:
         with scratch_folder("rd-tune-") as scratch:
-            search = StudySearch(facts.config, facts.space, 0, scratch / "study.journal", over, [])
+            search = StudySearch(facts.config, facts.space, Draws(0), scratch / "study.journal", over, [])
             return importances(search.study, len(facts.config.objectives))
 
     def judge(best: TrialRecord, default: TrialRecord) -> dict[str, Any] | None:

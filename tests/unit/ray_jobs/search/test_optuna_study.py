@@ -1,5 +1,6 @@
 import json
 import math
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -7,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from ray_jobs.job.config import JobConfig
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.optuna_study import StudySearch, importances
+from ray_jobs.search.optuna_study import Draws, StudySearch, importances
 from ray_jobs.search.parameter import Params
-from ray_jobs.search.records import TrialRecord
+from ray_jobs.search.records import TrialRecord, digest_of
+from ray_jobs.search.results import SearchFacts
 from ray_jobs.search.space import Space
+from ray_jobs.search.starting_points import first_draw, initial_params
 from ray_jobs.search.trainable import params_of
 
 Start = Callable[..., StudySearch]
@@ -27,9 +33,9 @@ def start(space: Space, tmp_path: Path) -> Start:
 
     def make(over: list[TrialRecord] | None = None, first: list[Params] | None = None, **settings: Any) -> StudySearch:
         made.append(1)
-        seed = settings.pop("seed", 0)
+        draws = settings.pop("draws", Draws(settings.pop("seed", 0)))
         config = SearchConfig.model_validate({"startup_trials": 5} | settings)
-        return StudySearch(config, space, seed, tmp_path / f"{len(made)}.journal", over or [], first or [])
+        return StudySearch(config, space, draws, tmp_path / f"{len(made)}.journal", over or [], first or [])
 
     return make
 
@@ -306,6 +312,32 @@ def test_suggestions_after_a_restart_follow_from_the_seed(start: Start, sampler:
     first = suggested(1)
     assert first == suggested(1)
     assert first != suggested(2)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "cmaes", "random"])
+@given(cuts=st.lists(st.integers(1, 11), max_size=3, unique=True), is_over=st.booleans())
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_an_interrupted_search_draws_what_an_undisturbed_one_draws(
+    start: Start, space: Space, sampler: str, cuts: list[int], *, is_over: bool
+):
+    """Random draws alone: what a sampler learns depends on which trials are over."""
+    options: dict[str, Any] = {"sampler": sampler, "startup_trials": 20}
+    facts = SearchFacts("search", JobConfig(), SearchConfig.model_validate(options), space, 3, 80, 20)
+
+    def drawn(ends: list[int]) -> list[Params]:
+        records: list[TrialRecord] = []
+        for end in [*sorted(ends), 12]:
+            initial = initial_params(facts, records, [])
+            search = start([], initial, draws=Draws(7, first_draw(records, initial)), **options)
+            known = {record.digest for record in records}
+            while len(records) < end:
+                params = params_of(search.suggest(f"trial {uuid.uuid4()}"))
+                if digest_of(params) not in known:  # else an unfinished one, again
+                    state = "finished" if is_over else "running"
+                    records.append(TrialRecord(len(records), params, state=state, values=(0.5,) * is_over))
+        return [record.params for record in records]
+
+    assert drawn(cuts) == drawn([])
 
 
 def test_importances_are_shares_and_absent_where_too_little_is_known(start: Start):
