@@ -21,6 +21,8 @@ from resnet_dist.plain_json import plain_numbers
 
 SCHEMA = 1
 _FOLDER = "metrics"
+_PART = re.compile(r"part-\d+-\d+\.jsonl")
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 Record = dict[str, float]
 """Numbers by metric key, "step" among them."""
@@ -65,6 +67,28 @@ def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int) -> 
             store.delete(path)
         elif len(kept) < len(records):
             store.write(path, _encoded(claim, kept))
+
+
+def set_aside_damaged(store: CheckpointStore) -> list[str]:
+    """Move damaged parts to metrics/damaged/, so that the run can go on; a line for each, for people.
+
+    Only who holds the run may do that. The records in them are lost: the steps are not trained again for them.
+    """
+    said: list[str] = []
+    for name in store.list(_FOLDER):
+        path, aside = f"{_FOLDER}/{name}", f"{_FOLDER}/damaged/{name}"
+        if not _PART.fullmatch(name):
+            continue
+        data = store.read(path)
+        try:
+            _decoded(data)
+        except _DAMAGE as error:
+            store.write(aside, data)
+            store.delete(path)
+            said.append(
+                f"{path} is damaged ({error}) and lies in {aside} now; its metrics are lost, the weights are not"
+            )
+    return said
 
 
 @dataclass(frozen=True)
@@ -135,7 +159,7 @@ def _seal(header: Mapping[str, Any], lines: str) -> str:
 
 
 def _decoded(data: bytes) -> tuple[Claim, list[Record]]:
-    """Raises ValueError, KeyError, TypeError, AttributeError, OverflowError or RecursionError for a damaged part."""
+    """Raises one of `_DAMAGE` for a damaged part."""
     first, _, lines = data.decode().partition("\n")
     header: dict[str, Any] = json.loads(first)
     digest = header.pop("sha256", None)
@@ -151,12 +175,12 @@ def _decoded(data: bytes) -> tuple[Claim, list[Record]]:
 def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
     parts: list[tuple[str, Claim, list[Record]]] = []
     for name in store.list(_FOLDER):
-        if not re.fullmatch(r"part-\d+-\d+\.jsonl", name):
+        if not _PART.fullmatch(name):
             continue
         path = f"{_FOLDER}/{name}"
         try:
             claim, records = _decoded(store.read(path))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except _DAMAGE as error:
             raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
         if claim in believed:
             parts.append((path, claim, records))

@@ -146,6 +146,16 @@ def shut_down(folder: Path) -> None:
     _kill(alive)
 
 
+def end_unready(folder: Path) -> None:
+    """End the processes, with files below `folder`, of an embedded Ray whose start has failed: Ray forgets them."""
+    ours: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            ours += [child, *child.children(recursive=True)] if str(folder) in " ".join(child.cmdline()) else []
+    _kill(ours)
+    psutil.wait_procs(ours, timeout=_LAST_MOMENT_S)
+
+
 def _is_rays_own(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.name().startswith(_RAYS_OWN)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -16,13 +17,13 @@ from ray._private.worker import global_worker
 from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 from cluster.config import ClusterConfig
-from cluster.errors import ResourceError
+from cluster.errors import RayDiedError, ResourceError
 from cluster.session.environment import environment, environment_defaults
 from cluster.session.liveness import silent_for_s, watched_liveness
 from cluster.session.openmp import bounded_spinning
 from cluster.session.resources import local_resources
 from cluster.session.scratch import scratch_folder
-from cluster.session.servers import answering_sigterm, naming_death, shut_down, silent
+from cluster.session.servers import answering_sigterm, end_unready, naming_death, shut_down, silent
 
 _LOOPBACK = "127.0.0.1"
 _LONGEST_FOLDER = 30
@@ -45,7 +46,7 @@ def ray_session(cluster: ClusterConfig) -> Generator[None]:
     """Within, Ray is initialised. An embedded Ray listens on 127.0.0.1 only, and ends with the block, files and all.
 
     A Ray that this process has already initialised is used and left as it is, and so is the Ray at `cluster.address`.
-    Raises ResourceError when there is no Ray at that address.
+    Raises ResourceError when there is no Ray at that address, RayDiedError where an embedded one does not start.
     """
     if ray.is_initialized():
         yield
@@ -76,16 +77,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
         silent(),
     ):
         try:
-            with answering_sigterm():
-                context = ray.init(
-                    num_cpus=local_resources(cluster)[0],
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.WARNING,
-                    _node_ip_address=_LOOPBACK,
-                    _temp_dir=str(folder / "r"),
-                )
-            found = cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
+            found = _started(cluster, folder)
             if found["node_ip_address"] != _LOOPBACK:
                 raise ResourceError(f"the embedded Ray listens on {found['node_ip_address']}, not on {_LOOPBACK} alone")
             _end_log_monitor()
@@ -94,6 +86,25 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
                 yield
         finally:
             shut_down(folder)
+
+
+def _started(cluster: ClusterConfig, folder: Path) -> dict[str, str]:
+    """Start Ray; its addresses. Raises RayDiedError where it does not come up: on a busy machine a later try may."""
+    cpus = local_resources(cluster)[0]
+    try:
+        with answering_sigterm():
+            context = ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _node_ip_address=_LOOPBACK,
+                _temp_dir=str(folder / "r"),
+            )
+    except Exception as error:  # Ray's own are of no other type
+        end_unready(folder)
+        raise RayDiedError(f"Ray did not start: {str(error).strip().partition(chr(10))[0]}") from error
+    return cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, *, already
     best = progress.best
     metrics = progress.metrics or {}
     if best is not None:
+        metrics = {best.monitor: best.value}  # all that is known of it where its record was lost
         for record in records:
             if record["step"] == best.step and job.checkpoint.monitor in record:
                 metrics = {name: value for name, value in record.items() if name.startswith("val/")}

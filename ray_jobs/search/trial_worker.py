@@ -1,5 +1,6 @@
 """What runs on each worker of a slot: it serves one trial after the other with the code of any training."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -28,9 +29,11 @@ from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
 from resnet_dist.errors import DivergedError
-from resnet_dist.run_records import Status
+from resnet_dist.run_records import Status, set_aside_damaged
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
+
+_LOGGER = logging.getLogger(__name__)
 
 WeightsKey = tuple[str, str, bool]
 """What initial weights depend on: model.arch, model.weights, model.squeeze_excite."""
@@ -147,6 +150,10 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
 
 def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
     run.write_records(order.job, dict(slot.dataset), slot.split_csv)
+    for line in set_aside_damaged(run.store):
+        # Trials are judged by their epochs: what these were is found by training them again.
+        _LOGGER.warning("%s; the trial begins again", line)
+        run.store.delete("checkpoints")
     newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:

@@ -62,6 +62,29 @@ def test_the_command_starts_ray_again_and_loses_nothing(
     assert_same(job, undisturbed.job)
 
 
+def test_a_ray_that_does_not_come_up_is_started_again(make_job: MakeJob, tmp_path: Path) -> None:
+    """Ray waits 30 s for its raylet, which stands still here, as on a machine that is too busy."""
+    job = make_job("late", 1)
+    with start_command(job, tmp_path) as driver:
+        try:
+            deadline = time.monotonic() + 100
+            stopped: list[psutil.Process] = []
+            while not stopped:
+                assert time.monotonic() < deadline
+                assert driver.poll() is None
+                stopped = [each for each in psutil.Process(driver.pid).children() if each.name() == "raylet"]
+            stopped[0].suspend()
+            text = driver.communicate(timeout=200)[0].decode()
+        finally:
+            driver.kill()
+    assert driver.returncode == 0, text
+    assert "Ray did not start: " in text
+    assert "starting it again in 1 s, from step 0" in text
+    assert "Traceback" not in text
+    _, alive = psutil.wait_procs(stopped, timeout=20)
+    assert not alive
+
+
 def test_the_same_death_twice_without_a_new_checkpoint_is_final(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("twice", 1, NEVER)
     run = RunDirectory.named(job.storage.root, "twice")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ray_jobs.job.identity import identity
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.records import RECORDS, SEAL
 from ray_jobs.training.driver import run_train
-from resnet_dist.checkpoint.manifest import read_manifests
+from resnet_dist.checkpoint.manifest import read_manifests, stored_steps
 from tests.distributed.conftest import Trained
 
 
@@ -60,3 +61,22 @@ def test_damaged_records_change_nothing_that_is_judged_and_stop_no_training(
     assert run.checkpoint(min(manifests)).origin == manifests[min(manifests)].origin, (
         "an earlier one is still of the run"
     )
+
+
+@pytest.mark.slow
+def test_a_damaged_part_of_the_metrics_costs_these_alone(
+    job: JobConfig, undisturbed: Trained, assert_same: Callable[..., None]
+) -> None:
+    run = RunDirectory.named(job.storage.root, job.name or "")
+    steps = stored_steps(run.store)
+    run.store.delete(f"checkpoints/step-{steps[-1]:08d}")  # as if it had been killed before
+    part = run.store.list("metrics")[0]
+    whole = run.store.read(f"metrics/{part}")
+    run.store.write(f"metrics/{part}", whole[: len(whole) // 2])
+    run_train(job)
+    assert_same(job, undisturbed.job)
+    assert run.store.read(f"metrics/damaged/{part}") == whole[: len(whole) // 2]
+    status = run.read_status()
+    assert status is not None
+    log = run.store.read(f"logs/generation-{status.generation:06d}.log").decode()
+    assert f"metrics/{part} is damaged" in log

@@ -411,6 +411,26 @@ def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
     assert {(record.state, record.ended_by) for record in outcome.records} == {("finished", None)}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+def test_a_trial_whose_metrics_are_damaged_is_trained_again(make_job: MakeJob) -> None:
+    job = make_job("undamaged", 1, {"training": {"epochs": 3}})
+    text = 'trials = 2\nmax_concurrent_trials = 1\nscheduler = "none"\n[space]\n"optimizer.learning_rate" = { uniform = [0.01, 0.1] }\n'
+    undisturbed = search(job, text).records
+
+    damaged = job.model_copy(update={"name": "damaged"})
+    search(damaged, f"total_epochs = 4\n{text}")
+    directory = SearchDirectory.named(damaged.storage.root, "damaged")
+    (left,) = (record for record in directory.read_trials() if not record.is_over)
+    store = directory.trial(left.digest)
+    part = store.list("metrics")[0]
+    store.write(f"metrics/{part}", b"{")
+    records = search(damaged, text).records
+    assert {record.state for record in records} == {"finished"}
+    assert [record.history for record in records] == [record.history for record in undisturbed]
+    assert store.list("metrics/damaged") == [part]
+
+
 def said_by(job: JobConfig, record: TrialRecord) -> str:
     status = RunDirectory(SearchDirectory.named(job.storage.root, job.name or "").trial(record.digest)).read_status()
     assert status is not None

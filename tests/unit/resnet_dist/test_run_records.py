@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.storage.store import Store
 from resnet_dist.errors import RunError
-from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics
+from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics, set_aside_damaged
 
 ONE, TWO = (1, "a"), (2, "b")
 
@@ -96,14 +96,34 @@ def test_a_part_of_before_parts_were_sealed_is_read(tmp_path: Path) -> None:
     assert read_metrics(store, {ONE}) == [{"step": 1, "train/loss": 0.5}]
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "[]\n", "[" * 9_999, '{"schema": 1, "generation": 1, "token": "a"}\n{"loss": 1.0}\n', "{"]
-)
+DAMAGE = ["", "[]\n", "[" * 9_999, '{"schema": 1, "generation": 1, "token": "a"}\n{"loss": 1.0}\n', "{"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_part_is_named_with_a_remedy(tmp_path: Path, damage: str) -> None:
     store = Store.open(str(tmp_path))
     store.write("metrics/part-000001-000000.jsonl", damage.encode())
     with pytest.raises(RunError, match=r"metrics/part-000001-000000\.jsonl is damaged .*delete it"):
         read_metrics(store, {ONE})
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_part_is_set_aside_by_who_holds_the_run(tmp_path: Path, damage: str) -> None:
+    store = Store.open(str(tmp_path))
+    log = MetricLog(store, ONE)
+    for step in (1, 2):
+        log.append({"step": step})
+        log.flush()
+    first, second = (f"part-000001-00000{place}.jsonl" for place in range(2))
+    store.write(f"metrics/{first}", damage.encode())
+    (said,) = set_aside_damaged(store)
+    assert f"metrics/{first} is damaged" in said
+    assert f"metrics/damaged/{first}" in said
+    assert store.read(f"metrics/damaged/{first}") == damage.encode()
+    cut_back(store, {ONE}, 2)
+    assert read_metrics(store, {ONE}) == [{"step": 2}]
+    assert set_aside_damaged(store) == []
+    assert store.list("metrics") == ["damaged", second]
 
 
 def test_status_is_strict_json_and_round_trips() -> None:
