@@ -415,7 +415,7 @@ def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
 @pytest.mark.usefixtures("shared_ray")
 def test_a_trial_whose_metrics_are_damaged_is_trained_again(make_job: MakeJob) -> None:
     job = make_job("undamaged", 1, {"training": {"epochs": 3}})
-    text = 'trials = 2\nmax_concurrent_trials = 1\nscheduler = "none"\n[space]\n"optimizer.learning_rate" = { uniform = [0.01, 0.1] }\n'
+    text = f'trials = 2\nmax_concurrent_trials = 1\nscheduler = "none"\n{EASY}'
     undisturbed = search(job, text).records
 
     damaged = job.model_copy(update={"name": "damaged"})
