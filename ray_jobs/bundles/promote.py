@@ -31,13 +31,14 @@ def run_promote(
 ) -> Promotion:
     """Copy a run's bundle to where it is pulled from by `name`, by default its own, and point at it.
 
-    Every file is verified on its way; a bundle that is there already is verified and repaired. Raises RunError,
-    BundleError, StorageError or ConfigError for what cannot be used, GateError where a format is inconclusive and that
-    was not accepted, or where none was published.
+    Every file is verified on its way; a bundle that is there already is verified and repaired. Formats that are
+    inconclusive are left out, unless `accept_inconclusive`: then the digest is another one than the run's bundle has.
+    Raises RunError, BundleError, StorageError or ConfigError for what cannot be used, GateError where no format would
+    be left, or where one would be left out of a signed bundle.
     """
     source = find_bundle(run, storage_root)
     registry = BundleRegistry(storage_root, name or source.manifest.name)
-    _check_verdicts(source, accept_inconclusive)
+    source = _with_verdicts(source, accept_inconclusive)
     _copy(source, target := registry.folder_of(source.digest))
     before = registry.production()
     if before is not None and before.digest == source.digest:
@@ -62,20 +63,35 @@ def run_rollback(name: str, storage_root: str = "outputs") -> Promotion:
     return _promotion(registry, earlier, now.digest, changed=True)
 
 
-def _check_verdicts(source: StoredBundle, accept_inconclusive: bool) -> None:
+def _with_verdicts(source: StoredBundle, accept_inconclusive: bool) -> StoredBundle:
+    """The bundle as it goes into production: without the formats of which nobody can tell whether they lose too much.
+
+    Raises GateError where nothing is left, and where the bundle is signed, since a signature is of all formats.
+    """
     manifest = source.manifest
     if not manifest.formats:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in manifest.refused.items())
         raise GateError(f"{source.store.uri} has no format that passed, so there is nothing to promote{reasons}")
-    inconclusive = {
-        name: each.parity.get("reason", "") for name, each in manifest.formats.items() if each.verdict == "inconclusive"
+    unsure = {
+        name: f"inconclusive, {each.parity.get('reason', '')}"
+        for name, each in manifest.formats.items()
+        if each.verdict == "inconclusive"
     }
-    if inconclusive and not accept_inconclusive:
+    if not unsure or accept_inconclusive:
+        return source
+    why = "".join(f"\n{name}: {reason}" for name, reason in unsure.items())
+    if len(unsure) == len(manifest.formats):
         raise GateError(
-            "\n".join(f"{name} is inconclusive: {reason}" for name, reason in inconclusive.items())
-            + "\nput more images into val and export again, export without these formats, or promote with "
-            "--accept-inconclusive"
+            f"{source.store.uri} has only formats that are inconclusive{why}\nput more images into val and export "
+            "again, or promote with --accept-inconclusive"
         )
+    if source.signature() is not None:
+        sure = ",".join(name for name in manifest.formats if name not in unsure)
+        raise GateError(
+            f"{source.store.uri} is signed, so no format can be left out of it{why}\nexport again with --formats "
+            f"{sure}, or promote with --accept-inconclusive"
+        )
+    return source.without(unsure)
 
 
 def _copy(source: StoredBundle, target: Store) -> None:

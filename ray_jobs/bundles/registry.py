@@ -7,7 +7,8 @@ reader sees half of it.
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ from resnet_dist.runtime.bundle import (
     Manifest,
     read_manifest,
     require_unchanged,
+    seal,
 )
 from resnet_dist.runtime.errors import BundleError
 
@@ -96,6 +98,17 @@ class StoredBundle:
         """Read and check every file. Raises BundleError."""
         for path in self.manifest.files:
             self.read(path)
+
+    def without(self, reasons: Mapping[str, str]) -> Self:
+        """The bundle of the other formats: another one, with a seal of its own. `reasons` says why each is left out."""
+        value: dict[str, Any] = json.loads(self.text)
+        left = {name: each for name, each in value["formats"].items() if name not in reasons}
+        still_used = {path for each in left.values() for path in each["files"]}
+        gone = {path for name in reasons for path in self.manifest.formats[name].files} - still_used
+        files = {path: known for path, known in value["files"].items() if path not in gone}
+        del value["seal"]
+        text = seal(value | {"formats": left, "files": files, "refused": value["refused"] | dict(reasons)})
+        return replace(self, manifest=read_manifest(text, self.store.uri), text=text)
 
 
 class BundleRegistry:

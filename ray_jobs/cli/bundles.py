@@ -145,7 +145,8 @@ def promote(
     name
         The name by which production machines pull it; by default the run's name.
     accept_inconclusive
-        Accept int8 formats for which val has too few images to tell whether they lose too much.
+        Promote also int8 formats for which val has too few images to tell whether they lose too much; by default they
+        are left out.
     rollback
         Return to the bundle that was in production before; a second time, to the later one.
     """

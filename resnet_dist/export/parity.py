@@ -1,6 +1,5 @@
 """Compares the answers of a format with those of the trained model, and judges them by what its precision allows."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.judged_answers import judge_answers
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
+from resnet_dist.export.paired_interval import Changes
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.engines import Engine
 from resnet_dist.runtime.operating_point import OperatingPoint
@@ -19,7 +19,6 @@ RELATIVE_LOGITS = 1e-3
 """fp32: most difference of a logit over the largest logit."""
 HALF_AGREEMENT = 0.995
 """fp16, bf16: least share of val that is answered alike."""
-_Z = 1.959963984540054
 _TIMED = 20
 
 Verdict = Literal["passed", "inconclusive", "refused"]
@@ -111,8 +110,7 @@ def check_parity(
     largest = max(float(np.abs(val.logits).max()), float(np.abs(noise.logits).max()))
     is_finite = bool(np.isfinite(logits).all() and np.isfinite(on_noise).all())
     relative = float(difference.max()) / largest if is_finite else float("inf")
-    low, high = paired_interval(model == val.labels, own == val.labels)
-    loss = float((model == val.labels).mean() - (own == val.labels).mean())
+    changes = Changes.between(model == val.labels, own == val.labels)
     recalls = dict[str, float]()
     if not is_finite:
         verdict, reason = "refused", "it answers logits that are not finite"
@@ -124,7 +122,7 @@ def check_parity(
             case "fp16" | "bf16":
                 verdict, reason = _half(float((own == model).mean()))
             case "int8":
-                verdict, reason = int8_verdict(loss, low, high, int8_max_loss)
+                verdict, reason = int8_verdict(changes, int8_max_loss)
         judged = judge_answers(reference.point, logits, val.labels, reference.classes, reference.recalls)
         recalls = {name: judged.classes[name].recall for name in reference.recalls}
         if verdict != "refused" and judged.missed_recalls:
@@ -135,8 +133,8 @@ def check_parity(
         reason=reason,
         samples=len(val.labels),
         top1=f1["top1"],
-        top1_difference=loss,
-        top1_difference_interval=(low, high),
+        top1_difference=changes.loss,
+        top1_difference_interval=changes.interval(changes.samples),
         macro_f1=f1["macro_f1"],
         macro_f1_difference=model_f1["macro_f1"] - f1["macro_f1"],
         agreement=float((own == model).mean()),
@@ -153,30 +151,22 @@ def check_parity(
     )
 
 
-def paired_interval(
-    model_right: NDArray[np.bool_] | Sequence[bool], format_right: NDArray[np.bool_] | Sequence[bool]
-) -> tuple[float, float]:
-    """95 % interval of the difference of two accuracies on the same samples, the first less the second.
-
-    Adjusted Wald interval for paired proportions, right down to no disagreement at all: Bonett and Price,
-    "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data" (2012).
-    """
-    first, second = np.asarray(model_right, dtype=bool), np.asarray(format_right, dtype=bool)
-    count = len(first) + 2
-    lost, won = ((first & ~second).sum() + 1) / count, ((~first & second).sum() + 1) / count
-    half = _Z * np.sqrt((lost + won - (lost - won) ** 2) / count)
-    return max(float(lost - won - half), -1.0), min(float(lost - won + half), 1.0)
-
-
-def int8_verdict(loss: float, low: float, high: float, most: float) -> tuple[Verdict, str]:
-    """By the loss of top-1 and its interval: refused where all of that is above `most`."""
-    numbers = f"top-1 falls by {100 * loss:.2f} points ({100 * low:.2f} .. {100 * high:.2f})"
+def int8_verdict(changes: Changes, most: float) -> tuple[Verdict, str]:
+    """By the loss of top-1 and its interval: refused where all of that is above `most`, a share."""
+    low, high = changes.interval(changes.samples)
+    numbers = f"top-1 falls by {100 * changes.loss:.2f} points ({100 * low:.2f} .. {100 * high:.2f})"
     limit = f"{100 * most:.2f} are allowed"
     if low > most:
         return "refused", f"{numbers}, {limit}"
-    if high > most:
-        return "inconclusive", f"{numbers}, {limit}: more images in val would tell"
-    return "passed", ""
+    if high <= most:
+        return "passed", ""
+    needed = changes.samples_to_tell(most)
+    if needed is None:
+        return "inconclusive", f"{numbers}, {limit}: the loss is too near to that to tell"
+    return "inconclusive", (
+        f"{numbers}, {limit}: val has {changes.samples} images, and it takes some {needed} like these to tell "
+        f"({needed - changes.samples} more)"
+    )
 
 
 def _fp32(relative: float, unequal: int) -> tuple[Verdict, str]:

@@ -98,12 +98,33 @@ def test_a_damaged_bundle_is_not_promoted(root: Path, path: str):
     assert not list(root.glob(f"bundles/line/*/{MANIFEST}"))
 
 
-def test_an_inconclusive_format_must_be_accepted(root: Path, bundle: Path, tmp_path: Path):
+def test_an_inconclusive_format_is_left_out_unless_it_is_accepted(root: Path, bundle: Path, tmp_path: Path):
     as_run(inconclusive(bundle, tmp_path / "unsure", "openvino"), root, "unsure")
-    with pytest.raises(GateError, match=r"openvino is inconclusive: top-1 falls by 0\.40 points"):
-        run_promote("unsure", "line", str(root))
+    first = run_promote("unsure", "line", str(root))
+    assert "openvino" not in first.formats
+    assert first.formats
+    assert "inconclusive, top-1 falls by 0.40 points" in first.refused["openvino"]
+    pulled = Bundle.open(Path(first.uri))
+    pulled.verify()
+    assert not (Path(first.uri) / "openvino").exists()
+    assert set(pulled.files) == set(files_in(Path(first.uri))) - {MANIFEST}
+    with pytest.raises(BundleError, match="no format 'openvino': it was refused, inconclusive"):
+        pulled.format("openvino")
+    assert not run_promote("unsure", "line", str(root)).changed
+    all_of_it = run_promote("unsure", "line", str(root), accept_inconclusive=True)
+    assert all_of_it.changed
+    assert "openvino" in all_of_it.formats
+
+
+def test_nothing_is_left_out_of_a_signed_bundle_and_something_must_be_left(root: Path, bundle: Path, tmp_path: Path):
+    as_run(inconclusive(bundle, tmp_path / "signed", "openvino"), root, "signed")
+    (root / "runs/signed/bundle" / SIGNATURE).write_bytes(b"a signature")
+    with pytest.raises(GateError, match=r"is signed, (.|\n)*openvino: inconclusive, top-1(.|\n)*--formats"):
+        run_promote("signed", "line", str(root))
+    as_run(inconclusive(with_formats(bundle, tmp_path / "one", "openvino"), tmp_path / "all", "openvino"), root, "all")
+    with pytest.raises(GateError, match="only formats that are inconclusive\nopenvino: inconclusive, top-1"):
+        run_promote("all", "line", str(root))
     assert not (root / "bundles").exists()
-    assert run_promote("unsure", "line", str(root), accept_inconclusive=True).changed
 
 
 def test_what_was_refused_is_said_and_a_bundle_without_formats_is_none(root: Path, bundle: Path, tmp_path: Path):

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity, int8_verdict, paired_interval
+from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.operating_point import OperatingPoint
 
@@ -125,30 +122,3 @@ def test_logits_that_are_not_finite_are_refused_and_leave_numbers_that_json_hold
     assert found.verdict == "refused"
     assert np.isfinite(found.max_logit_difference)
     assert np.isfinite(found.calibration_error)
-
-
-def test_the_interval_is_bonett_and_prices():
-    """Worked out by hand: 100 pairs, 5 lost and 2 won."""
-    first, second = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
-    second[:5], first[5:7] = False, False
-    assert paired_interval(first, second) == pytest.approx((-0.02795, 0.08677), abs=2e-5)
-
-
-@given(hnp.arrays(bool, 60), hnp.arrays(bool, 60))
-def test_the_interval_turns_with_its_sides_and_holds_the_difference(
-    first: NDArray[np.bool_], second: NDArray[np.bool_]
-):
-    low, high = paired_interval(first, second)
-    assert paired_interval(second, first) == pytest.approx((-high, -low))
-    assert low <= (first.sum() - second.sum()) / 62 <= high
-
-
-@given(st.floats(-0.2, 0.2), st.floats(0, 0.1), st.floats(0, 0.1))
-def test_an_int8_format_is_refused_only_where_all_of_the_interval_is(loss: float, below: float, above: float):
-    verdict, _ = int8_verdict(loss, loss - below, loss + above, 0.005)
-    if verdict == "refused":
-        assert loss - below > 0.005
-    elif verdict == "passed":
-        assert loss + above <= 0.005
-    else:
-        assert loss - below <= 0.005 < loss + above
