@@ -62,7 +62,7 @@ def _make(folder: Path, photos: np.ndarray) -> None:
         model.fc.bias -= logits.mean(0)
         logits = (logits - logits.mean(0)).numpy()
     point = OperatingPoint(temperature=float(np.abs(logits).max()) / 3, reject_below=0.45)
-    write_graph(model, preprocess, folder, ExportConfig().opset)
+    write_graph(model, preprocess, folder, ExportConfig().opset, CLASSES)
     calibration = Calibration([images], [images], logits.argmax(1))
     built = [build(name, model, preprocess, folder, ExportConfig(), calibration) for name in FORMATS]
     provenance = {"run": "line", "checkpoint": "step-00000001", "arch": "resnet18", "packages": {}}

@@ -120,7 +120,7 @@ def run_export(
             say(f"{name}: building")
             try:
                 if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
-                    write_graph(model, preprocess, folder, job.export.opset)
+                    write_graph(model, preprocess, folder, job.export.opset, data.classes)
                 made = build(name, model, preprocess, folder, job.export, calibration)
                 engine = engine_of(made, folder, preprocess, len(data.classes), usable_cores())
                 size = sum((folder / file).stat().st_size for file in made.files)

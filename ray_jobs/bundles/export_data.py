@@ -24,7 +24,7 @@ from ray_jobs.run.directory import RunDirectory
 from resnet_dist.export.parity import ReferenceAnswers
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.engines import usable_cores
-from resnet_dist.runtime.image_file import UnreadableImageError
+from resnet_dist.runtime.errors import UnreadableImageError
 from resnet_dist.runtime.preprocess import Preprocess
 
 BATCH = 16

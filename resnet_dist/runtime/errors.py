@@ -1,4 +1,4 @@
-"""What goes wrong with bundles at inference."""
+"""What goes wrong with bundles and images at inference."""
 
 
 class BundleError(Exception):
@@ -7,6 +7,10 @@ class BundleError(Exception):
 
 class RuntimeMissingError(Exception):
     """A format needs a package that is not installed: which, and the extra that brings it."""
+
+
+class UnreadableImageError(ValueError):
+    """What was given is no image that can be used; the message is a short reason."""
 
 
 def brief(error: object, most: int = 300) -> str:

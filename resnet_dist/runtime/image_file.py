@@ -6,7 +6,7 @@ Pillow decides what a file's pixels are; the few rules on top of it are below. D
 import re
 import struct
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -21,6 +21,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from resnet_dist.runtime.bit_depth import BAND_PIXELS, bands, known_depth, levels_of, scaled
+from resnet_dist.runtime.errors import UnreadableImageError
 
 # The readers are named rather than found by Image.open: none of these starts another program (EPS would), and the
 # bound on pixels is the caller's instead of Pillow's process-wide one.
@@ -42,11 +45,6 @@ _CONVERT = "convert it to 8 bits, or to 16-bit grey or RGB"
 
 MOST_FILE_BYTES = 512 * 2**20
 """Of a file that is read for its image, as in the scan before training."""
-_BAND_PIXELS = 2**18
-
-
-class UnreadableImageError(ValueError):
-    """The bytes are no image that can be used; the message is a short reason."""
 
 
 def decode_rgb(data: bytes, *, bit_depth: int | None, max_pixels: int) -> NDArray[np.uint8]:
@@ -57,23 +55,23 @@ def decode_rgb(data: bytes, *, bit_depth: int | None, max_pixels: int) -> NDArra
     below 65535 says its own depth. Raises UnreadableImageError for anything else than a whole image of at most
     `max_pixels`, of which each may take four bytes in the file, and for 16 bits where `bit_depth` is None.
     """
-    with _unreadable_on_failure():
+    with unreadable_on_failure():
         image = _opened(data, max_pixels)
         raw_mode, largest = _raw_mode(image)
         _refuse_unknown_layouts(image, raw_mode)
         _refuse_deep(image, raw_mode, max_pixels)
         image.load()
         if image.mode.startswith("I"):
-            depth = 16 if 255 < largest < 65535 else _known(bit_depth)
-            pixels = np.repeat(_scaled_grey(np.asarray(image), depth)[:, :, None], 3, axis=2)
+            depth = 16 if 255 < largest < 65535 else known_depth(bit_depth)
+            pixels = np.repeat(scaled(np.asarray(image), depth)[:, :, None], 3, axis=2)
         elif ";16" in raw_mode and not raw_mode.startswith("BGR"):
-            pixels = _scaled_colour(image, _other_bytes(_opened(data, max_pixels), raw_mode), _known(bit_depth))
-        elif largest == 65535 and _known(bit_depth) != 16:
+            pixels = _scaled_colour(image, _other_bytes(_opened(data, max_pixels), raw_mode), known_depth(bit_depth))
+        elif largest == 65535 and known_depth(bit_depth) != 16:
             raise UnreadableImageError(f"16-bit colour PPM with data.bit_depth={bit_depth}; save it as PNG or TIFF")
         else:
-            pixels = np.asarray(_eight_bit(image))
+            pixels = np.asarray(eight_bit(image))
         # Pillow turns TIFF while loading and then forgets the tag: the orientation left is what is left to do.
-        return np.array(_turned(pixels, _orientation(image)), order="C")
+        return np.array(turned(pixels, orientation_of(image)), order="C")
 
 
 def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
@@ -83,7 +81,7 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
     it has one, is that of a JPEG's EXIF. Raises UnreadableImageError where the header cannot be read; the pixels
     may still be damaged.
     """
-    with _unreadable_on_failure():
+    with unreadable_on_failure():
         image = _opened(data, max_pixels)
         width, height = image.size
         raw_mode, _ = _raw_mode(image)
@@ -98,7 +96,7 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
                 plain = False
         # Pillow reads a PNG to its end in search of an orientation, so that is done only where there may be one.
         may_turn = not isinstance(image, PngImageFile) or any(name in data for name in _PNG_ORIENTATION_CARRIERS)
-        orientation = _orientation(image) if may_turn else 1
+        orientation = orientation_of(image) if may_turn else 1
         if orientation != 1:
             plain = plain and isinstance(image, JpegImageFile) and b"tiff:Orientation" not in image.info.get("xmp", b"")
         if orientation >= 5 and not isinstance(image, TiffImageFile):
@@ -107,8 +105,8 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
 
 
 @contextmanager
-def _unreadable_on_failure() -> Generator[None]:
-    """Damaged files make Pillow raise nearly anything."""
+def unreadable_on_failure() -> Generator[None]:
+    """Within, whatever Pillow raises becomes an UnreadableImageError: damaged files make it raise nearly anything."""
     try:
         yield
     except (UnreadableImageError, MemoryError):  # out of memory says nothing of the file
@@ -136,7 +134,7 @@ def _refuse_large_tiles(image: ImageFile, max_pixels: int) -> None:
     """A tile is unpacked whole, however small the image that is cut out of it."""
     if isinstance(image, TiffImageFile):
         width, length = (_whole(image.tag_v2.get(tag)) for tag in (TILEWIDTH, TILELENGTH))
-        if width * length > max(max_pixels, _BAND_PIXELS):
+        if width * length > max(max_pixels, BAND_PIXELS):
             raise UnreadableImageError(f"tiles of {width}x{length} pixels are more than data.max_pixels={max_pixels}")
 
 
@@ -176,39 +174,11 @@ def _refuse_deep(image: ImageFile, raw_mode: str, max_pixels: int) -> None:
         )
 
 
-def _known(bit_depth: int | None) -> int:
-    if bit_depth is None:
-        raise UnreadableImageError(
-            "16-bit pixels need data.bit_depth, their significant bits; set it (12 for most industrial cameras)"
-        )
-    return bit_depth
-
-
-def _levels(bit_depth: int) -> NDArray[np.uint8]:
-    """The 8-bit level of each 16-bit value."""
-    return np.clip(np.rint(np.arange(65536) * (255.0 / (2**bit_depth - 1))), 0, 255).astype(np.uint8)
-
-
-def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """First and last row, exclusive, of parts of an image: looking up a level takes many times a pixel's memory."""
-    rows = max(_BAND_PIXELS // width, 1)
-    return ((start, min(start + rows, height)) for start in range(0, height, rows))
-
-
-def _scaled_grey(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
-    """Uint8 [height, width] of [height, width] in 16 bits."""
-    levels, (height, width) = _levels(bit_depth), values.shape
-    grey = np.empty(values.shape, np.uint8)
-    for start, stop in _bands(width, height):
-        grey[start:stop] = levels[np.clip(values[start:stop], 0, 65535)]
-    return grey
-
-
 def _scaled_colour(high: ImageFile, low: ImageFile, bit_depth: int) -> NDArray[np.uint8]:
     """Uint8 [height, width, 3] from an image that holds the high bytes and one that holds the low ones."""
-    levels, (width, height) = _levels(bit_depth), high.size
+    levels, (width, height) = levels_of(bit_depth), high.size
     colour = np.empty((height, width, 3), np.uint8)
-    for start, stop in _bands(width, height):
+    for start, stop in bands(width, height):
         above, below = (np.asarray(each.crop((0, start, width, stop)))[:, :, :3] for each in (high, low))
         colour[start:stop] = levels[above.astype(np.uint16) * np.uint16(256) + below]
     return colour
@@ -225,14 +195,15 @@ def _other_bytes(again: ImageFile, raw_mode: str) -> ImageFile:
     return again
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def eight_bit(image: Image.Image) -> Image.Image:
+    """The image in 8-bit RGB, alpha dropped."""
     # A transparent palette goes to RGB by way of RGBA: straight there, Pillow warns of every such file.
     if image.mode == "P":
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _orientation(image: ImageFile) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1..8; 1 where there is none or nobody could read it."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
@@ -241,7 +212,7 @@ def _orientation(image: ImageFile) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """The image made upright; `orientation` says where its first row and column are."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

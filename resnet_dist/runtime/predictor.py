@@ -9,18 +9,22 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image as PillowImage
 
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
-from resnet_dist.runtime.image_file import MOST_FILE_BYTES, UnreadableImageError
+from resnet_dist.runtime.errors import UnreadableImageError
+from resnet_dist.runtime.held_image import rgb_of_array, rgb_of_pillow
+from resnet_dist.runtime.image_file import MOST_FILE_BYTES
 from resnet_dist.runtime.regular_file import read_regular
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
-Image = str | Path | bytes | NDArray[np.uint8]
-"""A path, a file's bytes, or uint8 [height, width, 3] upright RGB."""
+Image = str | Path | bytes | NDArray[np.uint8] | NDArray[np.uint16] | PillowImage
+"""A path, a file's bytes, an image of Pillow, or an upright uint8 or uint16 array: [height, width, 3] RGB, or grey
+[height, width]. 16-bit values need the run's `data.bit_depth`."""
 
 NOT_FINITE = "the model's answer is not finite"
 
@@ -107,11 +111,9 @@ class Predictor:
         try:
             match image:
                 case np.ndarray():
-                    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                        raise ValueError(
-                            f"an image is {image.dtype} {list(image.shape)}; it must be uint8 [height, width, 3] RGB"
-                        )
-                    pixels = image
+                    pixels = rgb_of_array(image, bit_depth=preprocess.bit_depth)
+                case PillowImage():
+                    pixels = rgb_of_pillow(image, bit_depth=preprocess.bit_depth, max_pixels=preprocess.max_pixels)
                 case bytes():
                     pixels = preprocess.decode(image)
                 case _:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from resnet_dist.runtime.errors import brief
-from resnet_dist.runtime.image_file import UnreadableImageError, decode_rgb
+from resnet_dist.runtime.errors import UnreadableImageError, brief
+from resnet_dist.runtime.image_file import decode_rgb
 
 MOST_SIDE = 16_384
 """Pixels of a side of the model's input."""

@@ -103,12 +103,14 @@ def graph_folder(folder: Path) -> Path:
     return folder / "onnx"
 
 
-def write_graph(model: ResNetClassifier, preprocess: Preprocess, folder: Path, opset: int) -> None:
-    """Write the ONNX graph that all formats but torch's are made of."""
+def write_graph(
+    model: ResNetClassifier, preprocess: Preprocess, folder: Path, opset: int, classes: Sequence[str] = ()
+) -> None:
+    """Write the ONNX graph that all formats but torch's are made of, with the names of its classes."""
     from resnet_dist.export.formats.onnx_graph import write_onnx  # noqa: PLC0415 - onnx is an extra
 
     graph_folder(folder).mkdir(parents=True, exist_ok=True)
-    write_onnx(InferenceModule(model, preprocess), preprocess, graph_folder(folder) / "model.onnx", opset)
+    write_onnx(InferenceModule(model, preprocess), preprocess, graph_folder(folder) / "model.onnx", opset, classes)
 
 
 def build(

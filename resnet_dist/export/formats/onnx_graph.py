@@ -4,8 +4,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false
 
+import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,17 @@ from resnet_dist.runtime.preprocess import Preprocess
 _RESIZED = "resized"
 
 
-def write_onnx(network: InferenceModule, preprocess: Preprocess, path: Path, opset: int) -> None:
-    """images uint8 ["batch", height, width, 3] -> logits float32 ["batch", classes]."""
+CLASSES = "classes"
+"""The key of the file's metadata that has the classes' names, as a JSON list in the order of the logits."""
+
+
+def write_onnx(
+    network: InferenceModule, preprocess: Preprocess, path: Path, opset: int, classes: Sequence[str] = ()
+) -> None:
+    """images uint8 ["batch", height, width, 3] -> logits float32 ["batch", classes].
+
+    The file's metadata has the names of `classes`, for programs that get the file without its bundle.
+    """
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -39,6 +50,8 @@ def write_onnx(network: InferenceModule, preprocess: Preprocess, path: Path, ops
         )
     model: onnx.ModelProto = program.model_proto
     _forget_its_origin(model)
+    if classes:
+        helper.set_model_props(model, {CLASSES: json.dumps(list(classes), ensure_ascii=False)})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -55,6 +55,7 @@ def write_onnxruntime_int8(plain: Path, images: Iterable[NDArray[np.uint8]], pat
         )
         model = onnx.load(quantised)
     del model.metadata_props[:]
+    model.metadata_props.extend(onnx.load(plain, load_external_data=False).metadata_props)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_dist.runtime.image_file import UnreadableImageError, decode_rgb, image_header
+from resnet_dist.runtime.errors import UnreadableImageError
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 from tests.fuzzing import bounded_memory, cases, damaged, fuzz
 
 MAX_PIXELS = 1_000_000

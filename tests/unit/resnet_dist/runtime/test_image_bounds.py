@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_dist.runtime.image_file import UnreadableImageError, decode_rgb
+from resnet_dist.runtime.errors import UnreadableImageError
+from resnet_dist.runtime.image_file import decode_rgb
 
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, GREY_ALPHA: 2, RGBA: 4}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.operating_point import OperatingPoint
@@ -32,11 +33,22 @@ def test_a_file_its_bytes_and_its_pixels_are_answered_alike(predictor: Predictor
     photo = image_files.photo(48, 40)
     data = image_files.encode(photo, "PNG")
     (tmp_path / "photo.png").write_bytes(data)
-    answers = predictor.predict([tmp_path / "photo.png", str(tmp_path / "photo.png"), data, photo])
-    assert len(answers) == 4
+    with Image.open(tmp_path / "photo.png") as opened:
+        answers = predictor.predict([tmp_path / "photo.png", str(tmp_path / "photo.png"), data, photo, opened])
+    assert len(answers) == 5
     assert all(same(answer, answers[0]) for answer in answers)
     assert sum(answers[0].probabilities) == pytest.approx(1)
     assert answers[0].confidence == max(answers[0].probabilities)
+
+
+def test_grey_arrays_are_answered_as_their_file(predictor: Predictor, image_files: Any):
+    grey = image_files.photo(48, 40)[:, :, 0]
+    answers = predictor.predict([image_files.encode(grey, "PNG"), grey, grey[:, :, None], np.dstack([grey] * 3)])
+    assert answers[0].error is None
+    assert all(same(answer, answers[0]) for answer in answers)
+    (deep,) = predictor.predict([grey.astype(np.uint16)])
+    assert deep.error is not None
+    assert "data.bit_depth" in deep.error
 
 
 def test_answers_do_not_depend_on_how_images_are_batched(predictor: Predictor, image_files: Any):
@@ -105,10 +117,17 @@ def test_a_stream_without_end_is_read_only_a_little_ahead(predictor: Predictor, 
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+    "image",
+    [
+        np.zeros(4, np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 def test_an_array_that_is_no_image_is_a_mistake_of_the_caller(predictor: Predictor, image: Any):
-    with pytest.raises(ValueError, match=r"it must be uint8 \[height, width, 3\] RGB"):
+    with pytest.raises(ValueError, match=r"it must be uint8 or uint16, \[height, width, 3\] RGB"):
         predictor.predict([image])
 
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageCms
 
 from data_pipeline.config import DataConfig
 from data_pipeline.views.augmentation import evaluation_views
-from resnet_dist.runtime.image_file import UnreadableImageError, decode_rgb, image_header
+from resnet_dist.runtime.errors import UnreadableImageError
+from resnet_dist.runtime.image_file import decode_rgb, image_header
 from resnet_dist.runtime.preprocess import Preprocess
 
 MAX_PIXELS = 1_000_000

@@ -1,5 +1,6 @@
 """Each format against the network it is made of, as the runtime that ships loads it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from resnet_dist.runtime.preprocess import Preprocess
 from tests.laws import examples
 
 SIZE = (32, 40)
+NAMES = ["0", "größer", "c", "d e", '"']
 EXACT: tuple[Format, ...] = ("torchscript", "torch_export", "onnx", "openvino")
 PREPROCESS = Preprocess(
     mode="whole",
@@ -74,8 +76,16 @@ def expected(model: ResNetClassifier, batch: NDArray[np.uint8]) -> NDArray[np.fl
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder onnx/ of `network("resnet18")`, which most formats are made of. A copy of it saves making it again."""
     folder = tmp_path_factory.mktemp("graph")
-    write_graph(network("resnet18"), PREPROCESS, folder, ExportConfig().opset)
+    write_graph(network("resnet18"), PREPROCESS, folder, ExportConfig().opset, NAMES)
     return folder / "onnx"
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_resize", "onnxruntime_int8"])
+def test_onnx_files_name_their_classes(folder: Path, name: Format):
+    built(name, network("resnet18"), folder)
+    metadata = onnx.load(folder / name / "model.onnx").metadata_props
+    assert [each.key for each in metadata] == ["classes"]
+    assert json.loads(metadata[0].value) == NAMES
 
 
 @pytest.fixture
