@@ -68,12 +68,17 @@ def check_python() -> Check:
 
 
 def check_packages(extras: tuple[str, ...] = ("train",)) -> list[Check]:
-    """Installed versions against the versions that this distribution and its `extras` require; one check if all fit."""
+    """Installed versions against those that this distribution and its `extras` require: a check for each wrong one, one
+    for all that are absent, one if all fit."""
     wanted = [Requirement(text) for text in requires(_DISTRIBUTION) or ()]
     wanted = [
         each for each in wanted if each.marker is None or any(each.marker.evaluate({"extra": e}) for e in ("", *extras))
     ]
-    problems = [problem for each in wanted if (problem := _package_problem(each)) is not None]
+    absent = [f"{each.name}{each.specifier}" for each in wanted if _version_of(each) is None]
+    problems = [problem for each in wanted if (problem := _wrong_version(each)) is not None]
+    if absent:
+        remedy = f"pip install '{_DISTRIBUTION}[{','.join(extras)}]'"
+        problems.append(Check("packages", "error", f"{len(absent)} absent: {some(absent)}", remedy))
     return problems or [Check("packages", "ok", f"{len(wanted)} of {len(wanted)} as required")]
 
 
@@ -210,15 +215,19 @@ def check_nccl(gpus: int) -> Check:
     return Check("NCCL", "ok", "absent, and not needed without GPUs")
 
 
-def _package_problem(wanted: Requirement) -> Check | None:
-    required = f"{wanted.name}{wanted.specifier}"
+def _version_of(wanted: Requirement) -> str | None:
     try:
-        found = version(wanted.name)
+        return version(wanted.name)
     except PackageNotFoundError:
-        return Check(wanted.name, "error", f"absent; {required} is required", f"pip install '{_DISTRIBUTION}[train]'")
-    if wanted.specifier.contains(found, prereleases=True):
         return None
-    return Check(wanted.name, "error", f"{found}, not {wanted.specifier}", f"pip install '{required}'")
+
+
+def _wrong_version(wanted: Requirement) -> Check | None:
+    found = _version_of(wanted)
+    if found is None or wanted.specifier.contains(found, prereleases=True):
+        return None
+    remedy = f"pip install '{wanted.name}{wanted.specifier}'"
+    return Check(wanted.name, "error", f"{found}, not {wanted.specifier}", remedy)
 
 
 def _existing(root: str) -> Path:

@@ -1,7 +1,6 @@
 """The commands that make bundles and move them: export, benchmark, promote, pull. `predict` starts by itself."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,6 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_job, read_job_and_overrides
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.job.verb_fields import of_export
-from resnet_dist.runtime.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
     from resnet_dist.export.benchmarking.speed_gate import SpeedGate
@@ -151,7 +149,6 @@ def promote(
         Return to the bundle that was in production before; a second time, to the later one.
     """
     root = read_job(None, job or {}).storage.root
-    _require_storage()
     from ray_jobs import api
     from ray_jobs.cli.show_bundles import show_promotion
 
@@ -181,7 +178,6 @@ def pull(
         A public key (PEM file); the bundle must be signed by its private key.
     """
     root = read_job(None, job or {}).storage.root
-    _require_storage()
     from ray_jobs import api
     from ray_jobs.cli.show_bundles import show_pull
 
@@ -209,9 +205,3 @@ def _gates_of(texts: Sequence[str]) -> "tuple[SpeedGate, ...]":
         return tuple(SpeedGate.parse(part) for text in texts for part in text.split(","))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def _require_storage() -> None:
-    """A production machine may have no more than the runtime."""
-    if find_spec("pyarrow") is None:
-        raise RuntimeMissingError("storage needs the package pyarrow; pip install 'resnet-dist[storage]'")

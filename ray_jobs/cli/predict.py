@@ -1,6 +1,5 @@
 """`resnet-dist predict` as a command. Apart from the others, whose flags are made from the tree of a whole job."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +7,6 @@ from cyclopts import App, Parameter
 
 from ray_jobs.cli.program import COMMAND, unknown_flag
 from ray_jobs.errors import ConfigError
-from resnet_dist.runtime.errors import RuntimeMissingError
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 _WHERE = "where"
@@ -98,7 +96,6 @@ def predict(
             raise ConfigError(f"--part-size {part_size} is for parts; give --workers or --cluster.address, too")
         run_predict(place, paths, options, output)
         return
-    _require_ray()
     from ray_jobs.job.toml import check
     from ray_jobs.prediction.on_cluster import Parts, run_predict_on_cluster
 
@@ -121,12 +118,3 @@ def _refuse_flags(paths: tuple[str, ...]) -> None:
             app = App()
             app.default(predict)
             raise ConfigError(unknown_flag(path, app.assemble_argument_collection()))
-
-
-def _require_ray() -> None:
-    missing = [name for name in ("ray", "pyarrow", "pandas", "psutil") if find_spec(name) is None]
-    if missing:
-        raise RuntimeMissingError(
-            f"workers need {', '.join(missing)}; pip install 'resnet-dist[cluster]', or leave out --workers and "
-            "--cluster.address"
-        )

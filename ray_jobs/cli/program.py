@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOptionError
 
+from ray_jobs.cli.missing_package import missing_package
 from ray_jobs.errors import ConfigError
 from ray_jobs.exit_codes import ExitCode, explain
 from ray_jobs.job.credentials import secrets_in_words
@@ -72,6 +73,8 @@ def answer(app: App, tokens: list[str]) -> int:
         return explain(ConfigError(unknown_flag(text, error.argument_collection)), debug)
     except CycloptsError as error:
         return explain(ConfigError(f"{str(error).strip()} See --help."), debug)
+    except ModuleNotFoundError as error:
+        return explain(missing_package(error, tokens), debug)
     except (Exception, KeyboardInterrupt) as error:
         return explain(error, debug)
     return ExitCode.DONE if code is None else int(code)

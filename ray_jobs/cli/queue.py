@@ -1,7 +1,6 @@
 """The commands about shares of the GPUs: queue create, queue show, queue usage."""
 
 import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -11,7 +10,6 @@ from ray_jobs.cli.flags import StorageFlags
 from ray_jobs.cli.program import COMMAND, DryRun, File, Switch, Text, Word, strategy_of
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_job
-from resnet_dist.runtime.errors import RuntimeMissingError
 
 queue = App(name="queue", help="Give each team a share of the GPUs of a Kubernetes cluster, and show how it is used.")
 
@@ -62,7 +60,6 @@ def create(
         )
     strategy = strategy_of(dry_run)
     wanted = read_team(config, team)
-    _require_client()
     from cluster.kube.client.api import MANAGER
     from ray_jobs import api
     from ray_jobs.cli.show_queue import show_applied
@@ -99,7 +96,6 @@ def show(
     kube_context
         The context of the kubeconfig; by default its current one, or in a pod the pod's own.
     """
-    _require_client()
     from ray_jobs import api
     from ray_jobs.cli.show_queue import as_json, show_queue, show_queues
 
@@ -138,15 +134,8 @@ def usage(
     """
     since_s = seconds_in(since, "--since")
     root = read_job(None, job).storage.root if job else None
-    _require_client()
     from ray_jobs import api
     from ray_jobs.cli.show_usage import show_usage, usage_as_json
 
     found = api.queue_usage(since_s, team, root, context=kube_context)
     sys.stdout.write(usage_as_json(found)) if json else show_usage(found)
-
-
-def _require_client() -> None:
-    """The base install has no client of Kubernetes."""
-    if find_spec("kubernetes") is None:
-        raise RuntimeMissingError("queues need the package kubernetes; pip install 'resnet-dist[cluster]'")

@@ -12,16 +12,19 @@ from ray_jobs.job.config import JobConfig
 
 def diagnose(job: JobConfig) -> list[Check]:
     """Every check, in the order in which a person would fix them. Starts no Ray and fetches nothing."""
-    checks = [preflight.check_python(), *preflight.check_packages()]
-    if any(check.status == "error" for check in checks):
-        return checks  # the checks below import those packages
+    installed = [preflight.check_python(), *preflight.check_packages()]
     cpus, gpus = local_resources(job.cluster)
-    return [
-        *checks,
+    checks = [
+        *installed,
         preflight.check_cpus(cpus),
         preflight.check_waiting_threads(),
-        preflight.check_memory(),
         preflight.check_disk(job.storage.root),
+    ]
+    if any(check.status == "error" for check in installed):
+        return checks  # the checks below import those packages
+    return [
+        *checks,
+        preflight.check_memory(),
         preflight.check_storage(job.storage.root),
         preflight.check_ray(),
         preflight.check_gpus(gpus, job.cluster.use_gpu),

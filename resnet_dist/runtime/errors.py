@@ -6,7 +6,7 @@ class BundleError(Exception):
 
 
 class RuntimeMissingError(Exception):
-    """A format needs a package that is not installed: which, and the extra that brings it."""
+    """A format or a command needs a package that is not installed: which, and the extra that brings it."""
 
 
 class UnreadableImageError(ValueError):

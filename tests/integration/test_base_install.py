@@ -1,13 +1,19 @@
 """The wheel with the base dependencies alone, in an environment of its own: no torch there, and predictions."""
 
+import json
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cyclopts import App
 
 from benchmarks.base_environment import ROOT, base_distributions, make_base_environment
+from ray_jobs.cli.app import app
+from ray_jobs.job.team_toml import example_team, print_team
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +23,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200)
+    # What lies on the path of the tests is not installed there.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200, env=alone)
 
 
 def test_what_is_heavy_is_not_there(python: Path, tmp_path: Path):
@@ -57,6 +65,81 @@ def test_what_needs_an_extra_says_which(python: Path, bundle_folder: Path, tmp_p
     workers = run(python, *command, "--workers", "2", "--output", "parts", cwd=tmp_path)
     assert workers.returncode == 2
     assert "pip install 'resnet-dist[cluster]'" in workers.stderr
+
+
+COMMANDS = {
+    "data sample": "digits made",
+    "data split": "images --output split.csv",
+    "train": "--data.root images",
+    "tune": "--data.root images",
+    "evaluate": "run",
+    "report": "search",
+    "export": "run",
+    "promote": "run",
+    "pull": "line7 --to line7",
+    "submit": "train --data.root images",
+    "jobs list": "",
+    "jobs status": "job",
+    "jobs logs": "job",
+    "jobs stop": "job",
+    "jobs wait": "job",
+    "queue create": "vision --config team.toml",
+    "queue show": "",
+    "queue usage": "",
+}
+"""Every command that needs more than the base install, with arguments that are right."""
+WORKING = {"doctor", "predict", "benchmark"}
+"""Those that work without; the tests below run them."""
+
+
+def leaves(app: App, words: tuple[str, ...] = ()) -> list[str]:
+    """The commands of an app, with those above them."""
+    names = [name for name in app if not name.startswith("-")]
+    return [leaf for name in names for leaf in leaves(app[name], (*words, name))] if names else [" ".join(words)]
+
+
+def test_every_command_says_in_one_sentence_what_to_install(python: Path, tmp_path: Path):
+    assert {*COMMANDS, *WORKING} == set(leaves(app))
+    (tmp_path / "images" / "good").mkdir(parents=True)
+    (tmp_path / "team.toml").write_text(print_team(example_team("vision")))
+    # In one process, which is one start of Python for all: none of them comes so far as to leave something behind.
+    code = (
+        "import contextlib, io, json, sys\n"
+        "from ray_jobs.cli.app import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        code = main(line.split())\n"
+        "    print(json.dumps([code, said.getvalue()]))"
+    )
+    lines = [f"{command} {arguments}" for command, arguments in COMMANDS.items()]
+    done = run(python, "-c", code, *lines, cwd=tmp_path)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(lines), done.stderr
+    for command, (code, said) in zip(COMMANDS, answers, strict=True):
+        name = command.partition(" ")[0]
+        line = rf"error: {name} needs the package \w+, which is not installed; pip install 'resnet-dist\[\w+\]'\n"
+        assert code == 2, f"{command}: {said}"
+        assert re.fullmatch(line, said), f"{command}: {said}"
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_doctor_works_and_says_what_to_install(python: Path, tmp_path: Path):
+    done = run(python, python.with_name("resnet-dist"), "doctor", "--json", "checks.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {each["name"]: each for each in json.loads((tmp_path / "checks.json").read_text())}
+    assert {"python", "packages", "CPU cores", "disk"} <= set(found)
+    assert [name for name, each in found.items() if each["status"] == "error"] == ["packages"]
+    assert re.fullmatch(r"\d+ absent: .* and \d+ more", found["packages"]["found"])
+    assert done.stdout.count("pip install") == 1
+    assert "packages: pip install 'resnet-dist[train]'" in done.stdout
+
+
+def test_it_measures_formats_without_torch(python: Path, bundle_folder: Path, tmp_path: Path):
+    few = ("--formats", "onnx", "--threads", "1", "--batch-sizes", "1", "--seconds", "0.1", "--json", "speed.json")
+    done = run(python, python.with_name("resnet-dist"), "benchmark", bundle_folder, *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [each["format"] for each in json.loads((tmp_path / "speed.json").read_text())["speeds"]] == ["onnx"]
+    assert "no reference: this bundle does not lie in its run" in " ".join(done.stdout.split())
 
 
 def test_the_manifests_are_installed(python: Path, tmp_path: Path):

@@ -24,8 +24,9 @@ def test_an_absent_package_and_a_wrong_version_are_errors_with_a_remedy(monkeypa
     assert (wrong.name, wrong.status) == ("pydantic", "error")
     assert version("pydantic") in wrong.found
     assert "pydantic<1" in wrong.remedy
-    assert (absent.name, absent.status) == ("no-such-package", "error")
-    assert "resnet-dist[train]" in absent.remedy
+    assert (absent.name, absent.status) == ("packages", "error")
+    assert absent.found == "1 absent: no-such-package>=3"
+    assert absent.remedy == "pip install 'resnet-dist[train]'"
     assert str(Requirement(wanted[1]).specifier) in wrong.found
 
 
