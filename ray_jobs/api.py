@@ -96,6 +96,9 @@ Changes = Mapping[str, Any]
 
 def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
     """Train the job's run from where it stands. `submission` names the caller, so that its retries are known."""
+    from ray_jobs.training.early_checks import check_training
+
+    check_training(job, submission)
     from ray_jobs.training.driver import run_train
 
     return run_train(job, submission)
@@ -103,6 +106,9 @@ def train(job: JobConfig, *, submission: str | None = None) -> TrainOutcome:
 
 def cross_validate(job: JobConfig, *, submission: str | None = None) -> FoldsOutcome:
     """Train a run for each of `data.folds`."""
+    from ray_jobs.training.early_checks import check_training
+
+    check_training(job, submission)
     from ray_jobs.training.cross_validation import run_folds
 
     return run_folds(job, submission)
@@ -115,6 +121,9 @@ def tune(
 
     `ray_jobs.search.toml.read_search` reads a search and its space. `warm_start` names an earlier search.
     """
+    from ray_jobs.search.early_checks import check_search
+
+    check_search(job, search, warm_start, submission)
     from ray_jobs.search.tune import run_tune
 
     return run_tune(job, search, space, warm_start, submission)
@@ -122,6 +131,10 @@ def tune(
 
 def plan_search(job: JobConfig, search: SearchConfig, space: Space) -> SearchPlan:
     """What a search would try, how long it would take and what it would store."""
+    from ray_jobs.training.early_checks import check_images, check_weights
+
+    check_images(job)
+    check_weights(job)
     from ray_jobs.search.dry_run import plan_search
 
     return plan_search(job, search, space)
@@ -139,6 +152,7 @@ def evaluate(
 ) -> EvaluationOutcome:
     """Judge a run's model on a split, by default test where there is one, else val. `run`: a path, a URI, or a name
     under the storage root of `changes`; `checkpoint`: best, last or a step."""
+    _check_run(run, checkpoint, changes or {})
     from ray_jobs.evaluation.evaluate import run_evaluate
 
     return run_evaluate(run, split, checkpoint, changes or {})
@@ -153,9 +167,19 @@ def export(
     say: Say = silent,
 ) -> ExportOutcome:
     """Turn a run into a bundle, in the run or in the folder `output`. Formats that failed a gate are in `refused`."""
+    _check_run(run, checkpoint, changes or {})
     from ray_jobs.bundles.export import run_export
 
     return run_export(run, checkpoint, changes or {}, output, say)
+
+
+def _check_run(run: str, checkpoint: str, changes: Changes) -> None:
+    """Raise what is wrong with the arguments before torch is imported."""
+    from ray_jobs.data.places import check_places
+    from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
+
+    which_checkpoint(checkpoint)
+    check_places(job_of_run(find_run(run, changes), changes).data)
 
 
 def benchmark(

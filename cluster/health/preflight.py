@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from cluster.errors import StorageError
 from cluster.session.openmp import BOUNDED_SPINNING, WAIT_POLICY, bounded_spinning
+from cluster.storage.room import existing_folder
 
 _DISTRIBUTION = "resnet-dist"
 _OLDEST_PYTHON = (3, 11)
@@ -119,7 +120,7 @@ def check_disk(
     """Free space where `root` is or will be; the limit of a URI is unknown."""
     if "://" in root:
         return Check(name, "ok", f"{root}: object storage")
-    folder = _existing(root)
+    folder = existing_folder(root)
     free = shutil.disk_usage(folder).free / _GIB
     found = f"{free:.1f} GiB free at {folder}"
     if free < _LITTLE_DISK_GIB:
@@ -170,7 +171,7 @@ def check_storage(root: str) -> Check:
         if "://" in root:
             _write_to_uri(root)
         else:
-            with tempfile.TemporaryFile(dir=_existing(root)) as file:
+            with tempfile.TemporaryFile(dir=existing_folder(root)) as file:
                 file.write(b"doctor")
     except (OSError, StorageError) as error:
         return Check("storage root", "error", str(error), remedy)
@@ -228,12 +229,6 @@ def _wrong_version(wanted: Requirement) -> Check | None:
         return None
     remedy = f"pip install '{wanted.name}{wanted.specifier}'"
     return Check(wanted.name, "error", f"{found}, not {wanted.specifier}", remedy)
-
-
-def _existing(root: str) -> Path:
-    """The folder itself, or the nearest one above it that exists."""
-    folder = Path(root).expanduser().absolute()
-    return next(each for each in (folder, *folder.parents) if each.is_dir())
 
 
 def _write_to_uri(root: str) -> None:

@@ -28,6 +28,8 @@ _FILE = "lease.json"
 _COPY = "lease-copy.json"
 _SETTLE_S = 0.5
 _POLL_S = 0.2
+_ENDING_S = 1.0
+"""What a worker that is being ended may take: one that runs on this host for longer is believed to hold its run."""
 _LOGGER = logging.getLogger(__name__)
 
 Claim = tuple[int, str]
@@ -227,13 +229,12 @@ def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | N
         if seen is None or (current.claim, current.heartbeat) != (seen.claim, seen.heartbeat):
             # A driver that was killed takes its workers down within seconds; until then one of them still beats.
             if not current.driver.is_dead_here() or now - began >= patience_s:
-                raise RunHeldError(
-                    f"{store.uri} is being trained by another process ({_named(current)}); wait for it, stop it, or "
-                    "choose another --name"
-                )
+                raise _held(store, current)
             seen, silent_since = current, now
         if now - silent_since >= patience_s:
             return current
+        if now - began >= _ENDING_S and _lives_here(store, current, patience_s):
+            raise _held(store, current)
         time.sleep(_POLL_S)
         current = _read(store)
     return current
@@ -241,6 +242,21 @@ def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | N
 
 def _may_take(record: _Record, submission: str) -> bool:
     return record.released or record.submission == submission or record.holder.is_dead_here()
+
+
+def _lives_here(store: Store, record: _Record, patience_s: float) -> bool:
+    """Whether holder and driver run on this host and the last heartbeat is young: the next need not be waited for."""
+    if not record.holder.is_alive_here() or record.driver.is_dead_here():
+        return False
+    file = store.file(_FILE)
+    return file is not None and time.time() - file.mtime_ns / 1e9 < patience_s
+
+
+def _held(store: Store, record: _Record) -> RunHeldError:
+    return RunHeldError(
+        f"{store.uri} is being trained by another process ({_named(record)}); wait for it, stop it, or choose another "
+        "--name"
+    )
 
 
 def _sealed(value: dict[str, Any]) -> bytes:

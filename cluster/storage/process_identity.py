@@ -45,6 +45,15 @@ class ProcessIdentity:
         """Whether it runs, or ran, on this host since its last boot, where this process can see it."""
         return (self.host, self.boot_id, self.pid_namespace) == _here()
 
+    def is_alive_here(self) -> bool:
+        """Whether it is on this host and can be seen to run; False for one that is stopped, too."""
+        if not self.is_here() or self.is_dead_here():
+            return False
+        try:
+            return psutil.Process(self.pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except (psutil.Error, OSError):
+            return False
+
     def is_dead_here(self) -> bool:
         """Whether it was on this host and has ended; False where that cannot be seen from here."""
         if not self.is_here():

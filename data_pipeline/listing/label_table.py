@@ -48,15 +48,7 @@ def list_label_table(data: DataConfig, group_column: str | None = None) -> Listi
     the same path twice, an empty label, white space around a label or group, an unknown split or fold, a group in
     several of them, a fold in test or none elsewhere.
     """
-    root = existing_root(data)
-    labels = Path(data.labels).expanduser()
-    table = root / labels
-    # os.path, which answers where pathlib raises: a name may be too long, a folder closed.
-    if not os.path.exists(table) and os.path.exists(labels):  # noqa: PTH110
-        raise DataError(
-            f"data.labels={data.labels} is no file below data.root={data.root}, and it is taken relative to data.root; "
-            f"the file of this name in the working directory is data.labels={labels.absolute()}"
-        )
+    root, table = existing_root(data), label_file(data)
     rows = label_rows(table, group_column, data.folds)
     listing = Listing(root, has_splits=any(row.split for row in rows), table=str(table))
     if listing.has_splits and not any(row.split == "train" for row in rows):
@@ -76,6 +68,19 @@ def list_label_table(data: DataConfig, group_column: str | None = None) -> Listi
                 ListedImage(row.relative_path, size, mtime_ns, row.split, row.label, row.group, row.fold)
             )
     return listing
+
+
+def label_file(data: DataConfig) -> Path:
+    """Where the labels file `data.labels` must be. Raises DataError where only one in the working directory is."""
+    labels = Path(data.labels).expanduser()
+    table = existing_root(data) / labels
+    # os.path, which answers where pathlib raises: a name may be too long, a folder closed.
+    if not os.path.exists(table) and os.path.exists(labels):  # noqa: PTH110
+        raise DataError(
+            f"data.labels={data.labels} is no file below data.root={data.root}, and it is taken relative to data.root; "
+            f"the file of this name in the working directory is data.labels={labels.absolute()}"
+        )
+    return table
 
 
 def label_rows(table: Path, group_column: str | None = None, folds: int | None = None) -> list[LabelRow]:

@@ -33,6 +33,16 @@ def read_records(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()
     as empty); any other is CSV: RFC 4180 with a header, UTF-8, with or without a byte order mark, and text in its cells
     as `csv_cells` writes it. Raises DataError where it cannot be read, is damaged, too large, or lacks a wanted column.
     """
+    check_table(path)
+    records = _parquet(path, wanted, optional) if path.suffix.lower() in _PARQUET else _csv(path, wanted, optional)
+    for number, record in enumerate(records):
+        if number == MAX_ROWS:
+            raise DataError(f"{path} has more than {MAX_ROWS} rows; split it up")
+        yield record
+
+
+def check_table(path: Path) -> None:
+    """Raise DataError where there is no file that can be read, or one that is too large; reads nothing of it."""
     try:
         size = path.stat().st_size
         is_file = path.is_file()
@@ -51,11 +61,6 @@ def read_records(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()
         raise DataError(
             f"{path} has {size} bytes, and at most {MAX_BYTES} are read; remove columns that are not needed"
         )
-    records = _parquet(path, wanted, optional) if path.suffix.lower() in _PARQUET else _csv(path, wanted, optional)
-    for number, record in enumerate(records):
-        if number == MAX_ROWS:
-            raise DataError(f"{path} has more than {MAX_ROWS} rows; split it up")
-        yield record
 
 
 def _csv(path: Path, wanted: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:

@@ -186,6 +186,10 @@ def _references(bundle: Bundle, run: str | None, root: str, scratch: Path) -> tu
         return [], "this bundle does not lie in its run; name that by --run RUN"
     if lacking := [name for name in ("torch", "safetensors", "pyarrow") if find_spec(name) is None]:
         return [], f"the package {lacking[0]} is not installed; pip install 'resnet-dist[export]'"
+    from ray_jobs.run.directory import RunDirectory  # noqa: PLC0415 - it needs pyarrow
+
+    if run is not None:
+        RunDirectory.find(run, root)
     from ray_jobs.bundles.trained_network import save_network  # noqa: PLC0415 - it needs torch
 
     try:

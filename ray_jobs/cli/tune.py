@@ -75,12 +75,17 @@ def tune(
         from ray_jobs.submission.command import SubmitCommand
 
         return run_elsewhere(SubmitCommand("tune", resolved, search=(settings, space), warm_start=warm_start))
-    from ray_jobs.cli.show_search import show_plan, show_search
-
+    # What shows the results knows their types, and with them torch and Ray: it comes after what may be refused.
     if dry_run:
-        show_plan(api.plan_search(resolved, settings, space))
+        plan = api.plan_search(resolved, settings, space)
+        from ray_jobs.cli.show_search import show_plan
+
+        show_plan(plan)
     else:
-        show_search(api.tune(resolved, settings, space, warm_start=warm_start, submission=this_submission()))
+        outcome = api.tune(resolved, settings, space, warm_start=warm_start, submission=this_submission())
+        from ray_jobs.cli.show_search import show_search
+
+        show_search(outcome)
     return None
 
 

@@ -8,6 +8,7 @@ from cluster.health import preflight
 from cluster.health.preflight import Check
 from cluster.session.resources import local_resources
 from ray_jobs.job.config import JobConfig
+from resnet_dist.model.weights_file import kind_of_weights
 
 
 def diagnose(job: JobConfig) -> list[Check]:
@@ -58,14 +59,14 @@ def check_weights(arch: str, weights: str) -> Check:
     from resnet_dist.errors import RunError
     from resnet_dist.model.weights import hub_file
 
-    name = "weights"
-    if weights == "none":
+    name, kind = "weights", kind_of_weights(weights)
+    if kind == "none":
         return Check(name, "ok", "none: initialised from the seed")
-    if weights.endswith((".safetensors", ".pth", ".pt")):
+    if kind == "file":
         if Path(weights).is_file():
             return Check(name, "ok", weights)
         return Check(name, "error", f"{weights} does not exist", "give a file that exists as --model.weights")
-    if weights != "imagenet" and not weights.upper().startswith("IMAGENET1K"):
+    if kind == "run":
         return Check(name, "ok", f"of the run {weights}, looked up when training starts")
     try:
         path, url = hub_file(arch, weights)

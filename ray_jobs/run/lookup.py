@@ -1,14 +1,16 @@
 """Finds a finished run, its job and the checkpoint that a command works on."""
 
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, print_config
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import RunDirectory
-from resnet_dist.checkpoint.reading import Which
+
+if TYPE_CHECKING:
+    from resnet_dist.checkpoint.reading import Which  # it knows torch, and this is asked before torch is imported
 
 
 def find_run(run: str, overrides: Tree) -> RunDirectory:
@@ -23,7 +25,7 @@ def job_of_run(directory: RunDirectory, overrides: Tree) -> JobConfig:
     return check(merged(stored, overrides))
 
 
-def which_checkpoint(checkpoint: str) -> Which:
+def which_checkpoint(checkpoint: str) -> "Which":
     """From the text "best", "last" or the number of a step. Raises ConfigError for anything else."""
     match checkpoint:
         case "best" | "last":

@@ -15,7 +15,7 @@ from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.search.config import SearchConfig
-from ray_jobs.search.latency import parameter_count
+from ray_jobs.search.early_checks import kept_trials
 from ray_jobs.search.optuna_study import Draws, StudySearch
 from ray_jobs.search.parameter import Params
 from ray_jobs.search.prepare import SearchStart, prepare_search
@@ -23,6 +23,7 @@ from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.space import Space, job_with
 from ray_jobs.search.trainable import params_of
 from ray_jobs.training.feature_sharing import default_folder, room_for
+from resnet_dist.checkpoint.size import checkpoint_bytes
 from resnet_dist.features.entry import pack, unpack
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
@@ -107,7 +108,7 @@ def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPla
         full_epochs=config.trials * base.training.epochs,
         hours=epochs * seconds / start.slots / 3600.0,
         checkpoint_bytes=_checkpoint_bytes(base, start),
-        kept=config.trials if base.checkpoint.keep_losers else min(2, config.trials),
+        kept=kept_trials(base, config),
         costs={depth: cost for depth, cost in costs.items() if depth},
         shares=shares,
         feature_bytes=sum(
@@ -172,7 +173,6 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
 
 
 def _checkpoint_bytes(job: JobConfig, start: SearchStart) -> int:
-    """Weights, their raw copy and one or two moments of each, for every checkpoint that stays."""
-    weights = parameter_count(job, start.facts.classes)
-    copies = 2 + (1 if job.optimizer.kind == "sgd" else 2)
-    return 4 * weights * copies * (job.checkpoint.keep_last + 1)
+    """Of all checkpoints of a trial that stay."""
+    each = checkpoint_bytes(job.model, job.freezing, job.optimizer, job.training.epochs, start.facts.classes)
+    return each * (job.checkpoint.keep_last + 1)

@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from cluster.storage.store import Store
-from ray_jobs.errors import ConfigError
-from ray_jobs.run.argument import hint_at_folder, names_a_place
 from ray_jobs.search.config import SearchConfig
+from ray_jobs.search.early_checks import earlier_search
 from ray_jobs.search.parameter import Params
-from ray_jobs.search.records import SearchDirectory, TrialRecord, digest_of
+from ray_jobs.search.records import TrialRecord, digest_of
 from ray_jobs.search.results import SearchFacts, ranked
 from ray_jobs.search.trainable import values_of
 
@@ -40,13 +38,8 @@ def warm_trials(name: str | None, facts: SearchFacts) -> list[TrialRecord]:
     """Trials of an earlier search that are over and lie in this one's space, with the values of its objectives."""
     if name is None:
         return []
-    root = facts.job.storage.root
-    is_place = names_a_place(name)
-    place = SearchDirectory(Store.open(name)) if is_place else SearchDirectory.named(root, name)
+    place = earlier_search(name, facts.job.storage.root)
     over = [record for record in place.read_trials() if record.is_over]
-    if not over:
-        hint = "" if is_place else hint_at_folder(name)
-        raise ConfigError(f"--warm-start {name}: {place.uri} has no trial that is over; name an earlier search{hint}")
     objectives = facts.config.objectives
     return [
         replace(record, values=values_of(objectives, record.history, dict[str, float]()))

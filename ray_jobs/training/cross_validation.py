@@ -13,6 +13,7 @@ from cluster.storage.outage import Patience
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.folds import fold_jobs
 from ray_jobs.run.directory import RUNS
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.watcher import note
@@ -50,15 +51,10 @@ def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
     Each is a run like any other: the same command resumes it, and leaves finished folds alone. A fold that cannot work
     is refused before the first one trains. Raises what `run_train` raises, and ConfigError without `data.folds`.
     """
-    name, folds = run_name(job), job.data.folds
-    if folds is None:
+    name = run_name(job)
+    if job.data.folds is None:
         raise ConfigError("data.folds is not set; give the number of folds, such as --data.folds 5")
-    jobs = [
-        job.model_copy(
-            update={"name": f"{name}-fold{fold}", "data": job.data.model_copy(update={"fold": fold})},
-        )
-        for fold in range(folds)
-    ]
+    jobs = fold_jobs(job)
     for each in jobs:
         check_start(each)
     with ray_session(job.cluster):

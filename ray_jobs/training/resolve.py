@@ -7,6 +7,7 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import difference, identity
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.model.compiling import require_compiler
+from resnet_dist.model.weights_file import kind_of_weights
 
 
 def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu: bool) -> JobConfig:
@@ -68,4 +69,4 @@ def _absolute_but_home(folder: str) -> str:
 
 
 def _absolute_file(weights: str) -> str:
-    return absolute_root(weights) if weights.endswith((".safetensors", ".pth", ".pt")) else weights
+    return absolute_root(weights) if kind_of_weights(weights) == "file" else weights

@@ -16,9 +16,8 @@ import torchvision
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.squeeze_excite import SqueezeExcite
+from resnet_dist.model.weights_file import check_weights_file, kind_of_weights
 
-_MAX_FILE_BYTES = 4 * 1024**3
-"""Eight times the largest architecture's weights: room for a training checkpoint that holds them."""
 _HEAD = ("fc.weight", "fc.bias")
 _LISTED = 5
 
@@ -33,7 +32,7 @@ def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], 
     another number of classes is left out: the seed's stays, as do gates that the weights do not have. Raises RunError
     for weights that are not there or do not fit, and leaves the model as it is.
     """
-    if weights == "none":
+    if kind_of_weights(weights) == "none":
         return ["weights: none, initialised from the seed"]
     return [f"weights: {weights}", *_load(model, _find(model.arch, weights, find_run), weights)]
 
@@ -50,13 +49,12 @@ def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
 
 
 def _find(arch: str, weights: str, find_run: Callable[[str], Weights | None]) -> Weights:
-    if weights == "imagenet" or weights.upper().startswith("IMAGENET1K_"):
-        return _from_torchvision(arch, weights)
-    match Path(weights).suffix:
-        case ".safetensors":
-            return _from_safetensors(Path(weights))
-        case ".pth" | ".pt":
-            return _from_pickle(Path(weights))
+    match kind_of_weights(weights):
+        case "torchvision":
+            return _from_torchvision(arch, weights)
+        case "file":
+            path = Path(weights)
+            return _from_safetensors(path) if path.suffix == ".safetensors" else _from_pickle(path)
         case _:
             found = find_run(weights)
     if found is None:
@@ -83,7 +81,7 @@ def _from_torchvision(arch: str, weights: str) -> Weights:
 
 
 def _from_safetensors(path: Path) -> Weights:
-    _check_file(path)
+    check_weights_file(path)
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
@@ -92,7 +90,7 @@ def _from_safetensors(path: Path) -> Weights:
 
 def _from_pickle(path: Path) -> Weights:
     try:
-        _check_file(path)
+        check_weights_file(path)
         state: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to load it with weights_only=False, so it is not repeated.
@@ -103,17 +101,6 @@ def _from_pickle(path: Path) -> Weights:
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(f"weights file {path} is damaged or no PyTorch file ({error}); copy it again") from error
     return _state_dict(state, str(path))
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise RunError(f"weights file {path} does not exist; give a .safetensors or .pth file, a run, imagenet or none")
-    size = path.stat().st_size
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = max(size, sum(member.file_size for member in archive.infolist()))
-    if size > _MAX_FILE_BYTES:
-        raise RunError(f"weights file {path} has {size} bytes, more than the {_MAX_FILE_BYTES} that are read")
 
 
 def _state_dict(state: object, source: str) -> Weights:

@@ -276,3 +276,9 @@ def test_nonsense_in_a_lease_is_noticed(store: Store, content: bytes) -> None:
         store.write(name, content)
     with pytest.raises(StorageError, match=r"lease\.json and its copy are damaged"):
         read_history(store)
+
+
+def test_the_heartbeat_of_a_holder_that_lives_here_is_not_waited_for(store: Store, start_holder: StartHolder) -> None:
+    holder = start_holder(ttl_s=3600.0)  # the next heartbeat is due in a quarter of an hour
+    with pytest.raises(RunHeldError, match=rf"pid {holder.process.pid}"):
+        check_free(store, submission="second", ttl_s=30.0)

@@ -34,6 +34,12 @@ def test_a_process_is_alive_until_it_ends_even_when_nobody_has_asked_for_its_exi
     assert identity.pid == other.pid
     assert identity.is_here()
     assert not identity.is_dead_here()
+    assert identity.is_alive_here()
+    psutil.Process(other.pid).suspend()
+    while psutil.Process(other.pid).status() != psutil.STATUS_STOPPED:
+        pass
+    assert not identity.is_alive_here()
+    assert not identity.is_dead_here()
     psutil.Process(other.pid).kill()
     while psutil.Process(other.pid).status() != psutil.STATUS_ZOMBIE:  # not reaped yet
         pass
@@ -46,6 +52,7 @@ def test_a_later_process_with_the_same_pid_is_another_one() -> None:
     me = ProcessIdentity.current()
     assert not me.is_dead_here()
     assert replace(me, started=me.started - 1.0).is_dead_here()
+    assert not replace(me, started=me.started - 1.0).is_alive_here()
 
 
 @pytest.mark.parametrize("field", ["host", "boot_id", "pid_namespace"])
@@ -53,3 +60,4 @@ def test_what_runs_elsewhere_is_never_called_dead(field: str) -> None:
     elsewhere = replace(ProcessIdentity.current(), pid=2**22 + 1, **{field: "elsewhere"})
     assert not elsewhere.is_here()
     assert not elsewhere.is_dead_here()
+    assert not elsewhere.is_alive_here()

@@ -1,0 +1,95 @@
+"""What stops a start, found before torch, Ray or DALI is imported: a wrong path, a run in use, a full disk.
+
+The start itself looks again: between the two others may have changed what was found.
+"""
+
+from pathlib import Path
+
+from cluster.session.resources import local_resources, plan_workers
+from cluster.storage.lease import check_free
+from cluster.storage.room import bytes_below, check_room
+from cluster.storage.store import Store
+from ray_jobs.data.places import check_places
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.job.folds import fold_jobs
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lifecycle import is_done
+from ray_jobs.terminal.watcher import note
+from resnet_dist.checkpoint.manifest import FOLDER, stored_steps
+from resnet_dist.checkpoint.size import checkpoint_bytes
+from resnet_dist.model.weights_file import check_weights_file, kind_of_weights
+
+_LEAST_CLASSES = 2
+"""How many there are is known once the images are listed."""
+
+
+def check_training(job: JobConfig, submission: str | None) -> None:
+    """Raise what would stop the training of a job, or of its folds. `submission`: as of `run_train`."""
+    if job.cluster.address is None:
+        plan_workers(job.cluster, *local_resources(job.cluster))
+    check_images(job)
+    jobs = [job] if job.data.folds is None or job.data.fold is not None else fold_jobs(job)
+    runs = [RunDirectory.named(job.storage.root, run_name(each)) for each in jobs]
+    runs = [run.at_start(job.storage.outage_s, note) for run in runs]
+    if not all(stored_steps(run.store) for run in runs):
+        check_weights(job)
+    needed = 0
+    for run in runs:
+        check_not_held(run.store, job, submission)
+        progress = run.progress()
+        if progress is None or not is_done(progress, job):
+            needed += max(_kept(job) * _largest(job) - _stored(run.store), 0)
+    check_room_for(needed, job, f"checkpoints of {_largest(job) / 1e6:.0f} MB each")
+
+
+def check_images(job: JobConfig) -> None:
+    """Raise ConfigError or DataError where the job names no images, or they are not there."""
+    if not job.data.root:
+        raise ConfigError("data.root is not set; name an ImageFolder with --data.root DIR")
+    check_places(job.data)
+
+
+def check_weights(job: JobConfig) -> None:
+    """Raise RunError where the weights to begin with are a file or a run that is not there."""
+    match kind_of_weights(job.model.weights):
+        case "file":
+            check_weights_file(Path(job.model.weights))
+        case "run":
+            RunDirectory.find(job.model.weights, job.storage.root)
+        case "none" | "torchvision":
+            pass
+
+
+def check_not_held(store: Store, job: JobConfig, submission: str | None) -> None:
+    """Raise RunHeldError where another process holds the run or search."""
+    check_free(store, submission=submission or "", ttl_s=job.cluster.lease_ttl_s)
+
+
+def check_room_for(needed: int, job: JobConfig, what: str) -> None:
+    """Raise StorageError where the disk of the storage root lacks so many bytes for `what`."""
+    remedy = (
+        f"free space, lower checkpoint.keep_last={job.checkpoint.keep_last}, or choose another --storage.root: the "
+        "newest, the best and one that is being written are on the disk together"
+    )
+    check_room(job.storage.root, needed, what, remedy)
+
+
+def trial_bytes(job: JobConfig) -> int:
+    """Of the checkpoints that one trial keeps."""
+    return (_kept(job) - 1) * _largest(job)
+
+
+def _kept(job: JobConfig) -> int:
+    """Checkpoints on the disk at the same time; never more than there are epochs where only those store any."""
+    only_epochs = job.checkpoint.every_steps is None and job.checkpoint.every_minutes is None
+    most = job.checkpoint.keep_last + 2
+    return min(most, -(-job.training.epochs // job.checkpoint.every_epochs)) if only_epochs else most
+
+
+def _largest(job: JobConfig) -> int:
+    return checkpoint_bytes(job.model, job.freezing, job.optimizer, job.training.epochs, _LEAST_CLASSES)
+
+
+def _stored(store: Store) -> int:
+    return 0 if store.local_path is None else bytes_below(store.local_path / FOLDER)
