@@ -9,8 +9,9 @@ from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml_codec import UNSET, toml_value
+from ray_jobs.job.toml_codec import UNSET, Tree, merged, toml_value
 
 
 def job_flags(wanted: Callable[[str], bool] = lambda _: True) -> type:
@@ -19,6 +20,16 @@ def job_flags(wanted: Callable[[str], bool] = lambda _: True) -> type:
     A parameter of that type is given a nested dict of the flags that were used, as `read_job` takes it.
     """
     return _flags(JobConfig, "", Group.create_ordered("job"), wanted)
+
+
+def with_folder(flags: Tree, folder: str | None) -> Tree:
+    """The flags with `folder`, a command's first argument, as data.root. Raises ConfigError if a flag names another."""
+    named = flags.get("data", {}).get("root")
+    if folder is None:
+        return flags
+    if named is not None and named.rstrip("/") != folder.rstrip("/"):
+        raise ConfigError(f"{folder} and --data.root {named} name two folders of images; give one of them")
+    return merged(flags, {"data": {"root": folder}})
 
 
 def _flags(model: type[BaseModel], prefix: str, group: Group, wanted: Callable[[str], bool]) -> type:

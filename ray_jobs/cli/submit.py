@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ray_jobs.cli.flags import JobFlags
+from ray_jobs.cli.flags import JobFlags, with_folder
 from ray_jobs.cli.program import COMMAND, DryRun, File, Text, strategy_of
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_job, read_job_and_overrides
@@ -44,6 +44,7 @@ def submit(
         The command to run.
     run
         For evaluate and export: the run, as a name under storage.root, a URI, or a path that the cluster has, too.
+        For train and tune: the images, as --data.root.
     config
         The job's TOML file.
     search
@@ -88,7 +89,7 @@ def submit(
         resolved, changes = read_job_and_overrides(config, job or {}, wanted)
         command = SubmitCommand(verb, resolved, run=str(run), options=options, overrides=changes)
     else:
-        resolved = read_job(config, job or {})
+        resolved = read_job(config, with_folder(job or {}, run))
         found = None
         if verb == "tune":
             from ray_jobs.search.toml import read_search
@@ -122,11 +123,8 @@ def _check_options(verb: str, run: str | None, options: dict[str, object]) -> No
         "evaluate": {"--split", "--checkpoint"},
         "export": {"--formats", "--checkpoint"},
     }
-    on_run = verb in {"evaluate", "export"}
-    if on_run and run is None:
+    if verb in {"evaluate", "export"} and run is None:
         raise ConfigError(f"submit {verb} needs a RUN: a name under storage.root, a URI or a path")
-    if not on_run and run is not None:
-        raise ConfigError(f"submit {verb} {run}: {verb} works on no run; its name is --name")
     for flag, value in options.items():
         if value is not None and flag not in takes[verb]:
             raise ConfigError(f"{flag} does not apply to {verb}; remove it")

@@ -5,14 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ray_jobs.cli.flags import JobFlags
-from ray_jobs.cli.program import File, Switch
+from ray_jobs.cli.flags import JobFlags, with_folder
+from ray_jobs.cli.program import File, Switch, Text
 from ray_jobs.job.toml import print_config as printed
 from ray_jobs.job.toml import read_job
 from ray_jobs.submission.environment import is_ray_jobs_address, this_submission
 
 
 def train(
+    folder: Text = None,
+    /,
     *,
     config: File = None,
     print_config: Switch = False,
@@ -25,12 +27,14 @@ def train(
 
     Parameters
     ----------
+    folder
+        The images, as --data.root.
     config
         A TOML file with any of the keys below; --print-config shows its form.
     print_config
         Print the complete job as TOML, and stop.
     """
-    resolved = read_job(config, job or {})
+    resolved = read_job(config, with_folder(job or {}, folder))
     if print_config:
         sys.stdout.write(printed(resolved))
         return None

@@ -5,13 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ray_jobs.cli.flags import JobFlags, StorageFlags
+from ray_jobs.cli.flags import JobFlags, StorageFlags, with_folder
 from ray_jobs.cli.program import COMMAND, File, Switch, Text, Whole, Word
 from ray_jobs.job.toml import read_job
 from ray_jobs.submission.environment import is_ray_jobs_address, this_submission
 
 
 def tune(
+    folder: Text = None,
+    /,
     *,
     config: File = None,
     search: File = None,
@@ -32,6 +34,8 @@ def tune(
 
     Parameters
     ----------
+    folder
+        The images, as --data.root.
     config
         The job's TOML file: all that is not searched.
     search
@@ -56,7 +60,7 @@ def tune(
     from ray_jobs.search.toml import print_search as printed
     from ray_jobs.search.toml import read_search
 
-    resolved = read_job(config, job or {})
+    resolved = read_job(config, with_folder(job or {}, folder))
     budget = {
         "trials": trials,
         "hours": hours,

@@ -1,4 +1,5 @@
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_none_unsets_what_a_file_sets(capsys: pytest.CaptureFixture[str], tmp_pa
         (["--qqqqqq"], "--qqqqqq: unknown flag; see --help"),
         (["--seed"], "--seed requires an argument"),
         (["--seed", "1", "--seed", "2"], "--seed specified multiple times"),
-        (["extra"], "extra"),
+        (["extra", "more"], "more"),
         (["--config", "absent.toml"], "--config absent.toml cannot be read"),
     ],
     ids=lambda value: ascii(value) if isinstance(value, list) else "",
@@ -118,3 +119,23 @@ def test_evaluate_takes_only_what_does_not_change_the_run(capsys: pytest.Capture
 def test_print_config_of_the_default_is_the_default(capsys: pytest.CaptureFixture[str]):
     assert main(["train", "--print-config"]) == 0
     assert capsys.readouterr().out == print_config(JobConfig())
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "submit train", "submit tune"])
+def test_the_first_argument_is_the_folder_of_images(capsys: pytest.CaptureFixture[str], command: str):
+    words = command.split()
+    assert main([*words, "/absent/images", "--storage.root", "/storage/outputs"]) in (2, 3)
+    assert "/absent/images" in capsys.readouterr().err
+    assert main([*words, "one", "--data.root", "two"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: one and --data.root two name two folders of images; give one of them\n"
+
+
+def test_the_first_argument_goes_before_the_file_and_may_be_repeated_by_the_flag(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    file = tmp_path / "job.toml"
+    file.write_text('[data]\nroot = "old"\nimage_size = 96\n')
+    assert printed(capsys, "new", "--config", str(file))["data"]["root"] == "new"
+    found = printed(capsys, "new/", "--data.root", "new", "--config", str(file))["data"]
+    assert (found["root"], found["image_size"]) == ("new/", 96)
