@@ -21,6 +21,8 @@ from resnet_dist.plain_json import plain_numbers
 
 SCHEMA = 1
 _FOLDER = "metrics"
+_VALIDATED = "val/loss"
+"""In each record of a validation, and in no other."""
 _PART = re.compile(r"part-\d+-\d+\.jsonl")
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -59,10 +61,18 @@ def read_metrics(store: CheckpointStore, believed: Collection[Claim]) -> list[Re
     return [record for _, _, records in _parts(store, believed) for record in records]
 
 
-def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int) -> None:
-    """Drop the records beyond a step: the run is continued from there and will write them again."""
+def is_before(record: Record, step: int, *, validation_owed: bool) -> bool:
+    """Whether a record is of what was done up to a step; an epoch that ends there may be without its validation."""
+    return record["step"] < step or (record["step"] == step and not (validation_owed and _VALIDATED in record))
+
+
+def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int, *, validation_owed: bool = False) -> None:
+    """Drop the records beyond a step: the run is continued from there and will write them again.
+
+    `validation_owed`: the run goes on with the validation of the epoch that ends at that step, so its record goes, too.
+    """
     for path, claim, records in _parts(store, believed):
-        kept = [record for record in records if record["step"] <= step]
+        kept = [record for record in records if is_before(record, step, validation_owed=validation_owed)]
         if not kept:
             store.delete(path)
         elif len(kept) < len(records):

@@ -28,8 +28,9 @@ from ray_jobs.training.last_checkpoint import EndedOnRequestError
 from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
+from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.errors import DivergedError
-from resnet_dist.run_records import Status, set_aside_damaged
+from resnet_dist.run_records import Status, is_before, set_aside_damaged
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
@@ -157,17 +158,17 @@ def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
     newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:
-        epochs = _epochs_until(run, newest.step)
+        epochs = _epochs_until(run, newest.progress)
         slot.dispatcher.call(Dispatcher.resumed, order.digest, epochs)
 
 
-def _epochs_until(run: RunDirectory, step: int) -> list[Epoch]:
+def _epochs_until(run: RunDirectory, progress: Progress) -> list[Epoch]:
     """The validated epochs that a run goes on from."""
     records = run.metrics()
     return [
         {name: value for name, value in record.items() if name == "epoch" or name.startswith("val/")}
         for record in records
-        if "val/loss" in record and record["step"] <= step
+        if "val/loss" in record and is_before(record, progress.step, validation_owed=progress.validation_owed)
     ]
 
 

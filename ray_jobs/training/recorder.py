@@ -103,7 +103,11 @@ class RunRecorder:
         resumed_from, store = self._start.resumed_from, self._start.run.store
         self._messages += set_aside_damaged(store)
         self._status = replace(self._status, messages=len(self._messages))
-        cut_back(store, self._lease.history, 0 if resumed_from is None else resumed_from.step)
+        if resumed_from is None:
+            cut_back(store, self._lease.history, 0)
+        else:
+            owed = resumed_from.progress.validation_owed
+            cut_back(store, self._lease.history, resumed_from.step, validation_owed=owed)
         self._writer.__enter__()
         self._requests.__enter__()
         self._put_messages()

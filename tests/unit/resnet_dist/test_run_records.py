@@ -47,6 +47,21 @@ def test_parts_are_believed_by_claim_and_cut_back_to_a_step(tmp_path: Path) -> N
     }
 
 
+def test_a_run_that_owes_the_validation_of_its_last_step_writes_that_record_again(tmp_path: Path) -> None:
+    """As when a worker dies between the epoch's metrics and its checkpoint, and one of the last step is stored."""
+    store = Store.open(str(tmp_path))
+    log = MetricLog(store, ONE)
+    epochs = [{"step": 3, "train/loss": 1.0}, {"step": 3, "val/loss": 2.0}]
+    later = [{"step": 6, "train/loss": 0.5}, {"step": 6, "val/loss": 1.0}]
+    for record in (*epochs, *later):
+        log.append(record)
+    log.flush()
+    cut_back(store, {ONE}, 6, validation_owed=True)
+    assert read_metrics(store, {ONE}) == [*epochs, later[0]]
+    cut_back(store, {ONE}, 3, validation_owed=False)
+    assert read_metrics(store, {ONE}) == epochs
+
+
 @given(
     attempts=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4), st.integers(0, 8)), min_size=1, max_size=5),
     values=st.lists(st.floats(), min_size=8, max_size=8),
