@@ -62,12 +62,16 @@ def _show_judged(split: str, judged: "JudgedAnswers", watched: set[str]) -> None
     is_many = len(by_need) > _MAX_CLASSES
     shown = set(by_need[: max(_MAX_CLASSES, len(watched))])
     head = f"class ({len(shown)} of {len(by_need)})" if is_many else "class"
-    table = table_of(head, "images", "found", "missed", "rejected", "false alarms", "recall", "asked")
-    for name, of in judged.classes.items():
-        if name in shown:
-            asked = "" if of.asked_recall is None else f"{of.asked_recall:g}"
-            counts = (of.images, of.found, of.missed, of.rejected, of.false_alarms)
-            table.add_row(escape(name), *map(str, counts), f"{of.recall:.4f}", asked)
+    listed = {name: of for name, of in judged.classes.items() if name in shown}
+    has_asked = any(of.asked_recall is not None for of in listed.values())
+    has_remark = any(of.remark for of in listed.values())
+    more = [*(["asked"] if has_asked else []), *(["remark"] if has_remark else [])]
+    table = table_of(head, "images", "found", "missed", "rejected", "false alarms", "recall", *more)
+    for name, of in listed.items():
+        asked = [("" if of.asked_recall is None else f"{of.asked_recall:g}")] if has_asked else []
+        remark = [of.remark] if has_remark else []
+        counts = (of.images, of.found, of.missed, of.rejected, of.false_alarms)
+        table.add_row(escape(name), *map(str, counts), f"{of.recall:.4f}", *asked, *remark)
     console().print(table)
 
 

@@ -18,6 +18,7 @@ from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.search.prepare import SearchStart
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from resnet_dist.errors import RunError
+from resnet_dist.evaluation.bootstrap import percentile_interval, rows_by_class
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 
 _RESAMPLES = 2000
@@ -45,8 +46,8 @@ def final_test(
 def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> dict[str, Any]:
     """`metric` ("top1", "macro_f1" or "balanced_accuracy") of two runs on the test split, and their difference.
 
-    Intervals are 95 % percentiles of the bootstrap; the difference's is paired: both runs are judged on the same
-    resamples. Raises what `run_evaluate` raises.
+    Intervals are those of `resnet_dist.evaluation.bootstrap`; the difference's is paired: both runs are judged on the
+    same resamples. Raises what `run_evaluate` raises.
     """
     samples = 0
     predictions: dict[str, NDArray[np.int64]] = {}
@@ -59,7 +60,7 @@ def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> 
         classes, samples = len(names), table.num_rows
         truth = np.array([names[each] for each in table["label"].to_pylist()], dtype=np.int64)
         predictions[name] = np.array([names[each] for each in table["prediction"].to_pylist()], dtype=np.int64)
-    drawn = np.random.Generator(np.random.Philox(seed)).integers(0, samples, size=(_RESAMPLES, samples))
+    drawn = rows_by_class(truth, np.random.Generator(np.random.Philox(seed)), _RESAMPLES)
 
     def value(name: str, rows: NDArray[np.int64]) -> float:
         return confusion_metrics(confusion_matrix(truth[rows], predictions[name][rows], classes))[metric]
@@ -70,13 +71,9 @@ def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> 
         "metric": metric,
         "samples": samples,
         "best": value("best", every),
-        "best_interval": _interval(resampled["best"]),
+        "best_interval": list(percentile_interval(resampled["best"])),
         "default": value("default", every),
-        "default_interval": _interval(resampled["default"]),
+        "default_interval": list(percentile_interval(resampled["default"])),
         "difference": value("best", every) - value("default", every),
-        "difference_interval": _interval(resampled["best"] - resampled["default"]),
+        "difference_interval": list(percentile_interval(resampled["best"] - resampled["default"])),
     }
-
-
-def _interval(values: NDArray[np.float64]) -> list[float]:
-    return [float(each) for each in np.percentile(values, [2.5, 97.5])]

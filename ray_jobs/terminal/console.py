@@ -6,7 +6,7 @@ from rich.table import Table
 
 from ray_jobs.terminal.watcher import is_watched
 
-_TEXTS = {"", "found", "nodes", "parameters", "type", "values", "verdict", "when"}
+_TEXTS = {"", "found", "nodes", "parameters", "remark", "type", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnet_dist.evaluation.bootstrap import intervals
-from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, in_top, log_losses, per_class
+from resnet_dist.evaluation.few_images import remark_on
+from resnet_dist.evaluation.metrics import TOP, confusion_matrix, confusion_metrics, in_top, log_losses, per_class
 from resnet_dist.training.source import EvaluationBatch
 
 SCHEMA = 1
@@ -30,10 +31,19 @@ class ClassResult:
     support: int
     """Samples of the class."""
 
+    @property
+    def remark(self) -> str:
+        """That there are too few samples to judge the class by; else empty."""
+        return remark_on(self.support)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "remark": self.remark}
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A split's metrics (METRICS; in 0..1, log_loss in nats), their intervals, and counts."""
+    """A split's metrics (`metric_names`; in 0..1, log_loss in nats), their intervals, and counts."""
 
     samples: int
     metrics: dict[str, float]
@@ -50,7 +60,7 @@ class EvaluationResult:
             "samples": self.samples,
             "metrics": self.metrics,
             "intervals_95": {name: list(bounds) for name, bounds in self.intervals.items()},
-            "classes": [asdict(result) for result in self.classes],
+            "classes": [result.to_json() for result in self.classes],
             "confusion": [list(row) for row in self.confusion],
         }
 
@@ -102,7 +112,7 @@ def report(
     """Metrics of logits [N, C] against labels [N], N at least 1. Pure. Raises RunError when a logit is not finite."""
     losses = log_losses(logits, labels)
     predictions = logits.argmax(axis=1).astype(np.int64)
-    in_top5 = in_top(logits, labels, 5)
+    in_top5 = in_top(logits, labels, TOP) if len(classes) > TOP else None
     confusion = confusion_matrix(labels, predictions, len(classes))
     recall, precision, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
@@ -110,7 +120,7 @@ def report(
         samples=len(labels),
         metrics={
             **confusion_metrics(confusion),
-            "top5": float(in_top5.mean()),
+            **({} if in_top5 is None else {"top5": float(in_top5.mean())}),
             "log_loss": float(losses.mean()),
         },
         intervals=intervals(labels, predictions, in_top5, losses, len(classes), seed, bootstrap_samples),

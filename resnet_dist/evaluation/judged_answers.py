@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_dist.evaluation.few_images import remark_on
 from resnet_dist.evaluation.metrics import from_counts, macro
 from resnet_dist.evaluation.operating_points import least_found
 from resnet_dist.runtime.operating_point import OperatingPoint
@@ -31,6 +32,11 @@ class ClassCounts:
     precision: float
     """Found of all answers of this class, 0..1; 0 where there is none."""
     asked_recall: float | None = None
+
+    @property
+    def remark(self) -> str:
+        """That there are too few images to judge the class by; else empty."""
+        return remark_on(self.images)
 
     @property
     def misses_recall(self) -> bool:
@@ -64,7 +70,8 @@ class JudgedAnswers:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        classes = {name: {**asdict(of), "remark": of.remark} for name, of in self.classes.items()}
+        return {**asdict(self), "classes": classes}
 
 
 def judge_answers(

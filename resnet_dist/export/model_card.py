@@ -48,8 +48,8 @@ def model_card(
     ]
     for split, judged in evaluation.items():
         lines += ["", f"By class, on {split}:", ""]
-        lines += ["| class | images | found | missed | rejected | false alarms | recall | asked | precision |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += ["| class | images | found | missed | rejected | false alarms | recall | asked | precision | remark |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
         lines += [_row(name, of) for name, of in judged.classes.items()]
     lines += ["", f"Operating point: `{json.dumps(operating)}`", "", "## Formats", ""]
     lines += ["| format | verdict | top-1 lost | agreement | logits differ by | MB |", "|---|---|---|---|---|---|"]
@@ -68,7 +68,7 @@ def _row(name: str, of: ClassCounts) -> str:
     asked = "" if of.asked_recall is None else f"{100 * of.asked_recall:g} %"
     return (
         f"| {_plain(name)} | {of.images} | {of.found} | {of.missed} | {of.rejected} | {of.false_alarms} "
-        f"| {_percent(of.recall)} | {asked} | {_percent(of.precision)} |"
+        f"| {_percent(of.recall)} | {asked} | {_percent(of.precision)} | {of.remark} |"
     )
 
 

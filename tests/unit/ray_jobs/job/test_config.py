@@ -1,4 +1,5 @@
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.preprocessing import preprocess_of
 from ray_jobs.job.toml import check
+from resnet_dist.config import Monitor
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -34,6 +36,15 @@ def test_a_derived_name_is_one_that_may_be_given(root: str):
 )
 def test_a_run_is_named_after_its_folder_and_architecture(root: str, name: str):
     assert run_name(check({"data": {"root": root}})) == name
+
+
+@pytest.mark.parametrize("field", ["checkpoint.monitor", "training.early_stopping_monitor", "schedule.plateau_monitor"])
+def test_a_monitor_that_validation_does_not_measure_is_refused_with_those_that_it_does(field: str):
+    section, name = field.split(".")
+    with pytest.raises(ConfigError, match=rf"{field}='val/top5'") as caught:
+        check({section: {name: "val/top5"}})
+    for monitor in get_args(Monitor):
+        assert monitor in str(caught.value)
 
 
 def test_a_given_name_wins():

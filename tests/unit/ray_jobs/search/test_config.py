@@ -22,6 +22,7 @@ def test_objectives_are_the_monitors_and_two_measures():
         ({"objectives": SEVERAL, "scheduler": "asha"}, ["search.scheduler=asha", 'scheduler = "none"']),
         ({"objectives": SEVERAL, "scheduler": "median"}, ["search.scheduler=median", 'scheduler = "none"']),
         ({"objectives": SEVERAL, "sampler": "cmaes"}, ["search.sampler=cmaes", "tpe, gp or random"]),
+        ({"objectives": ("val/top5",)}, ["objectives.0", "val/top5", *MONITORS]),
         ({"reduction_factor": 1.0}, ["reduction_factor"]),
         ({"unknown": 1}, ["unknown"]),
     ],

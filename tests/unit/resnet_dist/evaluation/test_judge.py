@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from resnet_dist.errors import RunError
 from resnet_dist.evaluation.judge import Answers, assemble, predict, report
-from resnet_dist.evaluation.metrics import METRICS
+from resnet_dist.evaluation.metrics import METRICS, metric_names
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from tests.laws import examples
 
@@ -125,7 +125,7 @@ def test_a_report_by_hand() -> None:
     assert result.samples == 4
     assert result.confusion == ((1, 0, 1), (1, 1, 0), (0, 0, 0))
     assert result.metrics["top1"] == 0.5
-    assert result.metrics["top5"] == 1.0  # three classes: the label is always among the best five
+    assert result.metrics.keys() == set(METRICS)  # three classes: the label would always be among the best five
     assert result.metrics["balanced_accuracy"] == 0.5
     assert result.metrics["macro_f1"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert result.metrics["log_loss"] == pytest.approx(-(2 * np.log(0.8) + 2 * np.log(0.1)) / 4, rel=1e-6)
@@ -144,10 +144,27 @@ def test_a_report_is_pure_and_plain_json() -> None:
     written = json.loads(json.dumps(first.to_json(), allow_nan=False))
     assert written == first.to_json()
     assert written["schema"] == 1
-    assert set(written["metrics"]) == set(written["intervals_95"]) == set(METRICS)
+    assert set(written["metrics"]) == set(written["intervals_95"]) == {*METRICS, "top5"}
     assert sum(row["support"] for row in written["classes"]) == sum(map(sum, written["confusion"])) == 60
     for name, (low, high) in written["intervals_95"].items():
         assert low <= written["metrics"][name] <= high
+
+
+@pytest.mark.parametrize("classes", [2, 5, 6, 7])
+def test_top5_is_a_metric_above_five_classes(classes: int) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, classes)).astype(np.float32)
+    result = report(logits, np.arange(40) % classes, tuple("abcdefg"[:classes]), seed=0, bootstrap_samples=100)
+    assert result.metrics.keys() == result.intervals.keys() == set(metric_names(classes))
+    assert ("top5" in result.metrics) == (classes > 5)
+
+
+def test_a_class_of_fewer_than_ten_images_is_marked() -> None:
+    labels = np.array([0] * 9 + [1] * 10)
+    logits = np.eye(3, dtype=np.float32)[labels]
+    result = report(logits, labels, ("nine", "ten", "none"), seed=0, bootstrap_samples=100)
+    few = "too few images to judge"
+    assert [each.remark for each in result.classes] == [few, "", few]
+    assert [row["remark"] for row in result.to_json()["classes"]] == [few, "", few]
 
 
 def test_a_diverged_model_is_refused() -> None:

@@ -51,7 +51,7 @@ def test_class_names_cannot_break_the_tables():
     text = card({"val": JUDGED})
     rows = [line for line in text.splitlines() if line.startswith("| go") or ("crack" in line and line.startswith("|"))]
     assert len(rows) == 2
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 10 for row in rows)
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 11 for row in rows)
     assert "<b>" not in re.sub(r"\\.", "", text)
 
 
@@ -60,6 +60,15 @@ def test_the_card_counts_the_images_of_each_split_and_class():
     assert "| val | 40 | 35 | 4 | 1 | 87.5 % | 75.0 % |" in text
     assert "| test | 40 | 20 | 19 | 1 | 50.0 % | 40.0 % |" in text
     assert text.index("By class, on val:") < text.index("By class, on test:")
-    assert "| 20 | 16 | 3 | 1 | 5 | 80.0 % | 80 % | 76.0 % |" in text
-    assert "| 20 | 19 | 1 | 0 | 2 | 95.0 % |  | 90.5 % |" in text
+    assert "| 20 | 16 | 3 | 1 | 5 | 80.0 % | 80 % | 76.0 % |  |" in text
+    assert "| 20 | 19 | 1 | 0 | 2 | 95.0 % |  | 90.5 % |  |" in text
     assert "| onnx | inconclusive | 1.25 points | 99.0 % | 0.25 | 11.2 |" in text
+
+
+def test_a_class_of_too_few_images_is_marked_in_the_card_and_in_the_json():
+    judged = replace(JUDGED, classes={"few": ClassCounts(9, 9, 0, 0, 0, 1.0, 1.0), "crack": CRACK})
+    text = card({"val": judged})
+    assert "| 9 | 9 | 0 | 0 | 0 | 100.0 % |  | 100.0 % | too few images to judge |" in text
+    assert text.count("too few images to judge") == 1
+    remarks = {name: of["remark"] for name, of in judged.to_json()["classes"].items()}
+    assert remarks == {"few": "too few images to judge", "crack": ""}
