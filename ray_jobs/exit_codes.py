@@ -63,17 +63,23 @@ def explain(error: BaseException, debug: bool) -> ExitCode:
     code = exit_code_of(error)
     if debug:
         sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
-    if code is ExitCode.INTERRUPTED:
-        text = "interrupted; the same command resumes"
-    elif code is ExitCode.TERMINATED:
-        text = "ended from outside (SIGTERM); the same command resumes"
-    elif code is ExitCode.FAILED and not isinstance(
-        error, JobFailedError | DivergedError | RayDiedError | TargetUnreachableError
-    ):
-        hint = "" if debug else " (--debug shows where)"
-        text = f"{type(error).__name__}: {error}{hint}"
-    else:
-        text = str(error)
-    # Libraries quote addresses that they have from the environment.
-    sys.stderr.write(f"error: {without_secrets(text)}".replace("\n", "\n       ") + "\n")
+    hint = " (--debug shows where)" if _is_unexpected(error) and not debug else ""
+    sys.stderr.write(f"error: {sentence_of(error)}{hint}".replace("\n", "\n       ") + "\n")
     return code
+
+
+def sentence_of(error: BaseException) -> str:
+    """What a person reads of an error, also in status.json."""
+    code = exit_code_of(error)
+    if code is ExitCode.INTERRUPTED:
+        return "interrupted; the same command resumes"
+    if code is ExitCode.TERMINATED:
+        return "ended from outside (SIGTERM); the same command resumes"
+    # Libraries quote addresses that they have from the environment.
+    return without_secrets(f"{type(error).__name__}: {error}" if _is_unexpected(error) else str(error))
+
+
+def _is_unexpected(error: BaseException) -> bool:
+    """Whether it is none of ours, so that its message alone may say too little."""
+    is_ours = isinstance(error, JobFailedError | DivergedError | RayDiedError | TargetUnreachableError)
+    return exit_code_of(error) is ExitCode.FAILED and not is_ours

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cluster.health.preflight import Check, NodeCheck
+from ray_jobs.cli.next_command import run_words
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
 
@@ -26,12 +27,18 @@ def show_training(outcome: TrainOutcome) -> None:
     """A run that is done."""
     done = "was finished before, nothing to do" if outcome.already_finished else "finished"
     show_line(f"{outcome.run} {done}: {outcome.epochs} epochs, {outcome.steps} steps")
+    if outcome.ended_early:
+        show_line(outcome.ended_early)
+    if outcome.best is not None:
+        show_line(f"best: {outcome.best}")
     table = table_of("best epoch", "value")
     for name, value in outcome.metrics.items():
         table.add_row(name, f"{value:.4f}")
     if outcome.images_per_second is not None:
         table.add_row("images per second", f"{outcome.images_per_second:.0f}")
     console().print(table)
+    split = "test" if outcome.splits.get("test") else "val"
+    show_line(f"next: {run_words('evaluate', outcome.run, '--split', split)}")
 
 
 def show_folds(outcome: "FoldsOutcome") -> None:
@@ -58,11 +65,13 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
 
     worst = sorted(result.classes, key=lambda each: each.f1)[:_MAX_CLASSES]
     many = len(result.classes) > _MAX_CLASSES
-    classes = table_of(f"class ({_MAX_CLASSES} worst)" if many else "class", "precision", "recall", "F1", "images")
-    for each in worst if many else result.classes:
-        classes.add_row(
-            escape(each.name), f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}"
-        )
+    shown = worst if many else result.classes
+    remark = ["remark"] if any(each.remark for each in shown) else []
+    head = f"class ({_MAX_CLASSES} worst)" if many else "class"
+    classes = table_of(head, "precision", "recall", "F1", "images", *remark)
+    for each in shown:
+        numbers = f"{each.precision:.4f}", f"{each.recall:.4f}", f"{each.f1:.4f}", f"{each.support}"
+        classes.add_row(escape(each.name), *numbers, *([each.remark] if remark else []))
     console().print(classes)
 
     confused = sorted(
@@ -73,6 +82,8 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     )
     for count, truth, answer in confused[:_MAX_CONFUSIONS]:
         show_line(f"{-count} of {truth} taken for {answer}")
+    show_line(f"predictions: {outcome.predictions}")
+    show_line(f"next: {run_words('export', outcome.run)}")
 
 
 def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:

@@ -47,6 +47,8 @@ class EvaluationOutcome:
     result: EvaluationResult
     notes: tuple[str, ...]
     """For people: how the images were chosen."""
+    predictions: str
+    """URI of the Parquet file with each image's label, prediction and probabilities."""
 
 
 def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
@@ -77,11 +79,11 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     with ray_session(job.cluster):
         logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
-    outcome = EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes)
     about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
     notes = {"notes": list(judged.notes)}
-    directory.write_evaluation(judged.record, {**about, **notes, **result.to_json()}, _predictions(samples, logits))
-    return outcome
+    content = {**about, **notes, **result.to_json()}
+    predictions = directory.write_evaluation(judged.record, content, _predictions(samples, logits))
+    return EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes, predictions)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
 from cluster.storage.outage import Patience, Say, nobody_holds
-from cluster.storage.store import Store
+from cluster.storage.store import Store, child_uri
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.identity import identity
@@ -216,10 +216,12 @@ class RunDirectory:
         """All metrics, in the order in which they were recorded. Raises RunError for a damaged part."""
         return read_metrics(self.store, self._believed())
 
-    def write_evaluation(self, split: str, result: dict[str, Any], predictions: bytes) -> None:
-        """Store evaluation/<split>.json and its predictions (Parquet)."""
-        self.store.write(f"evaluation/{split}.predictions.parquet", predictions)
+    def write_evaluation(self, split: str, result: dict[str, Any], predictions: bytes) -> str:
+        """Store evaluation/<split>.json and its predictions (Parquet), whose URI comes back."""
+        path = f"evaluation/{split}.predictions.parquet"
+        self.store.write(path, predictions)
         self._write_json(f"evaluation/{split}.json", result)
+        return child_uri(self.uri, path)
 
     def _believed(self) -> frozenset[Claim]:
         from cluster.storage.lease import read_history  # noqa: PLC0415 - it needs psutil, which `pull` does without

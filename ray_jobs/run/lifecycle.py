@@ -1,13 +1,14 @@
 """Where a run stands, how it ends, and its results."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from cluster.errors import RunHeldError, StorageError
-from ray_jobs.exit_codes import ExitCode, exit_code_of
+from ray_jobs.exit_codes import ExitCode, exit_code_of, sentence_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.outcome import TrainOutcome
+from ray_jobs.run.outcome import BestEpoch, TrainOutcome
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.run_records import Status
 from resnet_dist.training.early_stopping import stopping_of
@@ -29,13 +30,22 @@ def standing(run: RunDirectory, job: JobConfig) -> Progress | None:
 
 def is_done(progress: Progress, job: JobConfig) -> bool:
     """Whether all epochs are done, or early stopping, as it is configured now, has ended the run."""
+    return progress.epoch >= job.training.epochs or bool(_ended_early(progress, job))
+
+
+def _ended_early(progress: Progress, job: JobConfig) -> str:
+    """What early stopping, as it is configured now, says of a run that it has ended; empty where it has not."""
     stopping = stopping_of(job.training, progress.early_stopping)
-    stopped = stopping is not None and stopping.should_stop and progress.step_in_epoch == 0
-    return progress.epoch >= job.training.epochs or stopped
+    if stopping is None or not stopping.should_stop or progress.step_in_epoch or progress.epoch >= job.training.epochs:
+        return ""
+    return stopping.reason(progress.epoch)
 
 
-def write_end(run: RunDirectory, submission: str, error: BaseException | None) -> None:
-    """Write the final status, unless another process holds the run: then the status is its own."""
+def write_end(run: RunDirectory, submission: str, error: BaseException | None, ending: str = "") -> None:
+    """Write the final status, unless another process holds the run: then the status is its own.
+
+    `ending`: how a run ended that no error ended.
+    """
     if isinstance(error, RunHeldError):
         return
     if error is not None:
@@ -48,7 +58,7 @@ def write_end(run: RunDirectory, submission: str, error: BaseException | None) -
         state="done" if code is ExitCode.DONE else "stopped" if code.is_stopped else "failed",
         exit_code=int(code),
         eta_s=None,
-        message="" if error is None else str(error)[:2000],
+        message=(ending if error is None else sentence_of(error))[:2000],
     )
     try:
         run.write_status(status)
@@ -65,21 +75,22 @@ def finished_before(
     sealed where they never were; result.json is written where it is missing or says something else."""
     if not run.records.are_whole():
         run.write_records(job, dataset, split_csv)
-    outcome = outcome_of(run, progress, job, already_finished=False)
+    outcome = outcome_of(run, progress, job, dataset)
     run.keep_result(outcome.to_json())
     return replace(outcome, already_finished=True)
 
 
-def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, *, already_finished: bool) -> TrainOutcome:
-    """The results of a run whose newest checkpoint records `progress`."""
+def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, dataset: Mapping[str, Any]) -> TrainOutcome:
+    """The results of a run whose newest checkpoint records `progress`; `dataset`: what is in its dataset.json."""
     records = run.metrics()
-    best = progress.best
+    best, epoch = progress.best, None
     metrics = progress.metrics or {}
     if best is not None:
         metrics = {best.monitor: best.value}  # all that is known of it where its record was lost
         for record in records:
             if record["step"] == best.step and job.checkpoint.monitor in record:
                 metrics = {name: value for name, value in record.items() if name.startswith("val/")}
+                epoch = int(record["epoch"])
     speeds = sorted(record["perf/images_per_second"] for record in records if "perf/images_per_second" in record)
     return TrainOutcome(
         run=run.uri,
@@ -87,5 +98,8 @@ def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, *, already
         epochs=progress.epoch,
         metrics=metrics,
         images_per_second=speeds[len(speeds) // 2] if speeds else None,
-        already_finished=already_finished,
+        already_finished=False,
+        best=None if best is None else BestEpoch(epoch, best.step, best.monitor, best.value),
+        ended_early=_ended_early(progress, job),
+        splits=dict(dataset["splits"]),
     )

@@ -1,9 +1,24 @@
 """The results of a finished run."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from resnet_dist.plain_json import plain_numbers
+from resnet_dist.plain_json import plain_number, plain_numbers
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The validated epoch that is best by `checkpoint.monitor`, and the value that it has."""
+
+    epoch: int | None
+    """From 1 on; None where its record was lost."""
+    step: int
+    monitor: str
+    value: float
+
+    def __str__(self) -> str:
+        which = f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        return f"{which}, by {self.monitor} {self.value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -20,7 +35,20 @@ class TrainOutcome:
     """Training throughput over all workers: the median of what was recorded."""
     already_finished: bool
     """The run was finished before: nothing was done."""
+    best: BestEpoch | None = None
+    """None where no epoch had a number to compare."""
+    ended_early: str = ""
+    """What early stopping has to say, where it ended the run; else empty."""
+    splits: dict[str, int] = field(default_factory=dict[str, int])
+    """Images of each split."""
+
+    @property
+    def ending(self) -> str:
+        """How the run ended and which epoch is best, in one line."""
+        ended = self.ended_early or f"finished after {self.epochs} epochs"
+        return f"{ended}; best: {self.best}" if self.best is not None else ended
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "metrics": plain_numbers(self.metrics)}
+        best = None if self.best is None else {**asdict(self.best), "value": plain_number(self.best.value)}
+        return {**asdict(self), "metrics": plain_numbers(self.metrics), "best": best}

@@ -177,10 +177,12 @@ def _end(order: TrialOrder, slot: Slot, run: RunDirectory, device: torch.device,
         by = slot.dispatcher.call(Dispatcher.ended_by, order.digest)
         _say_stopped(run, "ended by the search" + (f" ({by})" if by else ""))
         return TrialEvent("stopped", results=barrier.results | _measured(order, slot, device))
-    newest = run.latest()
+    newest, ending = run.latest(), ""
     if newest is not None:
-        run.write_result(outcome_of(run, newest.progress, order.job, already_finished=False).to_json())
-    write_end(run, slot.submission, None)
+        outcome = outcome_of(run, newest.progress, order.job, slot.dataset)
+        run.write_result(outcome.to_json())
+        ending = outcome.ending
+    write_end(run, slot.submission, None, ending)
     return TrialEvent("finished", results=barrier.results | _measured(order, slot, device))
 
 

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 
@@ -110,13 +111,13 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
             training = _Training(job, run, train, val, submission, view, initial_weights)
             # A first failure is the first in a row, whatever was reached before: nothing need be read.
             training.until_done(_Standing(initial, Past(0)))
-        outcome = _verified_outcome(run, job)
+        outcome = _verified_outcome(run, job, data.summary())
         run.write_result(outcome.to_json())
     except BaseException as error:
         is_signal = isinstance(error, KeyboardInterrupt | SystemExit)
         write_end(begun if is_signal else run, submission, error)  # who ends this process waits for no storage
         raise
-    write_end(run, submission, None)
+    write_end(run, submission, None, outcome.ending)
     return outcome
 
 
@@ -231,7 +232,7 @@ def _newest_step(run: RunDirectory) -> int:
     return 0 if newest is None else newest.step
 
 
-def _verified_outcome(run: RunDirectory, job: JobConfig) -> TrainOutcome:
+def _verified_outcome(run: RunDirectory, job: JobConfig, dataset: dict[str, Any]) -> TrainOutcome:
     """The results of a run whose workers ended well. Nobody has read its last weights yet, so they are verified."""
     newest = run.latest()
     if newest is None or not is_done(newest.progress, job):
@@ -239,7 +240,7 @@ def _verified_outcome(run: RunDirectory, job: JobConfig) -> TrainOutcome:
             f"{run.uri} has no whole checkpoint of its last step after training; start the same command again, which "
             "goes on from the last whole one"
         )
-    return outcome_of(run, newest.progress, job, already_finished=False)
+    return outcome_of(run, newest.progress, job, dataset)
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,17 @@ class EarlyStopping:
         """Whether to end; ask before an epoch, too, since a resumed run may have been at its end."""
         return self._counter.waited >= self._patience
 
+    def reason(self, epoch: int) -> str:
+        """Why training ends after `epoch` epochs, for people; only where it should stop."""
+        counter = self._counter
+        epochs = f"{counter.waited} epoch{'' if counter.waited == 1 else 's'}"
+        what = f"early stopping after epoch {epoch}: {counter.monitor}"
+        if counter.best is None:
+            return f"{what} was no number for {epochs}"
+        least = f" by more than {counter.min_delta:g}" if counter.min_delta else ""
+        since = f"since epoch {epoch - counter.waited} ({counter.best:.4f})"
+        return f"{what} has not improved{least} for {epochs}, {since}"
+
     def update(self, metrics: Mapping[str, float]) -> None:
         """After each epoch's validation, with its metrics."""
         self._counter.update(metrics)

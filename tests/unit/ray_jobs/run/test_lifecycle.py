@@ -12,10 +12,13 @@ from cluster.storage.store import Store
 from ray_jobs.errors import TerminationError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lifecycle import is_done, standing, write_end
+from ray_jobs.run.lifecycle import is_done, outcome_of, standing, write_end
+from ray_jobs.run.outcome import BestEpoch
 from resnet_dist.checkpoint.contents import Snapshot
-from resnet_dist.checkpoint.progress import Microbatches, Progress
+from resnet_dist.checkpoint.progress import Best, Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
+from resnet_dist.errors import RunError
+from resnet_dist.run_records import MetricLog
 from tests.outages import moved_away
 
 JOB = JobConfig().model_copy(update={"training": JobConfig().training.model_copy(update={"epochs": 2})})
@@ -57,6 +60,7 @@ def test_a_run_that_is_done_is_told_from_one_that_goes_on(run: RunDirectory) -> 
         (TerminationError(), "stopped", 143),
         (SystemExit(15), "stopped", 143),  # Ray's answer to SIGTERM in a process that has none of its own
         (SystemExit(1), "failed", 1),
+        (RunError("the disk is gone"), "failed", 3),
     ],
 )
 def test_who_ended_a_run_is_in_its_status(run: RunDirectory, error: BaseException, state: str, code: int) -> None:
@@ -64,6 +68,44 @@ def test_who_ended_a_run_is_in_its_status(run: RunDirectory, error: BaseExceptio
     status = run.read_status()
     assert status is not None
     assert (status.state, status.exit_code, status.submission) == (state, code, "s")
+    said = {
+        130: "interrupted; the same",
+        143: "ended from outside (SIGTERM)",
+        1: "SystemExit: 1",
+        3: "the disk is gone",
+    }
+    assert status.message.startswith(said[code])
+
+
+@pytest.mark.parametrize(("stopping", "epochs"), [(False, 2), (True, 9)])
+def test_how_a_run_ended_well_is_in_its_outcome_and_its_status(tmp_path: Path, stopping: bool, epochs: int) -> None:
+    run = RunDirectory(Store.open(str(tmp_path)))
+    changes = {"epochs": epochs, "early_stopping": stopping, "early_stopping_patience": 1}
+    job = JOB.model_copy(update={"training": JOB.training.model_copy(update=changes)})
+    progress = Progress(
+        step=6,
+        epoch=2,
+        step_in_epoch=0,
+        microbatches=Microbatches(4, 0),
+        best=Best(3, 0.75, "val/top1"),
+        early_stopping={"monitor": "val/loss", "best": 0.5, "waited": 1} if stopping else None,
+    )
+    with take(run.store, submission="s", driver=ProcessIdentity.current(), ttl_s=30.0) as lease:
+        log = MetricLog(run.store, lease.claim)
+        log.append({"step": 3, "epoch": 1, "val/top1": 0.75, "val/loss": 0.5})
+        log.append({"step": 6, "epoch": 2, "val/top1": 0.5, "val/loss": 0.6})
+        log.flush()
+    assert is_done(progress, job)
+    outcome = outcome_of(run, progress, job, {"splits": {"train": 12, "val": 4}})
+    assert outcome.best == BestEpoch(1, 3, "val/top1", 0.75)
+    assert outcome.metrics == {"val/top1": 0.75, "val/loss": 0.5}
+    ended = "early stopping after epoch 2: val/loss has not improved for 1 epoch, since epoch 1 (0.5000)"
+    assert outcome.ended_early == (ended if stopping else "")
+    write_end(run, "s", None, outcome.ending)
+    status = run.read_status()
+    assert status is not None
+    best = "best: epoch 1, by val/top1 0.7500"
+    assert status.message == (f"{ended}; {best}" if stopping else f"finished after 2 epochs; {best}")
 
 
 def test_who_ends_a_run_waits_for_no_storage_and_makes_no_folder_anew(tmp_path: Path) -> None:

@@ -56,6 +56,17 @@ def test_a_longer_patience_goes_on_and_another_monitor_begins_anew() -> None:
     assert other.to_json() == EarlyStopping("val/top1", 2, 0.0).to_json()
 
 
+def test_it_names_the_metric_and_the_epoch() -> None:
+    stopping = EarlyStopping("val/loss", 2, 0.01)
+    assert stops(stopping, [0.5, 0.25, 0.3, 0.245], "val/loss") == [False, False, False, True]
+    assert stopping.reason(4) == (
+        "early stopping after epoch 4: val/loss has not improved by more than 0.01 for 2 epochs, since epoch 2 (0.2500)"
+    )
+    never = EarlyStopping("val/top1", 1, 0.0)
+    assert stops(never, [nan], "val/top1") == [True]
+    assert never.reason(1) == "early stopping after epoch 1: val/top1 was no number for 1 epoch"
+
+
 def test_a_metric_that_is_not_there_is_an_error() -> None:
     with pytest.raises(KeyError, match="val/loss"):
         EarlyStopping("val/loss", 1, 0.0).update({"val/top1": 0.5})
