@@ -45,6 +45,7 @@ from ray_jobs.training.restart_policy import (
     after_death,
     decide,
 )
+from ray_jobs.training.warning_lines import start_warnings
 from ray_jobs.training.worker_group import found_no_room
 from resnet_dist.run_records import Status
 
@@ -108,7 +109,10 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
         with ProgressView(begun, data) as view, storage_watched(run.store, view.say):
             view.show_stages(job, len(data.dataset.samples.classes))
             train, val = data.split("train"), data.split("val")
-            training = _Training(job, run, train, val, submission, view, initial_weights)
+            warnings = start_warnings(job, data)
+            view.warn(warnings)
+            view.show_start(job.cluster.num_workers)
+            training = _Training(job, run, train, val, submission, view, initial_weights, warnings)
             # A first failure is the first in a row, whatever was reached before: nothing need be read.
             training.until_done(_Standing(initial, Past(0)))
         outcome = _verified_outcome(run, job, data.summary())
@@ -142,6 +146,7 @@ class _Training:
     submission: str
     view: ProgressView
     initial_weights: Callable[[], InitialWeights]
+    warnings: tuple[str, ...]
 
     def until_done(self, standing: _Standing) -> None:
         """With one Ray after the other, where embedded ones die."""
@@ -206,6 +211,7 @@ class _Training:
             driver=ProcessIdentity.current(),
             initial_weights=None if standing.initial is None else ray.put(standing.initial),
             most_per_microbatch=standing.most_per_microbatch,
+            warnings=self.warnings,
         )
 
     def _attempt(self, task: WorkerTask) -> Exception | None:

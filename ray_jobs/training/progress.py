@@ -1,5 +1,6 @@
 """Shows a run while it trains: a live line on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -18,8 +19,10 @@ from resnet_dist.model.freezing import expected_speed_up, stage_sizes
 from resnet_dist.model.resnet import build_model
 from resnet_dist.run_records import Record, Status
 
-_NUMBERS_WIDTH = 76
-"""Columns that the longest usual line takes besides its bar."""
+_LEAST_BAR, _MOST_BAR = 10, 40
+"""Columns of the bar; in between it has a quarter of the terminal, and the numbers have the rest."""
+_UNBOUNDED = 1000
+"""Columns where nobody's terminal ends a line: a file has all numbers."""
 
 
 class ProgressView:
@@ -32,9 +35,11 @@ class ProgressView:
         self._heading = f"{run.uri}: {len(data.dataset.samples.classes)} classes, {counts} images"
         if data.dataset.unreadable:
             self._heading += f", {len(data.dataset.unreadable)} unreadable files left out (see dataset.json)"
+        self._columns = self._console.width if self._console.is_terminal else _UNBOUNDED
+        self._bar_width = max(_LEAST_BAR, min(_MOST_BAR, self._console.width // 4))
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=max(4, min(40, self._console.width - _NUMBERS_WIDTH))),
+            BarColumn(bar_width=self._bar_width),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,
             transient=True,
@@ -43,6 +48,7 @@ class ProgressView:
         self._task = self._bar.add_task("starting workers", total=None, numbers="")
         self._shown_step = -1
         self._messages_shown: dict[int, int] = {}
+        self._warned: set[str] = set()
         self._tracker_shown = ""
 
     def __enter__(self) -> Self:
@@ -60,6 +66,16 @@ class ProgressView:
     def say(self, text: str) -> None:
         """Print a line above the live one."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, lines: Sequence[str]) -> None:
+        """Print lines that the log will have, too, and that are not to be printed again from there."""
+        self._warned.update(lines)
+        for line in lines:
+            self.say(line)
+
+    def show_start(self, workers: int) -> None:
+        """The line before all that comes from workers."""
+        self.say(f"starting {workers} worker{'' if workers == 1 else 's'}, which takes some seconds")
 
     def show_stages(self, job: JobConfig, classes: int) -> None:
         """The table of stages: what is trained, from which epoch on, and what freezing saves."""
@@ -89,12 +105,15 @@ class ProgressView:
         if status.tracker and status.tracker != self._tracker_shown:
             self._tracker_shown = status.tracker
             self.say(f"tracker: {status.tracker}")
+        description = f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}"
+        # A column lies free between two parts, and one at the end.
+        room = self._columns - len(description) - self._bar_width - 3
         self._bar.update(
             self._task,
-            description=f"epoch {min(status.epoch + 1, status.epochs)}/{status.epochs}",
+            description=description,
             completed=status.step,
             total=status.epochs * status.steps_per_epoch or None,
-            numbers=_live_numbers(status),
+            numbers=_live_numbers(status, room),
         )
         if status.epoch and status.step > self._shown_step:
             self._show_epochs()
@@ -113,7 +132,8 @@ class ProgressView:
             return
         lines = log.decode().splitlines()
         for line in lines[shown:]:
-            self.say(line)
+            if line not in self._warned:
+                self.say(line)
         self._messages_shown[status.generation] = len(lines)
 
     def _show_epochs(self) -> None:
@@ -126,32 +146,46 @@ class ProgressView:
             if "train/loss" in record:
                 training = record
             elif record["step"] > self._shown_step:
-                self.say(_epoch_line(record, training))
+                self.say(_epoch_line(record, training, self._columns))
                 self._shown_step = int(record["step"])
 
 
-def _live_numbers(status: Status) -> str:
+def _live_numbers(status: Status, room: int) -> str:
+    """As many of the numbers as `room` columns hold: what matters least is left out first."""
     loss = status.metrics.get("train/loss")
-    parts = [f"{status.step}/{status.epochs * status.steps_per_epoch}"]
-    parts += [f"loss {loss:.3f}"] if loss is not None else []
-    parts += [f"lr {status.learning_rate:.3g}"] if status.learning_rate is not None else []
-    parts += [f"{status.images_per_second:.0f} images/s"] if status.images_per_second is not None else []
-    parts += [f"waiting {status.data_wait_share:.0%}"] if status.data_wait_share is not None else []
-    parts += [f"ETA {timedelta(seconds=round(status.eta_s))}"] if status.eta_s is not None else []
-    return "  ".join(parts)
+    parts = {"step": f"{status.step}/{status.epochs * status.steps_per_epoch}"}
+    parts |= {"loss": f"loss {loss:.4g}"} if loss is not None else {}
+    parts |= {"rate": f"lr {status.learning_rate:.3g}"} if status.learning_rate is not None else {}
+    parts |= {"speed": _speed(status.images_per_second)} if status.images_per_second is not None else {}
+    parts |= {"waiting": _waiting(status.data_wait_share)} if status.data_wait_share is not None else {}
+    parts |= {"left": f"ETA {timedelta(seconds=round(status.eta_s))}"} if status.eta_s is not None else {}
+    for name in ("rate", "waiting", "speed", "loss", "left"):
+        if len("  ".join(parts.values())) > room:
+            parts.pop(name, None)
+    return "  ".join(parts.values())
 
 
-def _epoch_line(record: Record, training: Record) -> str:
-    parts = [f"epoch {record['epoch']:.0f}"]
-    parts += [f"train loss {training['train/loss']:.4f}"] if training else []
-    parts += [
-        f"val {label} {record[key]:.4f}"
-        for key, label in (("val/loss", "loss"), ("val/top1", "top-1"), ("val/macro_f1", "macro-F1"))
-    ]
+def _epoch_line(record: Record, training: Record, columns: int) -> str:
+    """An epoch's numbers, from the most important on as many as fit."""
+    loss = f"val loss {record['val/loss']:.4g}"
+    if training:
+        loss = f"loss {training['train/loss']:.4g}, val {record['val/loss']:.4g}"
+    parts = [f"epoch {record['epoch']:.0f}", loss]
+    parts += [f"top-1 {record['val/top1']:.4f}", f"macro-F1 {record['val/macro_f1']:.4f}"]
     if training:
         parts += [
+            _waiting(training["perf/data_wait_share"]),
+            _speed(training["perf/images_per_second"]),
             f"lr {training['train/learning_rate']:.3g}",
-            f"{training['perf/images_per_second']:.0f} images/s",
-            f"waiting {training['perf/data_wait_share']:.0%}",
         ]
+    while len(parts) > 1 and len("  ".join(parts)) > columns:
+        parts.pop()
     return "  ".join(parts)
+
+
+def _waiting(share: float) -> str:
+    return f"waiting for data {100 * share:.0f} %"
+
+
+def _speed(images_per_second: float) -> str:
+    return f"{images_per_second:.0f} images/s"

@@ -58,6 +58,8 @@ class WorkerTask:
     """The key of the driver's LastCheckpoint; None: it never asks for one."""
     images: NodeImages | None = None
     """How each node comes to its copy of the images; None where all see the samples' folder."""
+    warnings: tuple[str, ...] = ()
+    """Lines of the log that the driver has said already."""
 
 
 def train_rank(
@@ -77,6 +79,7 @@ def train_rank(
     job, messages = task.job, list[str]()
     checkpoint = _agreed_checkpoint(run, group, device, messages.append)
     model = _starting_model(task, checkpoint, messages)
+    messages += task.warnings
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
     microbatches = _microbatches(task, setup, checkpoint, messages)

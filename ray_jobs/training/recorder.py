@@ -17,6 +17,7 @@ from ray_jobs.trackers.build import build_tracker, tracked_run
 from ray_jobs.trackers.tracker import Plain
 from ray_jobs.training.last_checkpoint import EndedOnRequestError, Requests
 from ray_jobs.training.silent_recorder import EpochBarrier
+from ray_jobs.training.warning_lines import OneAnswerWatch
 from resnet_dist.checkpoint.background_writer import BackgroundWriter
 from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
@@ -78,6 +79,7 @@ class RunRecorder:
         self._lease = lease
         self._best = _best_so_far(run, lease, start.resumed_from, job.checkpoint.monitor)
         self._messages = messages
+        self._one_answer = OneAnswerWatch(start.classes)
         self._generation = lease.claim[0]
         self._totals: StepTotals | None = None
         self._waited = 0.0
@@ -165,6 +167,7 @@ class RunRecorder:
         self._put_metrics()
         self._tracker.log(state.step, {"train/epoch": state.epoch, **metrics})
         self._tracker.epoch_done()
+        self._messages += self._one_answer.after(state.epoch, state.answered)
         self._hear_tracker()
         self._status = replace(
             self._status,

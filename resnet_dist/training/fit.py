@@ -62,7 +62,7 @@ def fit(
             watch.add(state.epoch, step.index, state.skipped_in_a_row)
             observer.step_done(state, totals, clock.take())
         watch.look()
-        metrics = validate(state, validation, recipe.group, recipe.autocast, recipe.reuse)
+        metrics, state.answered = validate(state, validation, recipe.group, recipe.autocast, recipe.reuse)
         state.epoch, state.step_in_epoch, state.validation_owed = state.epoch + 1, 0, False
         state.plateau.update(metrics, state.epoch)
         if state.stopping is not None:

@@ -39,6 +39,8 @@ class TrainState:
     """Steps of that epoch done."""
     validation_owed: bool = False
     """The epoch's steps are all done and its validation is not."""
+    answered: tuple[int, ...] = ()
+    """The classes that the last validation's answers are of, in order; none before the first."""
     skipped_in_a_row: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
     """float32 scalar, on the device once there was a step: the last steps, which were left out because their numbers
     were not finite."""

@@ -21,8 +21,9 @@ def validate(
     group: RankGroup,
     dtype: torch.dtype | None,
     reuse: FeatureReuse | None = None,
-) -> dict[str, float]:
-    """val/top1, val/macro_f1, val/balanced_accuracy, val/loss of the weights to be judged. Collective.
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """val/top1, val/macro_f1, val/balanced_accuracy, val/loss of the weights to be judged, and the classes that were
+    answered. Collective.
 
     Batches are fixed by their place in the split and the ranks' answers put in the split's order, so the numbers do
     not depend on the worker count. Raises RunError where a batch does not fit into memory.
@@ -41,7 +42,7 @@ def validate(
 @torch.no_grad()
 def _validate(
     state: TrainState, source: EvaluationSource, group: RankGroup, dtype: torch.dtype | None, reuse: FeatureReuse | None
-) -> dict[str, float]:
+) -> tuple[dict[str, float], tuple[int, ...]]:
     device = next(state.suffix.parameters()).device
     answers = [torch.empty((0, 4), dtype=torch.float64, device=device)]
     state.suffix.eval()
@@ -59,13 +60,14 @@ def _validate(
         raise RuntimeError(f"validation saw {len(gathered)} of {source.samples} samples; every one is due once")
     classes = state.model.fc.out_features
     labels, predictions = gathered[:, 1].astype(np.int64), gathered[:, 2].astype(np.int64)
-    metrics = confusion_metrics(confusion_matrix(labels, predictions, classes))
-    return {
-        "val/top1": metrics["top1"],
-        "val/macro_f1": metrics["macro_f1"],
-        "val/balanced_accuracy": metrics["balanced_accuracy"],
+    found = confusion_metrics(confusion_matrix(labels, predictions, classes))
+    metrics = {
+        "val/top1": found["top1"],
+        "val/macro_f1": found["macro_f1"],
+        "val/balanced_accuracy": found["balanced_accuracy"],
         "val/loss": float(gathered[:, 3].mean()),
     }
+    return metrics, tuple(np.unique(predictions).tolist())
 
 
 def _features(state: TrainState, batch: EvaluationBatch, reuse: FeatureReuse | None) -> torch.Tensor:

@@ -1,11 +1,14 @@
 """What a person sees of a run."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
@@ -15,7 +18,7 @@ from cluster.storage.store import Store
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.training.progress import ProgressView
+from ray_jobs.training.progress import ProgressView, _epoch_line, _live_numbers
 from resnet_dist.run_records import MetricLog, Status
 
 RUNNING = Status(
@@ -47,7 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare_data(JobConfig.model_validate({"data": {"root": str(root)}}))
 
 
-def seen(folder: Path, prepared: PreparedData, terminal: bool) -> str:
+def seen(folder: Path, prepared: PreparedData, terminal: bool, width: int = 130) -> str:
     run = RunDirectory(Store.open(str(folder)))
     text = io.StringIO()
     with take(run.store, submission="s", driver=ProcessIdentity.current(), ttl_s=60.0) as lease:
@@ -59,7 +62,7 @@ def seen(folder: Path, prepared: PreparedData, terminal: bool) -> str:
         path = "logs/generation-000001.log"
         run.store.write(path, b"hello\n")
         run.write_status(RUNNING)
-        with ProgressView(run, prepared, Console(file=text, force_terminal=terminal, width=120)) as view:
+        with ProgressView(run, prepared, Console(file=text, force_terminal=terminal, width=width)) as view:
             view.refresh()
             run.store.write(path, b"hello\nthe tracker is off\n")
             run.write_status(replace(RUNNING, tracker="", messages=2))
@@ -67,9 +70,86 @@ def seen(folder: Path, prepared: PreparedData, terminal: bool) -> str:
     return text.getvalue()
 
 
+def lives(text: str) -> list[str]:
+    """The live lines of a terminal, without what colours and moves."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return [line for line in re.split(r"[\r\n]+", plain) if re.match(r"epoch \d+/\d+ ", line)]
+
+
 def test_a_terminal_has_a_live_line_with_the_numbers(tmp_path: Path, prepared: PreparedData) -> None:
-    line = seen(tmp_path, prepared, terminal=True)
-    assert "10/30  loss 1.234  lr 0.0125  321 images/s  waiting 3%  ETA 0:01:20" in line
+    text = seen(tmp_path, prepared, terminal=True)
+    assert "10/30  loss 1.234  lr 0.0125  321 images/s  waiting for data 3 %  ETA 0:01:20" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "numbers"),
+    [
+        (80, 20, "10/30  loss 1.234  321 images/s  ETA 0:01:20"),
+        (100, 25, "10/30  loss 1.234  321 images/s  ETA 0:01:20"),
+        (110, 27, "10/30  loss 1.234  321 images/s  waiting for data 3 %  ETA 0:01:20"),
+    ],
+)
+def test_the_bar_has_room_and_the_live_line_is_one(
+    tmp_path: Path, prepared: PreparedData, width: int, bar: int, numbers: str
+) -> None:
+    lines = lives(seen(tmp_path, prepared, terminal=True, width=width))
+    assert lines
+    for line in lines:
+        assert len(line.rstrip()) <= width
+        assert line.rstrip().endswith(numbers)
+        assert len(re.findall("[━╸╺]", line)) == bar
+
+
+def test_numbers_are_left_out_by_what_matters_least() -> None:
+    room = {len(text): text for text in (_live_numbers(RUNNING, columns) for columns in range(100))}
+    kept = [re.sub(r"[\d./:]+", "", text).split() for _, text in sorted(room.items())]
+    assert kept == [
+        [],
+        ["ETA"],
+        ["loss", "ETA"],
+        ["loss", "images/s".replace("/", ""), "ETA"],
+        ["loss", "imagess", "waiting", "for", "data", "%", "ETA"],
+        ["loss", "lr", "imagess", "waiting", "for", "data", "%", "ETA"],
+    ]
+    assert all(len(_live_numbers(RUNNING, columns)) <= max(columns, 5) for columns in range(100))
+
+
+@given(
+    loss=st.floats(allow_nan=True),
+    value=st.floats(0.0, 1.0),
+    share=st.floats(0.0, 1.0),
+    speed=st.floats(0.0, 99_999.0),
+    epoch=st.integers(1, 9999),
+)
+def test_an_epoch_fits_into_100_columns_whatever_its_numbers(
+    loss: float, value: float, share: float, speed: float, epoch: int
+) -> None:
+    training = {"train/loss": loss, "train/learning_rate": value}
+    training |= {"perf/images_per_second": speed, "perf/data_wait_share": share}
+    record = {"epoch": float(epoch), "val/loss": -loss, "val/top1": value, "val/macro_f1": value}
+    line = _epoch_line(record, training, 100)
+    assert len(line) <= 100
+    assert f"top-1 {value:.4f}  macro-F1 {value:.4f}" in line
+    assert _epoch_line(record, training, 1000).startswith(line)
+
+
+def test_a_usual_epoch_has_its_speed_and_its_waiting_at_100_columns(tmp_path: Path, prepared: PreparedData) -> None:
+    text = seen(tmp_path, prepared, terminal=True, width=100)
+    line = "epoch 1  loss 1.234, val 1  top-1 0.5000  macro-F1 0.4000  waiting for data 3 %  321 images/s"
+    assert line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_before_the_first_step_it_says_that_workers_start_and_warns_once(
+    tmp_path: Path, prepared: PreparedData
+) -> None:
+    run, text = RunDirectory(Store.open(str(tmp_path))), io.StringIO()
+    run.store.write("logs/generation-000001.log", b"warning: few\nhello\n")
+    with ProgressView(run, prepared, Console(file=text, width=80)) as view:
+        view.warn(["warning: few"])
+        view.show_start(2)
+        run.write_status(replace(RUNNING, epoch=0, step=0, tracker="", messages=2))
+        view.refresh()
+    assert text.getvalue().splitlines()[1:] == ["warning: few", "starting 2 workers, which takes some seconds", "hello"]
 
 
 def test_elsewhere_there_is_a_line_for_each_epoch_and_each_message_once(tmp_path: Path, prepared: PreparedData) -> None:
@@ -78,7 +158,6 @@ def test_elsewhere_there_is_a_line_for_each_epoch_and_each_message_once(tmp_path
     assert lines == [
         "hello",
         "tracker: /there",
-        "epoch 1  train loss 1.2345  val loss 1.0000  val top-1 0.5000  val macro-F1 0.4000  lr 0.0125  321 images/s"
-        "  waiting 3%",
+        "epoch 1  loss 1.234, val 1  top-1 0.5000  macro-F1 0.4000  waiting for data 3 %  321 images/s  lr 0.0125",
         "the tracker is off",
     ]
