@@ -33,6 +33,8 @@ def _figure(record: SearchRecord, trials: Sequence[Trial], metric: str) -> Figur
     curves = [(trial, _curve(trial, metric)) for trial in trials]
     known = [(trial, curve) for trial, curve in curves if curve]
     frame, beyond = framed(value for _, curve in known for _, value in curve)
+    values = [row.get(metric) for trial in trials for row in trial.history]
+    not_finite = sum(value is not None and not math.isfinite(value) for value in values)
     data: list[dict[str, Any]] = []
     for state, mark in MARKS.items():
         of_state = [each for each in known if each[0].state == state]
@@ -45,7 +47,7 @@ def _figure(record: SearchRecord, trials: Sequence[Trial], metric: str) -> Figur
     note = f" {len(trials)} of {len(record.trials)} trials, the best among them." if left_out else ""
     return Figure(
         title=clipped(metric, 60),
-        caption=f"A mark where a trial ended.{outside(beyond)}{note}",
+        caption=f"A mark where a trial ended.{outside(beyond, not_finite)}{note}",
         data=tuple(data),
         layout={
             "xaxis": {"title": {"text": "epoch"}, "zeroline": False, "rangemode": "tozero"},
