@@ -45,7 +45,7 @@ class TrainOutcome:
     @property
     def ending(self) -> str:
         """How the run ended and which epoch is best, in one line."""
-        ended = self.ended_early or f"finished after {self.epochs} epochs"
+        ended = self.ended_early or f"finished after {self.epochs} epoch{'' if self.epochs == 1 else 's'}"
         return f"{ended}; best: {self.best}" if self.best is not None else ended
 
     def to_json(self) -> dict[str, Any]:

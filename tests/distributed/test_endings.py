@@ -16,6 +16,7 @@ from ray_jobs.cli.app import main
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import print_config
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
 from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
@@ -34,6 +35,16 @@ def test_a_finished_run_is_left_alone_and_can_be_continued(make_job: MakeJob, le
     assert not first.already_finished
     assert again.already_finished
     assert again.metrics == first.metrics
+    assert again.best == first.best
+    assert first.best is not None
+    assert (first.best.epoch, first.best.step, first.best.value) == (1, 3, first.metrics[first.best.monitor])
+    assert set(first.splits) == {"train", "val"}
+    status = RunDirectory.named(job.storage.root, "once").read_status()
+    assert status is not None
+    assert status.message == f"finished after 1 epoch; best: {first.best}"
+    log = "".join(path.read_text() for path in Path(first.run, "logs").glob("generation-*.log"))
+    assert "warning: model.weights=none" in log
+    assert "warning: val has few images of" in log
 
     before, after = build_model("resnet18", 3, 0.2, job.seed).state_dict(), learnt(job)
     for name, value in before.items():
