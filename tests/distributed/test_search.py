@@ -399,7 +399,8 @@ def test_a_trial_says_what_ended_it(make_job: MakeJob) -> None:
     told = "ended by the search (total_epochs)"
     said = {said_by(both, record) for record in left}
     assert told in said
-    assert said <= {told, ""}
+    # One may have come to its own end by then, before the search heard of it.
+    assert all(each in (told, "") or each.startswith("finished after 3 epochs; best: ") for each in said)
     store = Store.open(outcome.uri)
     states = json.loads(store.read("search.json"))["trials"]
     assert [each["ended_by"] for each in states] == [record.ended_by for record in outcome.records]
