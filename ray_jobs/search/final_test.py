@@ -18,7 +18,7 @@ from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.search.prepare import SearchStart
 from ray_jobs.search.records import SearchDirectory, TrialRecord
 from resnet_dist.errors import RunError
-from resnet_dist.evaluation.bootstrap import percentile_interval, rows_by_class
+from resnet_dist.evaluation.bootstrap import percentile_interval, rows_by_class, rows_of_all
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
 
 _RESAMPLES = 2000
@@ -60,7 +60,11 @@ def compare_on_test(best_uri: str, default_uri: str, metric: str, seed: int) -> 
         classes, samples = len(names), table.num_rows
         truth = np.array([names[each] for each in table["label"].to_pylist()], dtype=np.int64)
         predictions[name] = np.array([names[each] for each in table["prediction"].to_pylist()], dtype=np.int64)
-    drawn = rows_by_class(truth, np.random.Generator(np.random.Philox(seed)), _RESAMPLES)
+    generator = np.random.Generator(np.random.Philox(seed))
+    if metric == "top1":
+        drawn = rows_of_all(samples, generator, _RESAMPLES)
+    else:
+        drawn = rows_by_class(truth, generator, _RESAMPLES)
 
     def value(name: str, rows: NDArray[np.int64]) -> float:
         return confusion_metrics(confusion_matrix(truth[rows], predictions[name][rows], classes))[metric]
