@@ -3,6 +3,7 @@
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from enum import IntEnum
 
 from cluster.errors import RayDiedError, ResourceError, StorageError, SubmissionError, TargetUnreachableError
@@ -58,13 +59,17 @@ def exit_code_of(error: BaseException) -> ExitCode:
             return ExitCode.FAILED
 
 
-def explain(error: BaseException, debug: bool) -> ExitCode:
-    """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code."""
+def explain(error: BaseException, debug: bool, in_words: Callable[[str], str] = str) -> ExitCode:
+    """Print an error to stderr as one readable block, with its traceback if asked for; returns its exit code.
+
+    `in_words`: what becomes of the message for who reads it.
+    """
     code = exit_code_of(error)
     if debug:
         sys.stderr.write(without_secrets("".join(traceback.format_exception(error))))
+    sentence = sentence_of(error) if _is_unexpected(error) else in_words(sentence_of(error))
     hint = " (--debug shows where)" if _is_unexpected(error) and not debug else ""
-    sys.stderr.write(f"error: {sentence_of(error)}{hint}".replace("\n", "\n       ") + "\n")
+    sys.stderr.write(f"error: {sentence}{hint}".replace("\n", "\n       ") + "\n")
     return code
 
 

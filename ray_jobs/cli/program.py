@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Argument, CycloptsError, Group, Parameter, UnknownOptionError
 
+from ray_jobs.cli.flag_names import named_as_flags
 from ray_jobs.cli.missing_package import missing_package
 from ray_jobs.errors import ConfigError
 from ray_jobs.exit_codes import ExitCode, explain
@@ -60,6 +61,7 @@ def answer(app: App, tokens: list[str]) -> int:
     if secrets := secrets_in_words(tokens):
         # Before any command sees it: no message, file or object can repeat it.
         return explain(ConfigError("\n".join(secrets)), debug)
+    in_words = named_as_flags(tokens)
     try:
         with watched(), ends_on_signals():
             code = app(
@@ -76,7 +78,7 @@ def answer(app: App, tokens: list[str]) -> int:
     except ModuleNotFoundError as error:
         return explain(missing_package(error, tokens), debug)
     except (Exception, KeyboardInterrupt) as error:
-        return explain(error, debug)
+        return explain(error, debug, in_words)
     return ExitCode.DONE if code is None else int(code)
 
 

@@ -1,6 +1,7 @@
 """A job as TOML: read, merged with flags, checked in one place, and printed back complete."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from ray_jobs.job.toml_file import parsed, read_toml
 
 def read_job(path: Path | None, overrides: Tree) -> JobConfig:
     """The job of a TOML file, if any, with `overrides` (nested, by field name) on top. Raises ConfigError."""
-    return check(merged(_read(path), overrides))
+    return _of_file(path, _read(path), overrides)
 
 
 def read_job_and_overrides(
@@ -28,7 +29,7 @@ def read_job_and_overrides(
     ConfigError for anything wrong in either, wanted or not.
     """
     tree = _read(path)
-    job = check(merged(tree, flags))
+    job = _of_file(path, tree, flags)
     overrides = merged(_only(tree, wanted), _only(flags, wanted))
     check(overrides)
     return job, overrides
@@ -72,6 +73,31 @@ def print_overrides(tree: Tree) -> str:
             fields = cast("Tree", section).items()
             lines += ["", f"[{name}]", *(f"{field} = {_plain(value)}" for field, value in fields)]
     return "\n".join(lines) + "\n"
+
+
+def _of_file(path: Path | None, tree: Tree, overrides: Tree) -> JobConfig:
+    """The job of a file's tree and what is on top of it. A problem with a key that the file sets names the file."""
+    try:
+        return check(merged(tree, overrides))
+    except ConfigError as error:
+        lines = (
+            f"{path}: {line}" if _sets(tree, line) and not _sets(overrides, line) else line
+            for line in str(error).splitlines()
+        )
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _sets(tree: Tree, problem: str) -> bool:
+    """Whether a tree has the dotted key that the line of a problem begins with."""
+    found: Any = tree
+    for name in re.split(r"[=:\s]", problem, maxsplit=1)[0].split("."):
+        if not isinstance(found, Mapping):
+            return True
+        below = cast("Tree", found)
+        if name not in below:
+            return False
+        found = below[name]
+    return True
 
 
 def _read(path: Path | None) -> dict[str, Any]:

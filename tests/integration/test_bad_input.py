@@ -41,11 +41,11 @@ def test_usage(train: Callable[..., tuple[int, str]], folder: Path) -> None:
     root = ("--data.root", str(folder))
     code, text = train(*root, "--cluster.num-workers", "64", "--cluster.local-cpus", "2")
     assert code == 2
-    assert "cluster.num_workers=64" in text
+    assert "--cluster.num-workers=64" in text
     assert "there are 2" in text
     code, text = train("--data.source", "synthetic", "--cluster.num-workers", "3", "--cluster.local-cpus", "2")
     assert code == 2
-    assert "cluster.num_workers=3" in text
+    assert "--cluster.num-workers=3" in text
     code, text = train(*root, "--cluster.use-gpu", "--cluster.local-cpus", "2")
     assert code == 2
     assert "no GPU" in text
@@ -88,7 +88,7 @@ def test_a_missing_compiler_is_found_before_ray_starts(
         (["--schedule.epochs", "12"], "schedule.epochs=12 is longer than training.epochs=10"),
         (["--freezing.layer2", "frozen"], "freezing.layer2=frozen behind a stage that is trainable"),
         (["--freezing.layer1", "frozen", "--freezing.stem", "bn_frozen"], "freezing.layer1=frozen behind a stage"),
-        (["--freezing.preset", "gradual", "--freezing.stem", "frozen"], "freezing.preset=gradual"),
+        (["--freezing.preset", "gradual", "--freezing.stem", "frozen"], "--freezing.preset=gradual"),
         (["--freezing.preset", "layered", "--freezing.freeze-depth", "2"], "contradict each other"),
         (["--schedule.plateau-monitor", "val/recall"], "val/balanced_accuracy"),
         (["--training.early-stopping-monitor", "train/loss"], "val/balanced_accuracy"),
@@ -96,15 +96,15 @@ def test_a_missing_compiler_is_found_before_ray_starts(
         (["--schedule.kind", "cosine_then_plateau"], "leaves none of training.epochs=10 for the plateau"),
         (
             ["--freezing.preset", "linear_probe_then_finetune", "--freezing.probe-epochs", "10"],
-            "freezing.probe_epochs=10 leaves none",
+            "--freezing.probe-epochs=10 leaves none",
         ),
         (
             ["--data.sampling", "balanced", "--training.class-weights", "balanced"],
-            "data.sampling=balanced and training.class_weights=balanced",
+            "--data.sampling=balanced and --training.class-weights=balanced",
         ),
         (["--data.folds", "2", "--schedule.epochs", "12"], "schedule.epochs=12 is longer"),
         (["--data.fold", "1"], "data.folds"),
-        (["--augmentation.quarter-turns", "--data.image-width", "96"], "quarter_turns"),
+        (["--augmentation.quarter-turns", "--data.image-width", "96"], "quarter-turns"),
     ],
     ids=lambda value: value[0].removeprefix("--") if isinstance(value, list) else "",
 )

@@ -54,7 +54,7 @@ def test_the_entry_point_of_release_0_1_is_the_present_one(tmp_path: Path) -> No
     run = tmp_path / "runs" / "a"
     code, out = finish(start(run, "train", "--optimizer.learning-rate", "-1", module="ray_jobs.submitted"))
     assert code == 2
-    assert "optimizer.learning_rate=-1" in out
+    assert "--optimizer.learning-rate=-1" in out
     end = read_end(Store.open(str(run)), "abc-1")
     assert end is not None
     assert (end.exit_code, end.attempt, end.verb) == (2, 1, "train")
@@ -64,17 +64,17 @@ def test_a_final_exit_code_is_kept_and_not_tried_again(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "a"
     code, out = finish(start(run, "train", "--optimizer.learning-rate", "-1"))
     assert code == 2
-    assert "optimizer.learning_rate=-1" in out
+    assert "--optimizer.learning-rate=-1" in out
     end = read_end(Store.open(str(run)), "abc-1")
     assert end is not None
     assert (end.exit_code, end.attempt, end.verb) == (2, 1, "train")
-    assert "optimizer.learning_rate=-1" in end.last_line
+    assert "--optimizer.learning-rate=-1" in end.last_line
     assert read_log(Store.open(str(run)), "abc-1") in out
 
     code, out = finish(start(run, "train", "--version"))
     assert code == 2
     assert "ended with exit code 2 before" in out
-    assert "optimizer.learning_rate=-1" in out  # the first attempt's own words
+    assert "--optimizer.learning-rate=-1" in out  # the first attempt's own words
 
     code, out = finish(start(run, "train", "--print-config", submission="abc-2"))
     assert code == 0, out

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ray_jobs.cli.app import main
+from ray_jobs.cli.flag_names import named_as_flags
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import dotted_fields, print_config
 from ray_jobs.job.toml_codec import toml_value
@@ -77,12 +78,16 @@ def test_none_unsets_what_a_file_sets(capsys: pytest.CaptureFixture[str], tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--training.epochs", "many"], "training.epochs='many': input should be a valid integer"),
-        (["--training.epochs", "0"], "training.epochs=0: input should be greater than or equal to 1"),
-        (["--model.arch", "resnet19"], "model.arch='resnet19': input should be 'resnet18', "),
-        (["--data.mean", "a", "0", "0"], "data.mean.0='a': input should be a valid number"),
-        (["--data.root", "\udc80"], "data.root='\\udc80': is not UTF-8"),
-        (["--optimizer.eps", "nan"], "optimizer.eps=nan: must be finite"),
+        (["--training.epochs", "many"], "error: --training.epochs='many': input should be a valid integer"),
+        (["--training.epochs", "0"], "--training.epochs=0: input should be greater than or equal to 1"),
+        (["--model.arch", "resnet19"], "--model.arch='resnet19': input should be 'resnet18', "),
+        (["--data.mean", "a", "0", "0"], "--data.mean='a': input should be a valid number"),
+        (["--data.root", "\udc80"], "--data.root='\\udc80': is not UTF-8"),
+        (["--optimizer.eps", "nan"], "--optimizer.eps=nan: must be finite"),
+        (["--optimizer.learning-rate", "-1"], "--optimizer.learning-rate=-1.0: input should be greater than 0"),
+        (["--optimizer.learning_rate=-1"], "--optimizer.learning-rate=-1.0: input should be greater than 0"),
+        (["--seed", "x"], "--seed='x': input should be a valid integer"),
+        (["--training.microbatch-size", "48"], "--training.microbatch-size=48 does not divide training.global_batch"),
         (["--training.epoch", "3"], "--training.epoch: unknown flag; did you mean --training.epochs?"),
         (["--learning-rate=1"], "--learning-rate: unknown flag; did you mean --optimizer.learning-rate?"),
         (["--lr", "1"], "--lr: unknown flag; did you mean --optimizer.learning-rate?"),
@@ -139,3 +144,46 @@ def test_the_first_argument_goes_before_the_file_and_may_be_repeated_by_the_flag
     assert printed(capsys, "new", "--config", str(file))["data"]["root"] == "new"
     found = printed(capsys, "new/", "--data.root", "new", "--config", str(file))["data"]
     assert (found["root"], found["image_size"]) == ("new/", 96)
+
+
+def test_an_error_of_a_file_names_the_file_and_the_key(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    file = tmp_path / "job.toml"
+    file.write_text("[optimizer]\nlearning_rate = -1\n[data]\nmean = [1, 'x', 3]\n[training]\nepoch = 3\n")
+    for command in (["train", "--print-config"], ["evaluate", "run"], ["tune", "--print-search"]):
+        flag = () if command[0] == "evaluate" else ("--training.global-batch-size", "0")
+        assert main([*command, "--config", str(file), *flag]) == 2
+        lines = [line.removeprefix("error:").strip() for line in capsys.readouterr().err.splitlines()]
+        assert sorted(line.partition(": ")[2][:33] for line in lines if line.startswith(f"{file}: ")) == [
+            "data.mean.1='x': input should be ",
+            "optimizer.learning_rate=-1: input",
+            "training.epoch: unknown key; did ",
+        ]
+        if flag:
+            assert any(line.startswith("--training.global-batch-size=0: ") for line in lines)
+    assert main(["train", "--print-config", "--config", str(file), "--optimizer.learning-rate", "-2"]) == 2
+    assert "error: --optimizer.learning-rate=-2.0: " in capsys.readouterr().err.replace("       ", "error: ")
+
+
+def test_a_flag_is_named_wherever_an_error_comes_from(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--data.root", "/absent", "--model.arch", "resnet18"]) == 3
+    assert capsys.readouterr().err.startswith("error: --data.root=/absent does not exist; ")
+    assert main(["train", "/absent", "--cluster.local-cpus", "2", "--cluster.num-workers", "9"]) == 2
+    said = capsys.readouterr().err
+    assert "--cluster.num-workers=9" in said
+    assert "cluster.num_workers" not in said
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "words"),
+    [
+        (["--data.val-fraction", "2"], "data.val_fraction=2: too large", "--data.val-fraction=2: too large"),
+        (["--val-fraction=2"], "data.val_fraction=2: too large", "--val-fraction=2: too large"),
+        (["--trials", "0"], "search.trials=0: too few", "--trials=0: too few"),
+        (["--seed", "1"], "seed=1: odd\nseed=1: odd", "--seed=1: odd\n--seed=1: odd"),
+        (["--seed", "1"], "the seed=1 of x/seed=1", "the seed=1 of x/seed=1"),
+        (["--data.root", "a"], "other_data.root=a, s3://b/data.root=a", "other_data.root=a, s3://b/data.root=a"),
+        (["train", "data.root"], "data.root=a", "data.root=a"),
+    ],
+)
+def test_only_keys_that_were_given_as_flags_are_named_so(tokens: list[str], text: str, words: str):
+    assert named_as_flags(tokens)(text) == words

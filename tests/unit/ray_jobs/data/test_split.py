@@ -132,10 +132,10 @@ def test_splits_that_are_given_stay(folder: Path, tmp_path: Path) -> None:
         (["--group-column", "serial"], 2, "--group-column serial is a column of a labels file; name it with --labels"),
         (["--group-gap", "0"], 2, "--group-gap 0 must be at least 1"),
         (["--val-fraction", "0.5", "--test-fraction", "0.5"], 2, "leaves nothing to train on"),
-        (["--folds", "1"], 2, "data.folds=1"),
+        (["--folds", "1"], 2, "--folds=1"),
         (["--seed", "-1"], 2, "seed=-1"),
         (["--group-regex", "zzz"], 3, "--group-regex 'zzz' finds nothing in any of 40 sample ids"),
-        (["--folds", "19"], 3, "class 'bent' has 17 images outside of test, fewer than data.folds=19"),
+        (["--folds", "19"], 3, "class 'bent' has 17 images outside of test, fewer than --folds=19"),
         (["--group-regex", r"(\w+)/"], 3, "nothing was left for val of 40 images in 2 groups"),
         (["--labels", "LABELS", "--group-column", "group"], 3, "lacks column group"),
         (["--labels", "none.csv"], 3, "none.csv cannot be read"),
@@ -198,7 +198,7 @@ def test_folds_of_a_labels_file_stay(folder: Path, tmp_path: Path, capsys: pytes
     assert main([*again, "3", "--output", str(second)]) == 0
     assert second.read_bytes() == first.read_bytes()
     assert main([*again, "2", "--output", str(second), "--overwrite"]) == 3
-    assert "has fold='2'; with data.folds=2" in capsys.readouterr().err
+    assert "has fold='2'; with --folds=2" in capsys.readouterr().err
     whole_splits = first.read_text().replace(",val,", ",train,")
     first.write_text("\n".join(line for line in whole_splits.splitlines() if ",test," not in line))
     assert main([*again, "3", "--output", str(torn), "--group-gap", "1"]) == 3
