@@ -34,6 +34,7 @@ from ray_jobs.pool_api import (
     submit_to_pool,
     submit_to_ray,
 )
+from ray_jobs.storage_api import runs_list, runs_show, searches_list
 
 if TYPE_CHECKING:
     from cluster.config import ClusterConfig
@@ -82,7 +83,10 @@ __all__ = [
     "report",
     "rollback",
     "run_on_ray",
+    "runs_list",
+    "runs_show",
     "sample",
+    "searches_list",
     "split",
     "submit_to_pool",
     "submit_to_ray",

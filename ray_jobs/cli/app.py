@@ -10,6 +10,7 @@ from ray_jobs.cli.jobs import jobs
 from ray_jobs.cli.predict import predict
 from ray_jobs.cli.program import answer, new_app
 from ray_jobs.cli.queue import queue
+from ray_jobs.cli.runs import runs, searches
 from ray_jobs.cli.submit import submit
 from ray_jobs.cli.train import train
 from ray_jobs.cli.tune import report, tune
@@ -17,7 +18,7 @@ from ray_jobs.cli.tune import report, tune
 app = new_app()
 for command in (
     *(data, queue, export, predict, benchmark, promote, pull, submit, jobs),
-    *(train, tune, report, evaluate, doctor),
+    *(train, tune, report, evaluate, runs, searches, doctor),
 ):
     app.command(command)
 

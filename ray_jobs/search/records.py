@@ -169,6 +169,11 @@ class SearchDirectory:
         self.write_sealed(_IDENTITY, {"schema": SCHEMA, "began": now, "identity": identity})
         return now
 
+    def began(self) -> float | None:
+        """When it first began, seconds since 1970; None where it has not. Raises RunError for a damaged record."""
+        data = self.store.read_or_none(_IDENTITY)
+        return None if data is None else self._identity(data)[1]
+
     def read_trials(self) -> list[TrialRecord]:
         """Every trial's record, in the order in which they began. Raises RunError for a damaged one."""
         found: list[TrialRecord] = []

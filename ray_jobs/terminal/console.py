@@ -6,7 +6,7 @@ from rich.table import Table
 
 from ray_jobs.terminal.watcher import is_watched
 
-_TEXTS = {"", "found", "nodes", "parameters", "remark", "type", "values", "verdict", "when"}
+_TEXTS = {"", "best", "found", "nodes", "parameters", "remark", "state", "type", "updated", "values", "verdict", "when"}
 """Columns that hold text; all others but the first hold numbers."""
 
 

@@ -1,0 +1,144 @@
+"""The runs under a storage root, a row for each, and what is known of one. A run that cannot be read is a row, too."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.config import StorageConfig
+from cluster.errors import StorageError
+from cluster.storage.store import Store
+from ray_jobs.errors import first_line
+from ray_jobs.run.directory import RUNS, RunDirectory
+from resnet_dist.checkpoint.manifest import stored_steps
+from resnet_dist.checkpoint.progress import Best
+from resnet_dist.errors import RunError
+from resnet_dist.plain_json import json_object
+from resnet_dist.run_records import Status
+
+MOST = 200
+"""Runs that a list reads unless told otherwise."""
+_READERS = 8
+"""At a time: each reads some small files, and object storage takes its time for each."""
+_MOST_BYTES = 2**20
+"""Of a status.json."""
+_FOLDS, _STATUS = "folds.json", "status.json"
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run, as its status and its newest checkpoint say."""
+
+    name: str
+    uri: str
+    state: str
+    """That of status.json; folds for a cross-validation, whose runs have names of their own; damaged for a run of which
+    something cannot be read; unknown for one that says nothing of its state."""
+    epoch: int = 0
+    """Epochs done."""
+    epochs: int = 0
+    best: Best | None = None
+    updated: str = ""
+    """UTC, ISO 8601; empty where it is unknown."""
+    problem: str = ""
+    """What is damaged, or why the run ended; one line."""
+
+
+@dataclass(frozen=True)
+class RunList:
+    """Some or all runs under a storage root, those that were last updated first."""
+
+    uri: str
+    rows: tuple[RunRow, ...]
+    left_out: int
+    """Runs that were not read."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that a person asks of one run first."""
+
+    row: RunRow
+    status: Status | None
+    arch: str = ""
+    data_root: str = ""
+    classes: tuple[str, ...] = ()
+    checkpoints: tuple[int, ...] = ()
+    """Steps of those that are stored."""
+    evaluations: tuple[str, ...] = ()
+    """What was judged: test, or <folder>.<split>."""
+    has_bundle: bool = False
+    problems: tuple[str, ...] = field(default=())
+    """What cannot be read; a line each."""
+
+
+def list_runs(storage_root: str, limit: int = MOST) -> RunList:
+    """A row for each of at most `limit` runs, the first ones by name. Raises StorageError for a wrong root."""
+    store = Store.open(storage_root).child(RUNS)
+    names = store.list("")
+
+    def row(name: str) -> RunRow:
+        return row_of(RunDirectory(store.child(name)))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        rows = list(readers.map(row, names[:limit]))
+    return RunList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), len(names[limit:]))
+
+
+def row_of(run: RunDirectory) -> RunRow:
+    """The row of a run, whatever state its files are in."""
+    status: Status | None = None
+    try:
+        status = read_status(run)
+        if status is None and not run.exists():
+            is_parent = run.store.exists(_FOLDS)
+            problem = "" if is_parent else "it has no config.toml"
+            return RunRow(run.name, run.uri, "folds" if is_parent else "damaged", problem=problem)
+        progress = run.progress()
+    except (RunError, StorageError, ValueError) as error:
+        return RunRow(run.name, run.uri, "damaged", problem=first_line(error), updated=status.updated if status else "")
+    best = None if progress is None else progress.best
+    if status is None:
+        return RunRow(run.name, run.uri, "unknown", epoch=progress.epoch if progress else 0, best=best)
+    message = status.message.splitlines()[:1]
+    return RunRow(run.name, run.uri, status.state, status.epoch, status.epochs, best, status.updated, "".join(message))
+
+
+def read_status(run: RunDirectory) -> Status | None:
+    """The status, None where there is none. Raises RunError or ValueError for one that is damaged."""
+    data = run.store.read_or_none(_STATUS, _MOST_BYTES)
+    if data is None:
+        return None
+    return Status.from_json(json_object(data, f"{run.uri}/{_STATUS}", "start the run again, which writes it anew"))
+
+
+def view_run(run: str, storage_root: str = StorageConfig().root) -> RunView:
+    """What is known of a run: a path, a URI, or a name under the storage root. Raises RunError where there is none."""
+    directory = RunDirectory.find(run, storage_root)
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+
+    def read(name: str, of: Any) -> None:
+        try:
+            found[name] = of()
+        except (RunError, StorageError, ValueError) as error:
+            problems.append(str(error))
+
+    store = directory.store
+    read("status", lambda: read_status(directory))
+    read("job", directory.read_config)
+    read("dataset", directory.read_dataset)
+    read("checkpoints", lambda: tuple(stored_steps(store)))
+    read("evaluations", lambda: store.list("evaluation"))
+    read("has_bundle", lambda: store.exists("bundle/bundle.json"))
+    job, dataset = found.get("job"), found.get("dataset")
+    return RunView(
+        row=row_of(directory),
+        status=found.get("status"),
+        arch=job.model.arch if job else "",
+        data_root=job.data.root if job else "",
+        classes=dataset.classes if dataset else (),
+        checkpoints=found.get("checkpoints", ()),
+        evaluations=tuple(name[:-5] for name in found.get("evaluations", ()) if name.endswith(".json")),
+        has_bundle=found.get("has_bundle", False),
+        problems=tuple(problems),
+    )
