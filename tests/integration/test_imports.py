@@ -29,6 +29,7 @@ COMMANDS = [
     ["train", "--print-config"],
     ["queue", "create", "--help"],
     ["queue", "create", "vision", "--print-team"],
+    ["completion", "bash"],
     ["--wrong"],
 ]
 

@@ -57,6 +57,8 @@ def test_every_command_has_a_function_that_is_described() -> None:
     names = commands(app)
     assert {"train", "jobs wait", "queue show", "data split", "doctor"} <= set(names)
     for name in names:
+        if name == "completion":
+            continue  # it prints what the command line itself is
         function = getattr(api, OTHER_NAMES.get(name, name.replace(" ", "_")))
         assert inspect.getdoc(function)
         signature = inspect.signature(function)
