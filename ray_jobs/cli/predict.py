@@ -61,7 +61,8 @@ def predict(
     fail_on_unreadable
         End with exit code 3 if any image could not be read, after all others are classified.
     workers
-        Classify with this number of Ray processes, into parts; a killed command resumes with the missing ones.
+        Classify with this number of Ray processes, into parts; a killed command resumes with the missing ones. Fewer
+        than 1000 images are classified in this process, into the same parts.
     part_size
         Images per part; by default 1000.
     storage_root

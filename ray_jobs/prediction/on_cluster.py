@@ -3,22 +3,15 @@
 What a part holds is fixed before, so it does not matter who makes it, when, or how often.
 """
 
-# ray carries few types.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
-import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import ray.data
+import numpy as np
 
 from cluster.config import ClusterConfig
-from cluster.errors import ResourceError
-from cluster.session.session import cluster_resources, ray_session
 from cluster.storage.outage import Patience
 from cluster.storage.outage_watch import storage_watched
 from cluster.storage.store import Store
@@ -31,9 +24,8 @@ from ray_jobs.prediction.worker import PartWorker, WorkerOrder, raise_error
 from ray_jobs.terminal.watcher import note
 from resnet_dist.runtime.bundle import Bundle
 
-_MOST_BLOCKS = 1000
-"""Of Ray Data: what it hands out at once. Each is a row or some, of one number each."""
-_SAY_EVERY_S = 10.0
+_FEW_IMAGES = 1000
+"""So many are answered here before a Ray has started."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,8 @@ def run_predict_on_cluster(
 ) -> Tally:
     """Write the answers to the images of `paths` as parts; those that are complete are kept.
 
-    The bundle, the images and `parts.output` must be where every node sees them. Raises as `run_predict` does, and
+    Few images are answered in this process, where no running Ray is named. The bundle, the images and `parts.output`
+    must be where every node sees them. Raises as `run_predict` does, and
     ResourceError where the workers do not fit.
     """
     if options.output_format == "table":
@@ -88,7 +81,14 @@ def run_predict_on_cluster(
             kind=kind,
         )
         with storage_watched(store.settled(), note):
-            _make(order, missing, parts.workers, cluster)
+            if cluster.address is None and (few := _few(folder, missing)):
+                note(f"{few} images are fewer than {_FEW_IMAGES}: answered in this process, no cluster is started")
+                _make_here(order, missing)
+            else:
+                # It loads in seconds, and only if it is used.
+                from ray_jobs.prediction.ray_workers import make_parts  # noqa: PLC0415
+
+                make_parts(order, missing, parts.workers, cluster)
     tally = folder.tally()
     note(f"{store.uri}: {folder.count} parts")
     note(tally.summary(perf_counter() - begin, tally.images - before))
@@ -96,46 +96,19 @@ def run_predict_on_cluster(
     return tally
 
 
-def _make(order: WorkerOrder, missing: list[int], workers: int | None, cluster: ClusterConfig) -> None:
-    with ray_session(cluster):
-        cpus = cluster_resources()[0]
-        count, threads = _shared(cpus, workers, order.options.threads, cluster)
-        # Nobody needs more workers than there are parts.
-        count = min(count, len(missing))
-        order = replace(order, options=replace(order.options, threads=threads))
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        # It warns that there are no bars.
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        rows = ray.data.from_items(
-            [{"part": number} for number in missing], override_num_blocks=min(len(missing), _MOST_BLOCKS)
-        ).map_batches(
-            PartWorker,
-            fn_constructor_args=(order,),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=threads,
-        )
-        _follow(rows.iter_rows(), len(missing))
+def _few(folder: PartFolder, missing: list[int]) -> int:
+    """How many images the missing parts have; 0 where those are not few."""
+    images = 0
+    for number in missing:
+        images += len(folder.paths(number))
+        if images >= _FEW_IMAGES:
+            return 0
+    return images
 
 
-def _follow(rows: Iterable[dict[str, Any]], count: int) -> None:
-    reported = perf_counter()
-    for number, row in enumerate(rows, 1):
-        raise_error(row)
-        if perf_counter() - reported > _SAY_EVERY_S:
-            note(f"{number} of {count} parts made")
-            reported = perf_counter()
-
-
-def _shared(cpus: int, workers: int | None, threads: int | None, cluster: ClusterConfig) -> tuple[int, int]:
-    """Workers, and threads of each. Raises ResourceError if they do not fit: Ray would never stop waiting."""
-    each = threads or (1 if workers is None else max(cpus // workers, 1))
-    count = workers or max(cpus // each, 1)
-    if count * each > cpus:
-        more = f" or --cluster.local-cpus {count * each}" if cluster.address is None else " or more nodes"
-        raise ResourceError(
-            f"--workers {count} with {each} threads each need {count * each} CPUs, and there are {cpus}; use fewer"
-            f"{more}"
-        )
-    return count, each
+def _make_here(order: WorkerOrder, missing: list[int]) -> None:
+    """As a worker would, part by part."""
+    worker = PartWorker(order)
+    for number in missing:
+        row = worker({"part": np.array([number])})
+        raise_error({name: values[0] for name, values in row.items()})

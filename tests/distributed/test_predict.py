@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-IMAGES, PER_PART = 600, 10
+IMAGES, PER_PART = 1200, 20
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, image_files: Any) -> Path:
-    """600 photos in the folder `line`; one of them is half a file."""
+    """1,200 photos in the folder `line`; one of them is half a file."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "line").mkdir()
     kinds = [image_files.encode(image_files.photo(48, 40, seed=seed), "PNG") for seed in range(12)]
@@ -112,12 +112,12 @@ def test_what_a_worker_cannot_use_is_said_as_anywhere_else(bundle_folder: Path, 
     _, said = too_many.communicate(timeout=200)
     assert too_many.returncode == 2
     assert "--workers 3 with 2 threads each need 6 CPUs, and there are 2" in said.decode()
-    lists = output / "_state" / "list" / "00000.json"
+    lists = output / "_state" / "list" / "00001.json"  # the driver reads the first, to see how many images there are
     assert lists.exists()
     lists.write_text("[")
     damaged = command(bundle_folder, photos, "--workers", "1", "--cluster.local-cpus", "2", "--output", output)
     _, said = damaged.communicate(timeout=200)
     assert damaged.returncode == 3
     assert "error: " in said.decode()
-    assert "00000.json is damaged" in said.decode()
+    assert "00001.json is damaged" in said.decode()
     assert "Traceback" not in said.decode()
