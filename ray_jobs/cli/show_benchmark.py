@@ -13,7 +13,7 @@ def show_benchmark(outcome: BenchmarkOutcome) -> None:
     processor, cores = outcome.machine["processor"], outcome.machine["cores"]
     show_line(f"{outcome.bundle} on {processor}, {cores} cores")
     for threads in sorted({each.threads for each in outcome.result.speeds}):
-        table = table_of(f"{threads} thread{'s' if threads > 1 else ''}", *_COLUMNS)
+        table = table_of(f"{threads} thread{'s' if threads > 1 else ''}", *_COLUMNS, whole_names=True)
         for each in outcome.result.speeds:
             if each.threads == threads:
                 rows = [each.single] if each.best.batch == 1 else [each.single, each.best]
@@ -38,5 +38,5 @@ def show_benchmark(outcome: BenchmarkOutcome) -> None:
 def _cells(timing: Timing) -> list[str]:
     ratio = "" if timing.ratio is None else f"{timing.ratio:.2f}"
     speed = f"{timing.images_per_second:.1f}"
-    times = [f"{each:.2f}" for each in (timing.p50_ms, timing.p90_ms, timing.p99_ms)]
+    times = [f"{each:.2f}" if each < 100.0 else f"{each:.1f}" for each in (timing.p50_ms, timing.p90_ms, timing.p99_ms)]
     return [f"{timing.batch}", *times, speed, f"{timing.peak_mb:.0f}", ratio]

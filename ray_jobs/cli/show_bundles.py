@@ -22,7 +22,7 @@ def show_export(outcome: "ExportOutcome") -> None:
     """A bundle: differences of its formats, and what the operating point comes to. Raises GateError for a refusal."""
     for note in outcome.notes:
         show_line(note)
-    table = table_of("format", "verdict", "top-1 lost", "agrees", "logits", "MB", "ms")
+    table = table_of("format", "verdict", "top-1 lost", "agrees", "logits", "MB", "ms", whole_names=True)
     for name, each in outcome.parities.items():
         table.add_row(
             name,

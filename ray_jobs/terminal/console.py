@@ -25,10 +25,14 @@ def progress_console() -> Console:
     return Console(highlight=False, quiet=not is_watched())
 
 
-def table_of(*columns: str) -> Table:
-    """A plain table: the first column and those of `_TEXTS` hold text, others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def table_of(*columns: str, whole_names: bool = False) -> Table:
+    """A plain table: the first column and those of `_TEXTS` hold text, others numbers.
+
+    `whole_names`: the names in the first column are not broken over lines, and the columns stand closer together.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=whole_names)
     for number, column in enumerate(columns):
         is_text = number == 0 or column in _TEXTS
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+        is_whole = whole_names and number == 0
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold", no_wrap=is_whole)
     return table
