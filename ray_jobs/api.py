@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray_jobs.pool_api import (
@@ -139,9 +140,10 @@ def plan_search(job: JobConfig, search: SearchConfig, space: Space) -> SearchPla
 
     check_images(job)
     check_weights(job)
+    began = perf_counter()
     from ray_jobs.search.dry_run import plan_search
 
-    return plan_search(job, search, space)
+    return plan_search(job, search, space, perf_counter() - began)
 
 
 def report(target: str, *, storage_root: str = "outputs") -> str:

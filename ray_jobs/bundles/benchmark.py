@@ -3,7 +3,7 @@
 import json
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,8 @@ from resnet_dist.runtime.model_contract import MOST_IMAGES
 
 SCHEMA = 1
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_LOADING_S = {"onnxruntime": 2.0, "openvino": 4.0, "tensorrt": 10.0, "torch": 8.0, "eager": 8.0}
+"""Of a process until it has run a first batch, by its runtime; on one slow core, a ResNet-50."""
 _PACKAGES = ("torch", "onnxruntime", "openvino", "numpy")
 
 
@@ -107,12 +109,10 @@ def run_benchmark(
                 f"--fail-under {ratios[0].format}={ratios[0].least:g} is a ratio to PyTorch, but there is no "
                 f"reference: {no_reference}; ask for images per second instead, such as {ratios[0].format}=20ips"
             )
-        count = len(candidates) + len(references)
-        minutes = 2.5 * plan.seconds * count * len(plan.threads) / 60
         warning = busy() or ""
         if warning:
             say(warning)
-        say(f"{bundle.folder}: {count} in turns, about {max(round(minutes), 1)} minutes")
+        say(f"{bundle.folder}: {_expected(plan, [*candidates, *references])}")
         try:
             found = benchmark(candidates, references, plan, say)
         except BenchmarkError as error:
@@ -151,6 +151,19 @@ def _plan(options: BenchmarkOptions) -> Plan:
             listed = ",".join(map(str, numbers))
             raise ConfigError(f"--{what} {listed}: give different whole numbers in 1..{most} with commas between them")
     return Plan(tuple(sorted(threads)), tuple(sorted(options.batch_sizes)), options.seconds)
+
+
+def _expected(plan: Plan, candidates: Sequence[Candidate]) -> str:
+    """How long it will take, in words."""
+    # All processes of a number of threads start together and share the cores.
+    alone = [_LOADING_S[each.runtime] for each in candidates]
+    loading = max([sum(alone) / usable_cores(), *alone]) * len(plan.threads)
+    measuring = 2.5 * plan.seconds * len(candidates) * len(plan.threads)
+    minutes = max(round((loading + measuring) / 60), 1)
+    return (
+        f"{len(candidates)} in turns, about {minutes} minute{'s' if minutes > 1 else ''}, {loading:.0f} s of them to "
+        "load the models and warm them up"
+    )
 
 
 def _candidates(bundle: Bundle, wanted: tuple[str, ...]) -> tuple[list[Candidate], dict[str, str]]:

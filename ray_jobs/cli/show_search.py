@@ -4,6 +4,7 @@ from collections import Counter
 
 from rich.markup import escape
 
+from ray_jobs.report.search_record import Comparison
 from ray_jobs.search.dry_run import SearchPlan
 from ray_jobs.search.live_table import short_params
 from ray_jobs.search.results import pareto_front, ranked
@@ -36,6 +37,8 @@ def show_search(outcome: SearchOutcome) -> None:
         what = f"default: {short_params(record)}" if record.is_default else short_params(record)
         table.add_row(f"trial {record.number}", *values, str(len(record.history)), escape(what))
     console().print(table)
+    if outcome.test is not None:
+        show_test(outcome.test)
     if not outcome.already_finished:
         pool = outcome.pool
         show_line(
@@ -44,6 +47,19 @@ def show_search(outcome: SearchOutcome) -> None:
         )
     show_line(f"report: {outcome.uri}/report/index.html")
     show_line(f"next: resnet-dist train --config {outcome.best_file}")
+
+
+def show_test(test: Comparison) -> None:
+    """What the best trial and the default come to on images that no trial has seen."""
+    table = table_of(f"test, {test.samples} images", test.metric, "95 % interval")
+    rows = {
+        "best trial": (test.best, test.best_interval, ""),
+        "default": (test.default, test.default_interval, ""),
+        "difference, paired": (test.difference, test.difference_interval, "+"),
+    }
+    for name, (value, (low, high), sign) in rows.items():
+        table.add_row(name, f"{value:{sign}.4f}", f"{low:{sign}.4f} .. {high:{sign}.4f}")
+    console().print(table)
 
 
 def show_plan(plan: SearchPlan) -> None:
@@ -68,7 +84,11 @@ def show_plan(plan: SearchPlan) -> None:
     for number, params in enumerate(plan.suggestions):
         show_line(f"  {number}: " + ", ".join(f"{field}={value}" for field, value in params.items()))
     show_line(f"epochs: about {plan.epochs} of {plan.full_epochs} if no trial were ended early")
-    show_line(f"time: about {60 * plan.hours:.0f} minutes without shared features, measured on a few microbatches here")
+    minutes = max(60 * plan.hours, 1.0)
+    show_line(
+        f"time: about {minutes:.0f} minutes without shared features, measured on a few microbatches here; "
+        f"{plan.startup_s:.0f} s of them until the worker groups have started, once for all trials"
+    )
     show_line(f"storage: {plan.kept} trials with checkpoints of {plan.checkpoint_bytes / 1e6:.0f} MB each, and records")
     for depth, cost in plan.costs.items():
         show_line(

@@ -37,6 +37,12 @@ _MEASURED = 3
 """Microbatches that are timed, after one that is not."""
 
 
+_RAY_STARTS_S = 5.0
+"""Until an embedded Ray can start workers, on two cores."""
+_LEAST_LOAD_S = 5.0
+"""Until a worker has imported torch and DALI, on a fast machine with warm caches."""
+
+
 @dataclass(frozen=True)
 class TrunkCost:
     """One microbatch at a freeze depth, in seconds and bytes."""
@@ -66,6 +72,9 @@ class SearchPlan:
     full_epochs: int
     """Were none ended early."""
     hours: float
+    """Of all trials, with `startup_s`."""
+    startup_s: float
+    """Until the worker groups have started, which they do once."""
     checkpoint_bytes: int
     """Of a trial that keeps its last and its best."""
     kept: int
@@ -80,8 +89,11 @@ class SearchPlan:
     """What shared features may have."""
 
 
-def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPlan:
-    """Check the search as its start would, and estimate. Stores nothing. Raises as `run_tune` does."""
+def plan_search(job: JobConfig, config: SearchConfig, space: Space, loaded_s: float = 0.0) -> SearchPlan:
+    """Check the search as its start would, and estimate. Stores nothing. Raises as `run_tune` does.
+
+    `loaded_s`: what the imports of this process took, which are those of a worker; 0 where they were there before.
+    """
     directory = SearchDirectory.named(job.storage.root, run_name(job))
     start = prepare_search(job, config, space, directory)
     base = start.facts.job
@@ -100,13 +112,15 @@ def plan_search(job: JobConfig, config: SearchConfig, space: Space) -> SearchPla
     seconds = sum(
         shares[depth] * microbatches * (cost.images_s + cost.trunk_s + cost.suffix_s) for depth, cost in costs.items()
     )
+    startup_s = _RAY_STARTS_S + max(loaded_s, _LEAST_LOAD_S)
     room = room_for(Path(config.reuse_folder or default_folder()))
     return SearchPlan(
         start=start,
         suggestions=tuple(drawn[:_SHOWN]),
         epochs=epochs,
         full_epochs=config.trials * base.training.epochs,
-        hours=epochs * seconds / start.slots / 3600.0,
+        hours=(startup_s + epochs * seconds / start.slots) / 3600.0,
+        startup_s=startup_s,
         checkpoint_bytes=_checkpoint_bytes(base, start),
         kept=kept_trials(base, config),
         costs={depth: cost for depth, cost in costs.items() if depth},

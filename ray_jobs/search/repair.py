@@ -8,7 +8,7 @@ from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.identity import identity
 from ray_jobs.job.toml import read_job_text
-from ray_jobs.report.search_record import read_search
+from ray_jobs.report.search_record import Comparison, read_search
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.records import SEAL
 from ray_jobs.search.records import SearchDirectory, TrialRecord
@@ -86,6 +86,12 @@ def restore_records(
         run = RunDirectory(directory.trial(record.digest))
         if record.is_over and record.digest in kept and run.store.exists(SEAL) and not run.records.are_whole():
             run.write_records(job_with(facts.job, record.params), dataset, split_csv)
+
+
+def stored_test(store: Store) -> Comparison | None:
+    """How the best trial and the default did on the test split, as search.json says; None where it does not."""
+    value = _read(store)
+    return None if value is None else read_search(value).test
 
 
 def _read(store: Store) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from cluster.storage.process_identity import ProcessIdentity
 from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.errors import ConfigError, JobFailedError
 from ray_jobs.job.config import JobConfig, run_name
+from ray_jobs.report.search_record import Comparison
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.dispatcher import MOST_LOST, Dispatcher
@@ -28,7 +29,7 @@ from ray_jobs.search.live_table import LiveTable
 from ray_jobs.search.optuna_study import Draws, StudySearch, importances
 from ray_jobs.search.prepare import SearchStart, prepare_search, slot_of
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.repair import repair_results, restore_records
+from ray_jobs.search.repair import repair_results, restore_records, stored_test
 from ray_jobs.search.report_page import run_report
 from ray_jobs.search.results import BEST, SearchFacts, SlotPool, ranked
 from ray_jobs.search.space import Space
@@ -56,6 +57,8 @@ class SearchOutcome:
     """A job file for `resnet-dist train`; empty where no trial has a value."""
     pool: SlotPool
     already_finished: bool
+    test: Comparison | None = None
+    """The best trial and the default on the test split, on which none was chosen; None where there is no such split."""
     repaired: tuple[str, ...] = ()
     """Files that had to be written again, of a search that was finished before."""
 
@@ -246,4 +249,5 @@ def _outcome(
         best_file=directory.store.place(BEST) if best else "",
         pool=pool,
         already_finished=already_finished,
+        test=stored_test(directory.store),
     )

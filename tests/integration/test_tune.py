@@ -61,7 +61,7 @@ def tune(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         ("", (), 2, "space", "name a field"),
         (f'objectives = ["val/auc"]\n{LEARNING_RATE}', (), 2, "search.objectives", "'val/auc'"),
         (LEARNING_RATE, ("--workers-per-trial", "64"), 2, "search.workers_per_trial", "64 workers"),
-        (LEARNING_RATE, ("--total-epochs", "3"), 2, "search.total_epochs", "give at least"),
+        (LEARNING_RATE, ("--total-epochs", "3"), 2, "--total-epochs", "give at least"),
         (LEARNING_RATE, ("--storage.root", "data/good/0.png"), 3, "data/good/0.png", "a file stands"),
         (LEARNING_RATE, ("--warm-start", "nothing"), 2, "--warm-start nothing", "name an earlier search"),
     ],
@@ -95,6 +95,7 @@ def test_a_dry_run_says_what_a_search_would_do_and_stores_nothing(folder: Path, 
         "of 63 if no trial were ended early",
         "features of 5 frozen stages",
         "shared features:",
+        "s of them until the worker groups have started, once for all trials",
     ):
         assert said in printed
     assert not (folder / "outputs").exists()

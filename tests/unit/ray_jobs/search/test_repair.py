@@ -12,7 +12,7 @@ from pyarrow import parquet
 from ray_jobs.job.toml import check, read_job_text
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory, TrialRecord
-from ray_jobs.search.repair import repair_results
+from ray_jobs.search.repair import repair_results, stored_test
 from ray_jobs.search.results import SearchFacts, SlotPool, write_results
 from ray_jobs.search.space import Space
 from resnet_dist.sealed_json import unsealed
@@ -72,6 +72,9 @@ def finished(tmp_path: Path, make_trial: Make) -> Finished:
 
 def test_what_fits_is_left_alone(finished: Finished):
     assert finished.repair() == []
+    test = stored_test(finished.store)
+    assert test is not None
+    assert (test.best, test.samples) == (TEST["best"], TEST["samples"])
     assert {name: finished.store.read(name) for name in FILES} == finished.files
     assert finished.asked == []
 

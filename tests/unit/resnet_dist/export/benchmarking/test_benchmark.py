@@ -174,7 +174,10 @@ def test_a_bundle_without_its_run_is_measured_without_a_reference(real_bundle: P
 
 
 def test_formats_that_can_hold_code_are_measured_where_they_are_named(real_bundle: Path):
-    outcome = run_benchmark(str(real_bundle), BenchmarkOptions(("torchscript",), (1,), (1,), 0.05))
+    said: list[str] = []
+    options = BenchmarkOptions(("torchscript",), (1,), (1,), 0.05)
+    outcome = run_benchmark(str(real_bundle), options, say=said.append)
+    assert any("1 in turns, about 1 minute, 8 s of them to load the models and warm them up" in line for line in said)
     assert [each.candidate.name for each in outcome.result.speeds] == ["torchscript"]
 
 
