@@ -79,6 +79,11 @@ CERTAIN = (
 """Another attempt would end with the same error."""
 
 
+def sentence(error: BaseException) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     lines = str(error).strip().splitlines()

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
 from cluster.storage.store import Store
-from ray_jobs.errors import first_line
+from ray_jobs.errors import sentence
 from ray_jobs.run.directory import RUNS, RunDirectory
 from resnet_dist.checkpoint.manifest import stored_steps
 from resnet_dist.checkpoint.progress import Best
@@ -40,7 +40,7 @@ class RunRow:
     updated: str = ""
     """UTC, ISO 8601; empty where it is unknown."""
     problem: str = ""
-    """What is damaged, or why the run ended; one line."""
+    """What is damaged, or why the run failed; one line."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def row_of(run: RunDirectory) -> RunRow:
             return RunRow(run.name, run.uri, "folds" if is_parent else "damaged", problem=problem)
         progress = run.progress()
     except (RunError, StorageError, ValueError) as error:
-        return RunRow(run.name, run.uri, "damaged", problem=first_line(error), updated=status.updated if status else "")
+        return RunRow(run.name, run.uri, "damaged", problem=sentence(error), updated=status.updated if status else "")
     best = None if progress is None else progress.best
     if status is None:
         return RunRow(run.name, run.uri, "unknown", epoch=progress.epoch if progress else 0, best=best)
-    message = status.message.splitlines()[:1]
-    return RunRow(run.name, run.uri, status.state, status.epoch, status.epochs, best, status.updated, "".join(message))
+    problem = "".join(status.message.splitlines()[:1]) if status.state == "failed" else ""
+    return RunRow(run.name, run.uri, status.state, status.epoch, status.epochs, best, status.updated, problem)
 
 
 def read_status(run: RunDirectory) -> Status | None:

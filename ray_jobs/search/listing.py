@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
-from ray_jobs.errors import ConfigError, first_line
+from ray_jobs.errors import ConfigError, sentence
 from ray_jobs.run.listing import MOST
 from ray_jobs.search.config import SearchConfig, best_value
 from ray_jobs.search.records import SEARCHES, SearchDirectory, TrialRecord
@@ -71,7 +71,7 @@ def _row(name: str, directory: SearchDirectory) -> SearchRow:
         records = directory.read_trials()
         began = directory.began()
     except (RunError, StorageError, ConfigError, ValueError) as error:
-        return SearchRow(name, directory.uri, "damaged", problem=first_line(error))
+        return SearchRow(name, directory.uri, "damaged", problem=sentence(error))
     over = sum(1 + record.repeats for record in records if record.is_over)
     epochs = sum(len(record.history) for record in records)
     is_spent = over >= config.trials or (config.total_epochs is not None and epochs >= config.total_epochs)

@@ -26,7 +26,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs and searches in every state."""
     root = untrained_run(tmp_path_factory.mktemp("listings"), "tiles")
     tiles = RunDirectory.named(str(root), "tiles")
-    tiles.write_status(Status("done", "s", step=2, epoch=1, epochs=1))
+    tiles.write_status(Status("done", "s", step=2, epoch=1, epochs=1, message="finished after 1 epoch"))
     progress = Progress(2, 1, 0, Microbatches(4, 0), best=Best(2, 0.875, "val/top1"))
     with take(tiles.store, submission="s", driver=ProcessIdentity.current(), ttl_s=30.0) as lease:
         write_checkpoint(tiles.store, Snapshot({}, {}, {}, progress), lease.claim, lease.confirm)
@@ -78,6 +78,8 @@ def test_every_run_is_a_row_whatever_state_it_is_in(storage: Path, capsys: pytes
     assert main(["runs", "list", "--storage.root", str(storage)]) == 0
     shown = capsys.readouterr().out
     assert "empty: it has no config.toml" in shown
+    assert "broken: no room" in shown
+    assert "finished after 1 epoch" not in shown, "what went well is no problem"
     assert "2/9" in shown
     assert "val/top1 0.8750" in shown
 
@@ -122,4 +124,4 @@ def test_every_search_is_a_row(storage: Path, capsys: pytest.CaptureFixture[str]
     assert main(["searches", "list", "--storage.root", str(storage)]) == 0
     shown = capsys.readouterr().out
     assert "val/macro_f1 0.7500" in shown
-    assert "empty: RunError: it has no search.toml" in shown
+    assert "empty: it has no search.toml" in shown
