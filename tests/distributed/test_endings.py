@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import RunHeldError
+from cluster.errors import RunHeldError, StorageError
 from cluster.storage.lease import read_history, take
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
@@ -81,8 +81,12 @@ def test_a_full_disk_stops_the_run_and_keeps_the_earlier_checkpoint(
         config.write_text(print_config(job))
         assert main(["train", "--config", str(config)]) == 3
         text = "".join(capfd.readouterr())
-        assert "no space" in text
-        assert "Traceback" not in text
+        assert "0.50 GiB are needed for checkpoints" in text
+        assert list(disk.iterdir()) == []
+        # It may fill up later, too.
+        with pytest.raises(StorageError, match="no space"):
+            run_train(job)
+        assert "Traceback" not in "".join(capfd.readouterr())
         assert steps_stored(job) >= 3
         run = Store.open(str(disk)).child("runs/full")
         assert load(run, "last", read_history(run)).step >= 3
