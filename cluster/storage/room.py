@@ -1,6 +1,8 @@
 """Whether a disk has room for what will be stored."""
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.errors import StorageError
@@ -15,8 +17,13 @@ def existing_folder(root: str) -> Path:
 
 
 def bytes_below(folder: Path) -> int:
-    """What the files in a folder and below it take; 0 where there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """What the files in a folder and below it take; 0 where there is none. Others may remove files meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):  # which passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 def check_room(root: str, needed: int, what: str, remedy: str) -> None:
