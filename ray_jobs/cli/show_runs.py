@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from rich.markup import escape
 
+from cluster.storage.store import child_uri
 from ray_jobs.run.listing import RunList, RunView
 from ray_jobs.search.listing import SearchList
 from ray_jobs.terminal.console import console, show_line, table_of
@@ -64,7 +65,7 @@ def show_run(view: RunView) -> None:
         f"{len(view.classes)} classes": classes + (f" and {more} more" if more > 0 else ""),
         "checkpoints": ", ".join(f"step {step}" for step in view.checkpoints),
         "evaluated": ", ".join(view.evaluations),
-        "bundle": f"{row.uri}/bundle" if view.has_bundle else "",
+        "bundle": child_uri(row.uri, "bundle") if view.has_bundle else "",
         "tracker": status.tracker if status is not None else "",
         "message": status.message if status is not None else row.problem,
     }

@@ -10,7 +10,9 @@ import pytest
 from ray_jobs.cli.next_command import run_words
 from ray_jobs.cli.show import show_evaluation, show_training
 from ray_jobs.cli.show_bundles import _show_judged
+from ray_jobs.cli.show_runs import show_run
 from ray_jobs.evaluation.evaluate import EvaluationOutcome
+from ray_jobs.run.listing import RunRow, RunView
 from ray_jobs.run.outcome import BestEpoch, TrainOutcome
 from resnet_dist.evaluation.judge import report
 from resnet_dist.evaluation.judged_answers import judge_answers
@@ -108,3 +110,11 @@ def test_an_export_marks_classes_of_few_images_too(
     counts = judge_answers(OperatingPoint(1.0), np.eye(2, dtype=np.float32)[labels], labels, ("nine", "ten"), {})
     _show_judged("val", counts, set())
     assert [line.split()[0] for line in lines(capsys) if line.endswith("too few images to judge")] == ["nine"]
+
+
+def test_the_address_of_a_runs_bundle_keeps_the_options_of_its_uri_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = RunRow("tiles", "s3://bucket/runs/tiles?region=eu", "done")
+    show_run(RunView(row, None, has_bundle=True))
+    assert "  bundle: s3://bucket/runs/tiles/bundle?region=eu" in lines(capsys)
