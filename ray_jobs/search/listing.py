@@ -69,14 +69,12 @@ def _row(name: str, directory: SearchDirectory) -> SearchRow:
             raise RunError("it has no search.toml")
         config, _ = read_search_text(text.decode(), f"{directory.uri}/search.toml")
         records = directory.read_trials()
-        began = directory.began()
-    except (RunError, StorageError, ConfigError, ValueError) as error:
+        updated = _updated(directory.began(), records)
+    except (RunError, StorageError, ConfigError, ValueError, OverflowError, OSError) as error:
         return SearchRow(name, directory.uri, "damaged", problem=sentence(error))
     over = sum(1 + record.repeats for record in records if record.is_over)
     epochs = sum(len(record.history) for record in records)
     is_spent = over >= config.trials or (config.total_epochs is not None and epochs >= config.total_epochs)
-    times = [time for record in records for time in (record.started_s, record.ended_s) if time is not None]
-    newest = None if began is None else datetime.fromtimestamp(began + max(times, default=0.0), UTC)
     return SearchRow(
         name=name,
         uri=directory.uri,
@@ -86,8 +84,16 @@ def _row(name: str, directory: SearchDirectory) -> SearchRow:
         epochs=epochs,
         objective=config.objectives[0],
         best=_best(config, records),
-        updated="" if newest is None else newest.isoformat(timespec="seconds"),
+        updated=updated,
     )
+
+
+def _updated(began: float | None, records: list[TrialRecord]) -> str:
+    """Raises ValueError, OverflowError or OSError where a damaged record names no time that there is."""
+    times = [time for record in records for time in (record.started_s, record.ended_s) if time is not None]
+    if began is None:
+        return ""
+    return datetime.fromtimestamp(began + max(times, default=0.0), UTC).isoformat(timespec="seconds")
 
 
 def _best(config: SearchConfig, records: list[TrialRecord]) -> float | None:

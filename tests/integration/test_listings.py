@@ -52,6 +52,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (torn,) = [each for each in (root / "searches/torn/trials").glob("*/trial.json") if b"0.75" in each.read_bytes()]
     torn.write_bytes(b"{}")
     (root / "searches" / "empty").mkdir()
+    old = SearchDirectory.named(str(root), "old")  # as an early version wrote it: without a seal
+    old.store.write("search.toml", print_search(config, space).encode())
+    old.store.write("identity.json", b'{"schema": 1, "began": NaN, "identity": {}}')
     return root
 
 
@@ -116,6 +119,7 @@ def test_every_search_is_a_row(storage: Path, capsys: pytest.CaptureFixture[str]
         "rates": "unfinished",
         "torn": "damaged",
         "empty": "damaged",
+        "old": "damaged",
     }
     rates = rows["rates"]
     assert (rates["trials"], rates["wanted"], rates["epochs"], rates["best"]) == (2, 3, 2, 0.75)
