@@ -25,6 +25,10 @@ class RayDiedError(Exception):
     """A process of the embedded Ray has ended, and the work with it: which one, and how."""
 
 
+class RayNotStartedError(RayDiedError):
+    """The embedded Ray has not come up: a later try may go well, since nothing was computed that could fail again."""
+
+
 class SubmissionError(Exception):
     """A cluster refuses a job or another request: value, rule and remedy."""
 

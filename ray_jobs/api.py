@@ -185,7 +185,9 @@ def _check_run(run: str, checkpoint: str, changes: Changes) -> None:
     from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 
     which_checkpoint(checkpoint)
-    check_places(job_of_run(find_run(run, changes), changes).data)
+    found = find_run(run, changes)
+    found.records.has_warned = True  # the command itself will say what there is to say
+    check_places(job_of_run(found, changes).data)
 
 
 def benchmark(

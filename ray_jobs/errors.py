@@ -7,6 +7,7 @@ All exceptions of the four packages, each with the exit code of a command that i
       GateError                    4   ray_jobs.errors
       JobFailedError               1   ray_jobs.errors
       RayDiedError                 1   cluster.errors
+        RayNotStartedError         1   cluster.errors
         SearchActorDiedError       1   ray_jobs.search.actors
       ResourceError                2   cluster.errors
       StorageError                 3   cluster.errors
@@ -47,7 +48,7 @@ No command shows these: the code that calls the module catches them.
     OSError
       TooLargeError                -   resnet_dist.runtime.regular_file
     ValueError
-      UnreadableImageError         -   resnet_dist.runtime.image_file
+      UnreadableImageError         -   resnet_dist.runtime.errors
 """
 
 from cluster.errors import ResourceError, StorageError

@@ -8,12 +8,12 @@ none. JSON has no NaN or infinity: such numbers are stored as the texts "nan", "
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from resnet_dist.checkpoint.store import CheckpointStore, Claim
 from resnet_dist.errors import RunError
@@ -56,9 +56,14 @@ class MetricLog:
             del self._records[:count]
 
 
-def read_metrics(store: CheckpointStore, believed: Collection[Claim]) -> list[Record]:
-    """All believed records in the order in which they were written. Raises RunError for a damaged part."""
-    return [record for _, _, records in _parts(store, believed) for record in records]
+def read_metrics(
+    store: CheckpointStore, believed: Collection[Claim], pass_over: Callable[[str], None] | None = None
+) -> list[Record]:
+    """All believed records in the order in which they were written.
+
+    `pass_over` hears of each damaged part, and the others are read; without it, one raises RunError.
+    """
+    return [record for _, _, records in _parts(store, believed, pass_over) for record in records]
 
 
 def is_before(record: Record, step: int, *, validation_owed: bool) -> bool:
@@ -79,25 +84,29 @@ def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int, *, 
             store.write(path, _encoded(claim, kept))
 
 
+def damaged_parts(store: CheckpointStore) -> dict[str, str]:
+    """The names of parts that cannot be read, and why."""
+    found: dict[str, str] = {}
+    for name in store.list(_FOLDER):
+        if _PART.fullmatch(name):
+            try:
+                _decoded(store.read(f"{_FOLDER}/{name}"))
+            except _DAMAGE as error:
+                found[name] = str(error)
+    return found
+
+
 def set_aside_damaged(store: CheckpointStore) -> list[str]:
     """Move damaged parts to metrics/damaged/, so that the run can go on; a line for each, for people.
 
     Only who holds the run may do that. The records in them are lost: the steps are not trained again for them.
     """
     said: list[str] = []
-    for name in store.list(_FOLDER):
+    for name, why in damaged_parts(store).items():
         path, aside = f"{_FOLDER}/{name}", f"{_FOLDER}/damaged/{name}"
-        if not _PART.fullmatch(name):
-            continue
-        data = store.read(path)
-        try:
-            _decoded(data)
-        except _DAMAGE as error:
-            store.write(aside, data)
-            store.delete(path)
-            said.append(
-                f"{path} is damaged ({error}) and lies in {aside} now; its metrics are lost, the weights are not"
-            )
+        store.write(aside, store.read(path))
+        store.delete(path)
+        said.append(f"{path} is damaged ({why}) and lies in {aside} now; its metrics are lost, the weights are not")
     return said
 
 
@@ -147,6 +156,9 @@ class Status:
         try:
             fields["metrics"] = {name: float(number) for name, number in fields["metrics"].items()}
             return _STATUS.validate_json(json.dumps(fields), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"status.json is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"status.json is damaged: {error}") from error
 
@@ -182,7 +194,9 @@ def _decoded(data: bytes) -> tuple[Claim, list[Record]]:
     return claim, records
 
 
-def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[str, Claim, list[Record]]]:
+def _parts(
+    store: CheckpointStore, believed: Collection[Claim], pass_over: Callable[[str], None] | None = None
+) -> list[tuple[str, Claim, list[Record]]]:
     parts: list[tuple[str, Claim, list[Record]]] = []
     for name in store.list(_FOLDER):
         if not _PART.fullmatch(name):
@@ -191,7 +205,10 @@ def _parts(store: CheckpointStore, believed: Collection[Claim]) -> list[tuple[st
         try:
             claim, records = _decoded(store.read(path))
         except _DAMAGE as error:
-            raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
+            if pass_over is None:
+                raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
+            pass_over(f"{path} is damaged ({error}): its metrics are lost")
+            continue
         if claim in believed:
             parts.append((path, claim, records))
     return parts

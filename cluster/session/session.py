@@ -17,7 +17,7 @@ from ray._private.worker import global_worker
 from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 from cluster.config import ClusterConfig
-from cluster.errors import RayDiedError, ResourceError
+from cluster.errors import RayNotStartedError, ResourceError
 from cluster.session.environment import environment, environment_defaults
 from cluster.session.liveness import silent_for_s, watched_liveness
 from cluster.session.openmp import bounded_spinning
@@ -46,7 +46,8 @@ def ray_session(cluster: ClusterConfig) -> Generator[None]:
     """Within, Ray is initialised. An embedded Ray listens on 127.0.0.1 only, and ends with the block, files and all.
 
     A Ray that this process has already initialised is used and left as it is, and so is the Ray at `cluster.address`.
-    Raises ResourceError when there is no Ray at that address, RayDiedError where an embedded one does not start.
+    Raises ResourceError when there is no Ray at that address, RayNotStartedError where an embedded one does not
+    come up.
     """
     if ray.is_initialized():
         yield
@@ -89,7 +90,7 @@ def _embedded(cluster: ClusterConfig) -> Generator[None]:
 
 
 def _started(cluster: ClusterConfig, folder: Path) -> dict[str, str]:
-    """Start Ray; its addresses. Raises RayDiedError where it does not come up: on a busy machine a later try may."""
+    """Start Ray; its addresses. Raises RayNotStartedError where it does not come up, as on a busy machine."""
     cpus = local_resources(cluster)[0]
     try:
         with answering_sigterm():
@@ -103,7 +104,7 @@ def _started(cluster: ClusterConfig, folder: Path) -> dict[str, str]:
             )
     except Exception as error:  # Ray's own are of no other type
         end_unready(folder)
-        raise RayDiedError(f"Ray did not start: {str(error).strip().partition(chr(10))[0]}") from error
+        raise RayNotStartedError(f"Ray did not start: {str(error).strip().partition(chr(10))[0]}") from error
     return cast("dict[str, str]", context.address_info)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -8,22 +8,20 @@ read where lease.json is gone or damaged: a person who deletes a lease to free a
 with it, nor start beside a process that still trains.
 """
 
-import hashlib
-import json
 import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from cluster.errors import RunHeldError, StorageError, StorageOutageError
+from cluster.storage.lease_record import Claim, LeaseRecord, holder_of
 from cluster.storage.process_identity import ProcessIdentity
 from cluster.storage.store import Store
 
-SCHEMA = 1
 _FILE = "lease.json"
 _COPY = "lease-copy.json"
 _SETTLE_S = 0.5
@@ -32,76 +30,11 @@ _ENDING_S = 1.0
 """What a worker that is being ended may take: one that runs on this host for longer is believed to hold its run."""
 _LOGGER = logging.getLogger(__name__)
 
-Claim = tuple[int, str]
-"""A generation and its token."""
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What lease.json holds."""
-
-    generation: int
-    token: str
-    heartbeat: int
-    ttl_s: float
-    """Seconds of silence that the holder may be allowed."""
-    holder: ProcessIdentity
-    driver: ProcessIdentity
-    submission: str
-    since: str
-    """When it was taken, UTC, ISO 8601: for people only, clocks differ."""
-    released: bool
-    history: tuple[Claim, ...]
-    """Every claim there was, this one last."""
-
-    @property
-    def claim(self) -> Claim:
-        return self.generation, self.token
-
-    def to_bytes(self) -> bytes:
-        value: dict[str, Any] = {
-            "schema": SCHEMA,
-            "generation": self.generation,
-            "token": self.token,
-            "heartbeat": self.heartbeat,
-            "ttl_s": self.ttl_s,
-            "holder": self.holder.to_json(),
-            "driver": self.driver.to_json(),
-            "submission": self.submission,
-            "since": self.since,
-            "released": self.released,
-            "history": [list(claim) for claim in self.history],
-        }
-        return _sealed(value)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        value: dict[str, Any] = json.loads(data)
-        if _sealed({key: item for key, item in value.items() if key != "sha256"}) != data:
-            raise ValueError("its own hash does not fit")
-        if value["schema"] != SCHEMA:
-            raise ValueError(f"it is of version {value['schema']}, this program reads {SCHEMA}")
-        record = cls(
-            generation=int(value["generation"]),
-            token=str(value["token"]),
-            heartbeat=int(value["heartbeat"]),
-            ttl_s=float(value["ttl_s"]),
-            holder=ProcessIdentity.from_json(value["holder"]),
-            driver=ProcessIdentity.from_json(value["driver"]),
-            submission=str(value["submission"]),
-            since=str(value["since"]),
-            released=bool(value["released"]),
-            history=tuple((int(generation), str(token)) for generation, token in value["history"]),
-        )
-        if record.history[-1:] != (record.claim,):
-            raise ValueError("its history does not end with its holder")
-        return record
-
 
 class Lease:
     """A run that this process holds. A context manager: a heartbeat while it lasts, released at its end."""
 
-    def __init__(self, store: Store, record: _Record) -> None:
+    def __init__(self, store: Store, record: LeaseRecord) -> None:
         self._patient, self._store = store, store.impatient()
         self._record = record
         self._interval_s = record.ttl_s / 4.0
@@ -131,7 +64,7 @@ class Lease:
             )
         if current.claim != self.claim:
             raise RunHeldError(
-                f"{self._store.uri} was taken over by another process ({_named(current)}); this one stops without "
+                f"{self._store.uri} was taken over by another process ({holder_of(current)}); this one stops without "
                 "storing more"
             )
 
@@ -181,13 +114,13 @@ def take(store: Store, *, submission: str, driver: ProcessIdentity, ttl_s: float
     return Lease(store, record)
 
 
-def _taken(store: Store, submission: str, driver: ProcessIdentity, ttl_s: float) -> _Record:
+def _taken(store: Store, submission: str, driver: ProcessIdentity, ttl_s: float) -> LeaseRecord:
     before = _wait_until_free(store, submission, ttl_s)
     began = time.monotonic()
     history = () if before is None else before.history
     generation = 1 + max((claim[0] for claim in history), default=0)
     token = secrets.token_hex(16)
-    record = _Record(
+    record = LeaseRecord(
         generation=generation,
         token=token,
         heartbeat=0,
@@ -213,13 +146,33 @@ def check_free(store: Store, *, submission: str, ttl_s: float) -> None:
     store.retried(lambda: _wait_until_free(store.impatient(), submission, ttl_s))
 
 
+def check_not_held_here(store: Store, *, submission: str) -> None:
+    """Raise RunHeldError when a process of this host is seen to hold the run; writes nothing, waits a second at most.
+
+    Of a holder elsewhere only its heartbeat tells, which `take` waits for.
+    """
+    began = time.monotonic()
+    while (current := _read(store)) is not None and not _may_take(current, submission):
+        if not _lives_here(store, current, current.ttl_s):
+            return
+        if time.monotonic() - began >= _ENDING_S:
+            raise _held(store, current)
+        time.sleep(_POLL_S)
+
+
+def is_abandoned(store: Store) -> bool:
+    """Whether nobody holds the run: its lease was released, or is of a process of this host that has ended."""
+    current = _read(store)
+    return current is not None and (current.released or current.holder.is_dead_here())
+
+
 def read_history(store: Store) -> frozenset[Claim]:
     """The claims whose checkpoints and metrics are believed."""
     record = _read(store)
     return frozenset() if record is None else frozenset(record.history)
 
 
-def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | None:
+def _wait_until_free(store: Store, submission: str, ttl_s: float) -> LeaseRecord | None:
     """The last record of a lease that may be taken, None where there was none."""
     current = seen = _read(store)
     began = silent_since = time.monotonic()
@@ -240,11 +193,11 @@ def _wait_until_free(store: Store, submission: str, ttl_s: float) -> _Record | N
     return current
 
 
-def _may_take(record: _Record, submission: str) -> bool:
+def _may_take(record: LeaseRecord, submission: str) -> bool:
     return record.released or record.submission == submission or record.holder.is_dead_here()
 
 
-def _lives_here(store: Store, record: _Record, patience_s: float) -> bool:
+def _lives_here(store: Store, record: LeaseRecord, patience_s: float) -> bool:
     """Whether holder and driver run on this host and the last heartbeat is young: the next need not be waited for."""
     if not record.holder.is_alive_here() or record.driver.is_dead_here():
         return False
@@ -252,27 +205,14 @@ def _lives_here(store: Store, record: _Record, patience_s: float) -> bool:
     return file is not None and time.time() - file.mtime_ns / 1e9 < patience_s
 
 
-def _held(store: Store, record: _Record) -> RunHeldError:
+def _held(store: Store, record: LeaseRecord) -> RunHeldError:
     return RunHeldError(
-        f"{store.uri} is being trained by another process ({_named(record)}); wait for it, stop it, or choose another "
-        "--name"
+        f"{store.uri} is being trained by another process ({holder_of(record)}); wait for it, stop it, or choose "
+        "another --name"
     )
 
 
-def _sealed(value: dict[str, Any]) -> bytes:
-    """A lease's file: with the SHA-256 of itself, since one changed digit in its history would disown checkpoints."""
-    digest = hashlib.sha256(json.dumps(value).encode()).hexdigest()
-    return (json.dumps({**value, "sha256": digest}, indent=2) + "\n").encode()
-
-
-def _named(record: _Record) -> str:
-    return (
-        f"pid {record.holder.pid} on {record.holder.host} since {record.since}, driver pid {record.driver.pid} on "
-        f"{record.driver.host}, generation {record.generation}"
-    )
-
-
-def _read(store: Store) -> _Record | None:
+def _read(store: Store) -> LeaseRecord | None:
     """The lease, from its copy where it is gone or damaged; None where there is neither.
 
     When both are damaged it stops the run: to go on without the history would disown every checkpoint.
@@ -283,7 +223,7 @@ def _read(store: Store) -> _Record | None:
         if data is None:
             continue
         try:
-            record = _Record.from_bytes(data)
+            record = LeaseRecord.from_bytes(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             damage = error
             continue

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from cluster.health.preflight import Check, NodeCheck
 from ray_jobs.cli.next_command import run_words
+from ray_jobs.report.wording import counted
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
 
@@ -26,7 +27,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def show_training(outcome: TrainOutcome) -> None:
     """A run that is done."""
     done = "was finished before, nothing to do" if outcome.already_finished else "finished"
-    show_line(f"{outcome.run} {done}: {outcome.epochs} epochs, {outcome.steps} steps")
+    show_line(f"{outcome.run} {done}: {counted(outcome.epochs, 'epoch')}, {counted(outcome.steps, 'step')}")
     if outcome.ended_early:
         show_line(outcome.ended_early)
     if outcome.best is not None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from rich.markup import escape
@@ -21,7 +22,7 @@ def show_runs(found: RunList) -> None:
     if not found.rows:
         show_line(f"no runs in {found.uri}")
         return
-    table = table_of("run", "state", "epochs", "best", "updated")
+    table = table_of("run", "state", "epochs", "best", "updated", whole_names=True)
     for row in found.rows:
         epochs = f"{row.epoch}/{row.epochs}" if row.epochs else f"{row.epoch or ''}"
         table.add_row(escape(row.name), row.state, epochs, _best(row.best), _time(row.updated))
@@ -37,9 +38,9 @@ def show_searches(found: SearchList) -> None:
     if not found.rows:
         show_line(f"no searches in {found.uri}")
         return
-    table = table_of("search", "state", "trials", "epochs", "best", "updated")
+    table = table_of("search", "state", "trials", "epochs", "best", "updated", whole_names=True)
     for row in found.rows:
-        best = "" if row.best is None else f"{row.objective} {row.best:.4f}"
+        best = "" if row.best is None else f"{row.objective.removeprefix('val/')} {row.best:.4f}"
         trials = f"{row.trials}/{row.wanted}" if row.wanted else ""
         table.add_row(escape(row.name), row.state, trials, f"{row.epochs or ''}", best, _time(row.updated))
     console().print(table)
@@ -94,12 +95,13 @@ def _plain(value: Any) -> Any:
 
 
 def _best(best: Best | None) -> str:
-    return "" if best is None else f"{best.monitor} {best.value:.4f}"
+    return "" if best is None else f"{best.monitor.removeprefix('val/')} {best.value:.4f}"
 
 
 def _time(text: str) -> str:
-    """To the minute; all times are UTC."""
-    return text[:16].replace("T", " ")
+    """The day, and of today the minute; all times are UTC."""
+    day, _, clock = text.partition("T")
+    return clock[:5] if day == datetime.now(UTC).date().isoformat() else day
 
 
 def _left_out(count: int, shown: int) -> None:

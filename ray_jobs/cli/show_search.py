@@ -5,6 +5,7 @@ from collections import Counter
 from rich.markup import escape
 
 from ray_jobs.report.search_record import Comparison
+from ray_jobs.report.wording import counted
 from ray_jobs.search.dry_run import SearchPlan
 from ray_jobs.search.live_table import short_params
 from ray_jobs.search.results import pareto_front, ranked
@@ -84,9 +85,9 @@ def show_plan(plan: SearchPlan) -> None:
     for number, params in enumerate(plan.suggestions):
         show_line(f"  {number}: " + ", ".join(f"{field}={value}" for field, value in params.items()))
     show_line(f"epochs: about {plan.epochs} of {plan.full_epochs} if no trial were ended early")
-    minutes = max(60 * plan.hours, 1.0)
+    minutes = counted(max(round(60 * plan.hours), 1), "minute")
     show_line(
-        f"time: about {minutes:.0f} minutes without shared features, measured on a few microbatches here; "
+        f"time: about {minutes} without shared features, measured on a few microbatches here; "
         f"{plan.startup_s:.0f} s of them until the worker groups have started, once for all trials"
     )
     show_line(f"storage: {plan.kept} trials with checkpoints of {plan.checkpoint_bytes / 1e6:.0f} MB each, and records")

@@ -82,7 +82,7 @@ def run_predict_on_cluster(
         )
         with storage_watched(store.settled(), note):
             if cluster.address is None and (few := _few(folder, missing)):
-                note(f"{few} images are fewer than {_FEW_IMAGES}: answered in this process, no cluster is started")
+                note(f"fewer than {_FEW_IMAGES} images ({few}): answered in this process, no cluster is started")
                 _make_here(order, missing)
             else:
                 # It loads in seconds, and only if it is used.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resnet_dist.checkpoint.reading import Which
 
 RUNS = "runs"
+RESULT = "result.json"
 _ALONE = "restore it, or choose another --name: the run is not sealed, so nothing else tells what it was trained as"
 _LOGGER = logging.getLogger(__name__)
 
@@ -179,11 +180,11 @@ class RunDirectory:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Store the results of a finished run."""
-        self._write_json("result.json", result)
+        self._write_json(RESULT, result)
 
     def keep_result(self, result: dict[str, Any]) -> None:
         """Store the results where other ones are stored, or none."""
-        if self.store.read_or_none("result.json") != json_bytes(result):
+        if self.store.read_or_none(RESULT) != json_bytes(result):
             self.write_result(result)
 
     def checkpoint(self, which: "Which", monitor: str | None = None) -> "Checkpoint":
@@ -212,9 +213,12 @@ class RunDirectory:
         """
         return latest_progress(self.store, self._believed())
 
-    def metrics(self) -> list[Record]:
-        """All metrics, in the order in which they were recorded. Raises RunError for a damaged part."""
-        return read_metrics(self.store, self._believed())
+    def metrics(self, pass_over: Callable[[str], None] | None = None) -> list[Record]:
+        """All metrics, in the order in which they were recorded.
+
+        `pass_over` hears of each damaged part; without it, one raises RunError.
+        """
+        return read_metrics(self.store, self._believed(), pass_over)
 
     def write_evaluation(self, split: str, result: dict[str, Any], predictions: bytes) -> str:
         """Store evaluation/<split>.json and its predictions (Parquet), whose URI comes back."""

@@ -1,17 +1,20 @@
 """Where a run stands, how it ends, and its results."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from cluster.errors import RunHeldError, StorageError
 from ray_jobs.exit_codes import ExitCode, exit_code_of, sentence_of
 from ray_jobs.job.config import JobConfig
-from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.directory import RESULT, RunDirectory
 from ray_jobs.run.outcome import BestEpoch, TrainOutcome
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.run_records import Status
 from resnet_dist.training.early_stopping import stopping_of
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def standing(run: RunDirectory, job: JobConfig) -> Progress | None:
@@ -72,17 +75,31 @@ def finished_before(
     run: RunDirectory, job: JobConfig, progress: Progress, dataset: dict[str, Any], split_csv: str
 ) -> TrainOutcome:
     """The results of a run that is found finished. Its records are made anew where one is not as it was sealed, and
-    sealed where they never were; result.json is written where it is missing or says something else."""
+    sealed where they never were; result.json is written where it is missing or says something else. What it says of
+    metrics that are damaged now stays."""
     if not run.records.are_whole():
         run.write_records(job, dataset, split_csv)
-    outcome = outcome_of(run, progress, job, dataset)
-    run.keep_result(outcome.to_json())
+    damaged: list[str] = []
+    outcome = outcome_of(run, progress, job, dataset, damaged.append)
+    for line in damaged:
+        _LOGGER.warning("%s/%s", run.uri, line)
+    if not damaged or not run.store.exists(RESULT):
+        run.keep_result(outcome.to_json())
     return replace(outcome, already_finished=True)
 
 
-def outcome_of(run: RunDirectory, progress: Progress, job: JobConfig, dataset: Mapping[str, Any]) -> TrainOutcome:
-    """The results of a run whose newest checkpoint records `progress`; `dataset`: what is in its dataset.json."""
-    records = run.metrics()
+def outcome_of(
+    run: RunDirectory,
+    progress: Progress,
+    job: JobConfig,
+    dataset: Mapping[str, Any],
+    log: Callable[[str], None] = _LOGGER.warning,
+) -> TrainOutcome:
+    """The results of a run whose newest checkpoint records `progress`; `dataset`: what is in its dataset.json.
+
+    `log` hears of metrics that are damaged: weights and results are there without them.
+    """
+    records = run.metrics(log)
     best, epoch = progress.best, None
     metrics = progress.metrics or {}
     if best is not None:

@@ -1,11 +1,13 @@
 """The runs under a storage root, a row for each, and what is known of one. A run that cannot be read is a row, too."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
+from cluster.storage.lease import is_abandoned
 from cluster.storage.store import Store
 from ray_jobs.errors import sentence
 from ray_jobs.run.directory import RUNS, RunDirectory
@@ -21,6 +23,7 @@ _READERS = 8
 """At a time: each reads some small files, and object storage takes its time for each."""
 _MOST_BYTES = 2**20
 """Of a status.json."""
+Row = TypeVar("Row")
 _FOLDS, _STATUS = "folds.json", "status.json"
 
 
@@ -31,8 +34,9 @@ class RunRow:
     name: str
     uri: str
     state: str
-    """That of status.json; folds for a cross-validation, whose runs have names of their own; damaged for a run of which
-    something cannot be read; unknown for one that says nothing of its state."""
+    """That of status.json, with "interrupted" for a run that says "running" and that nobody holds; folds for a
+    cross-validation, whose runs have names of their own; damaged where status or progress cannot be read; unknown for a
+    run that says nothing of its state."""
     epoch: int = 0
     """Epochs done."""
     epochs: int = 0
@@ -72,16 +76,17 @@ class RunView:
 
 
 def list_runs(storage_root: str, limit: int = MOST) -> RunList:
-    """A row for each of at most `limit` runs, the first ones by name. Raises StorageError for a wrong root."""
+    """A row for each of at most `limit` runs, the first ones by name. A root that is not there has none."""
     store = Store.open(storage_root).child(RUNS)
-    names = store.list("")
+    rows, left_out = rows_in(store, lambda name: row_of(RunDirectory(store.child(name))), limit)
+    return RunList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), left_out)
 
-    def row(name: str) -> RunRow:
-        return row_of(RunDirectory(store.child(name)))
 
+def rows_in(store: Store, row: Callable[[str], Row], limit: int) -> tuple[list[Row], int]:
+    """`row` of each of the first `limit` folders by name, hidden ones apart, and how many more there are."""
+    names = [name for name in store.list("") if not name.startswith(".")]
     with ThreadPoolExecutor(_READERS) as readers:
-        rows = list(readers.map(row, names[:limit]))
-    return RunList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), len(names[limit:]))
+        return list(readers.map(row, names[:limit])), len(names[limit:])
 
 
 def row_of(run: RunDirectory) -> RunRow:
@@ -94,13 +99,15 @@ def row_of(run: RunDirectory) -> RunRow:
             problem = "" if is_parent else "it has no config.toml"
             return RunRow(run.name, run.uri, "folds" if is_parent else "damaged", problem=problem)
         progress = run.progress()
+        is_interrupted = status is not None and status.state == "running" and is_abandoned(run.store)
     except (RunError, StorageError, ValueError) as error:
         return RunRow(run.name, run.uri, "damaged", problem=sentence(error), updated=status.updated if status else "")
     best = None if progress is None else progress.best
     if status is None:
         return RunRow(run.name, run.uri, "unknown", epoch=progress.epoch if progress else 0, best=best)
     problem = "".join(status.message.splitlines()[:1]) if status.state == "failed" else ""
-    return RunRow(run.name, run.uri, status.state, status.epoch, status.epochs, best, status.updated, problem)
+    state = "interrupted" if is_interrupted else status.state
+    return RunRow(run.name, run.uri, state, status.epoch, status.epochs, best, status.updated, problem)
 
 
 def read_status(run: RunDirectory) -> Status | None:
@@ -140,5 +147,5 @@ def view_run(run: str, storage_root: str = StorageConfig().root) -> RunView:
         checkpoints=found.get("checkpoints", ()),
         evaluations=tuple(name[:-5] for name in found.get("evaluations", ()) if name.endswith(".json")),
         has_bundle=found.get("has_bundle", False),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
     )

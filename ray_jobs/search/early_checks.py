@@ -17,7 +17,7 @@ def check_search(job: JobConfig, config: SearchConfig, warm_start: str | None, s
     directory = SearchDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, note)
     if warm_start is not None:
         earlier_search(warm_start, job.storage.root)
-    check_not_held(directory.store, job, submission)
+    check_not_held(directory.store, submission)
     if not directory.read_trials():
         check_room_for(kept_trials(job, config) * trial_bytes(job), job, "checkpoints of the trials that keep theirs")
 

@@ -1,19 +1,17 @@
 """The searches under a storage root, a row for each. One that cannot be read is a row, too."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError, sentence
-from ray_jobs.run.listing import MOST
+from ray_jobs.run.listing import MOST, rows_in
 from ray_jobs.search.config import SearchConfig, best_value
 from ray_jobs.search.records import SEARCHES, SearchDirectory, TrialRecord
 from ray_jobs.search.toml import read_search_text
 from resnet_dist.errors import RunError
 
-_READERS = 8
 _MOST_BYTES = 2**20
 """Of a search.toml."""
 
@@ -50,16 +48,10 @@ class SearchList:
 
 
 def list_searches(storage_root: str, limit: int = MOST) -> SearchList:
-    """A row for each of at most `limit` searches, the first ones by name. Raises StorageError for a wrong root."""
+    """A row for each of at most `limit` searches, the first ones by name. A root that is not there has none."""
     store = Store.open(storage_root).child(SEARCHES)
-    names = store.list("")
-
-    def row(name: str) -> SearchRow:
-        return _row(name, SearchDirectory(store.child(name)))
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        rows = list(readers.map(row, names[:limit]))
-    return SearchList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), len(names[limit:]))
+    rows, left_out = rows_in(store, lambda name: _row(name, SearchDirectory(store.child(name))), limit)
+    return SearchList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), left_out)
 
 
 def _row(name: str, directory: SearchDirectory) -> SearchRow:

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite, nan, sqrt
 from typing import Any
@@ -57,7 +58,8 @@ def run_folds(job: JobConfig, submission: str | None = None) -> FoldsOutcome:
     jobs = fold_jobs(job)
     for each in jobs:
         check_start(each)
-    with ray_session(job.cluster):
+    # Embedded, each fold has a Ray of its own: one that dies is then started again within its fold.
+    with ray_session(job.cluster) if job.cluster.address is not None else nullcontext():
         outcomes = [run_train(each, submission) for each in jobs]
     metrics = {
         key: aggregate([outcome.metrics[key] for outcome in outcomes])

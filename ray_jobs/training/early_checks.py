@@ -6,7 +6,7 @@ The start itself looks again: between the two others may have changed what was f
 from pathlib import Path
 
 from cluster.session.resources import local_resources, plan_workers
-from cluster.storage.lease import check_free
+from cluster.storage.lease import check_not_held_here
 from cluster.storage.room import bytes_below, check_room
 from cluster.storage.store import Store
 from ray_jobs.data.places import check_places
@@ -18,6 +18,7 @@ from ray_jobs.run.lifecycle import is_done
 from ray_jobs.terminal.watcher import note
 from resnet_dist.checkpoint.manifest import FOLDER, stored_steps
 from resnet_dist.checkpoint.size import checkpoint_bytes
+from resnet_dist.errors import RunError
 from resnet_dist.model.weights_file import check_weights_file, kind_of_weights
 
 _LEAST_CLASSES = 2
@@ -34,13 +35,14 @@ def check_training(job: JobConfig, submission: str | None) -> None:
     runs = [run.at_start(job.storage.outage_s, note) for run in runs]
     if not all(stored_steps(run.store) for run in runs):
         check_weights(job)
-    needed = 0
+    needed = is_written = 0
     for run in runs:
-        check_not_held(run.store, job, submission)
+        check_not_held(run.store, submission)
         progress = run.progress()
         if progress is None or not is_done(progress, job):
-            needed += max(_kept(job) * _largest(job) - _stored(run.store), 0)
-    check_room_for(needed, job, f"checkpoints of {_largest(job) / 1e6:.0f} MB each")
+            needed += max((_kept(job) - 1) * _largest(job) - _stored(run.store), 0)
+            is_written = _largest(job)  # of one run at a time
+    check_room_for(needed + is_written, job, f"checkpoints of {_largest(job) / 1e6:.0f} MB each")
 
 
 def check_images(job: JobConfig) -> None:
@@ -56,14 +58,20 @@ def check_weights(job: JobConfig) -> None:
         case "file":
             check_weights_file(Path(job.model.weights))
         case "run":
-            RunDirectory.find(job.model.weights, job.storage.root)
+            try:
+                RunDirectory.find(job.model.weights, job.storage.root)
+            except RunError as error:
+                raise RunError(
+                    f"model.weights={job.model.weights}: {error}; it is imagenet, none, a torchvision name such as "
+                    "IMAGENET1K_V1, a .safetensors or .pth file, or a finished run"
+                ) from error
         case "none" | "torchvision":
             pass
 
 
-def check_not_held(store: Store, job: JobConfig, submission: str | None) -> None:
-    """Raise RunHeldError where another process holds the run or search."""
-    check_free(store, submission=submission or "", ttl_s=job.cluster.lease_ttl_s)
+def check_not_held(store: Store, submission: str | None) -> None:
+    """Raise RunHeldError where another process of this host holds the run or search."""
+    check_not_held_here(store, submission=submission or "")
 
 
 def check_room_for(needed: int, job: JobConfig, what: str) -> None:

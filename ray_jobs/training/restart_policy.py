@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.errors import RayDiedError, ResourceError
+from cluster.errors import RayDiedError, RayNotStartedError, ResourceError
 from ray_jobs.errors import CERTAIN, JobFailedError, first_line
 from resnet_dist.errors import RunError
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, halved
@@ -151,11 +151,12 @@ def decide(failure: Failure, past: Past, limits: Limits, newest_step: Callable[[
 def after_death(death: RayDiedError, past: Past, max_restarts: int, reached: str) -> Restart | Raise:
     """What follows the death of the embedded Ray: a restart, at most `max_restarts` in all, each after a longer pause.
 
-    Where it died alike with no more work stored than before, another try would, too. `reached`: how far the stored
+    Where it died alike with no more work stored than before, another try would, too; one that did not come up may have
+    met a busy machine. `reached`: how far the stored
     work has come, such as "step 7".
     """
     died_at = (str(death), reached)
-    if past.died_at == died_at:
+    if past.died_at == died_at and not isinstance(death, RayNotStartedError):
         return Raise(JobFailedError(f"{death}, twice at {reached}; what is stored stays, and the same command resumes"))
     if past.restarts >= max_restarts:
         return Raise(

@@ -32,7 +32,7 @@ def intervals(
     seed: int,
     resamples: int,
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals (low, high) of `metric_names(classes)`, top5 only where `in_top5` is given. All arrays are [N], N
+    """95 % intervals (low, high) of METRICS, and of top5 where `in_top5` is given. All arrays are [N], N
     at least 1.
 
     Pure: the same seed draws the same resamples.

@@ -43,7 +43,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A split's metrics (`metric_names`; in 0..1, log_loss in nats), their intervals, and counts."""
+    """A split's metrics (METRICS, and top5 above five classes; in 0..1, log_loss in nats), intervals and counts."""
 
     samples: int
     metrics: dict[str, float]

@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 from resnet_dist.errors import RunError
 
 METRICS = ("top1", "macro_f1", "balanced_accuracy", "log_loss")
+"""Of every evaluation. Above five classes there is top5, too: of five or fewer, each is always among the best five."""
 TOP = 5
-
-
-def metric_names(classes: int) -> tuple[str, ...]:
-    """METRICS, and top5 above five classes: of five or fewer, each is always among the best five."""
-    return (*METRICS, "top5") if classes > TOP else METRICS
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -34,8 +34,13 @@ class Changes:
         """Of top-1, as a share; negative where the format is better."""
         return (self.lost - self.won) / self.samples
 
-    def interval(self, samples: int) -> tuple[float, float]:
-        """95 % interval of the loss, as if so many samples had been seen with the same shares of lost and won ones."""
+    def interval(self, samples: int | None = None) -> tuple[float, float]:
+        """95 % interval of the loss; with `samples`, as if so many had been seen with the same shares.
+
+        Adjusted Wald interval for paired proportions, right down to no disagreement at all: Bonett and Price,
+        "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data" (2012).
+        """
+        samples = self.samples if samples is None else samples
         times, count = samples / self.samples, samples + 2
         lost, won = (self.lost * times + 1) / count, (self.won * times + 1) / count
         half = _Z * ((lost + won - (lost - won) ** 2) / count) ** 0.5
@@ -60,15 +65,3 @@ class Changes:
             middle = (least + enough) // 2
             least, enough = (least, middle) if is_told(middle) else (middle, enough)
         return enough
-
-
-def paired_interval(
-    model_right: NDArray[np.bool_] | Sequence[bool], format_right: NDArray[np.bool_] | Sequence[bool]
-) -> tuple[float, float]:
-    """95 % interval of the difference of two accuracies on the same samples, the first less the second.
-
-    Adjusted Wald interval for paired proportions, right down to no disagreement at all: Bonett and Price,
-    "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data" (2012).
-    """
-    changes = Changes.between(model_right, format_right)
-    return changes.interval(changes.samples)

@@ -134,7 +134,7 @@ def check_parity(
         samples=len(val.labels),
         top1=f1["top1"],
         top1_difference=changes.loss,
-        top1_difference_interval=changes.interval(changes.samples),
+        top1_difference_interval=changes.interval(),
         macro_f1=f1["macro_f1"],
         macro_f1_difference=model_f1["macro_f1"] - f1["macro_f1"],
         agreement=float((own == model).mean()),
@@ -153,7 +153,7 @@ def check_parity(
 
 def int8_verdict(changes: Changes, most: float) -> tuple[Verdict, str]:
     """By the loss of top-1 and its interval: refused where all of that is above `most`, a share."""
-    low, high = changes.interval(changes.samples)
+    low, high = changes.interval()
     numbers = f"top-1 falls by {100 * changes.loss:.2f} points ({100 * low:.2f} .. {100 * high:.2f})"
     limit = f"{100 * most:.2f} are allowed"
     if low > most:

@@ -7,7 +7,14 @@ from PIL.ImageFile import ImageFile
 
 from resnet_dist.runtime.bit_depth import known_depth, scaled
 from resnet_dist.runtime.errors import UnreadableImageError
-from resnet_dist.runtime.image_file import eight_bit, orientation_of, turned, unreadable_on_failure
+from resnet_dist.runtime.image_file import (
+    eight_bit,
+    orientation_of,
+    raw_mode_of,
+    refuse_unknown_layouts,
+    turned,
+    unreadable_on_failure,
+)
 
 
 def rgb_of_array(image: NDArray[np.generic], *, bit_depth: int | None) -> NDArray[np.uint8]:
@@ -31,17 +38,18 @@ def rgb_of_array(image: NDArray[np.generic], *, bit_depth: int | None) -> NDArra
 def rgb_of_pillow(image: Image.Image, *, bit_depth: int | None, max_pixels: int) -> NDArray[np.uint8]:
     """An image of Pillow, in any mode but floating point -> uint8 [height, width, 3] RGB, upright by its EXIF.
 
-    It is what `decode_rgb` makes of the file, with one exception: Pillow keeps 8 of 16 bits of each colour, so 16-bit
-    colour is refused where that can be known. Raises UnreadableImageError.
+    It is what `decode_rgb` makes of the file, or UnreadableImageError. Pillow keeps 8 of 16 bits of each colour, and
+    stretches the values of a PPM: both are refused, as are layouts that it reads wrongly. Of an image that was loaded,
+    copied or made by a program nobody knows how its file was: it is taken as it is.
     """
     width, height = image.size
-    if width * height > max_pixels:
-        raise UnreadableImageError(f"{width}x{height} pixels are more than data.max_pixels={max_pixels}")
+    if not 0 < width * height <= max_pixels:
+        raise UnreadableImageError(f"{width}x{height} pixels; there must be 1 to data.max_pixels={max_pixels}")
     if image.mode == "F":
         raise UnreadableImageError("floating-point pixels; convert it to 8 bits, or to 16-bit grey or RGB")
-    if not image.mode.startswith("I") and _is_deep(image):
-        raise UnreadableImageError("Pillow keeps 8 of 16 bits of each colour; give the file's path or its bytes")
     with unreadable_on_failure():
+        if isinstance(image, ImageFile):
+            _refuse_what_pillow_changes(image)
         image.load()
         if image.mode.startswith("I"):
             pixels = rgb_of_array(np.asarray(image).clip(0, 65535).astype(np.uint16), bit_depth=bit_depth)
@@ -54,6 +62,12 @@ def _scaled(image: NDArray[np.generic], bit_depth: int | None) -> NDArray[np.uin
     return scaled(image.astype(np.uint16, copy=False), known_depth(bit_depth))
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a file that is not loaded yet has 16 bits for each colour."""
-    return isinstance(image, ImageFile) and any(";16" in str(tile.args) for tile in image.tile)
+def _refuse_what_pillow_changes(image: ImageFile) -> None:
+    """Of a file that is loaded already only its format is known."""
+    raw_mode, largest = raw_mode_of(image)
+    refuse_unknown_layouts(image, raw_mode)
+    is_grey = image.mode.startswith("I")
+    if (";16" in raw_mode and not is_grey) or largest > 255 or (is_grey and image.format == "PPM"):
+        raise UnreadableImageError(
+            "Pillow keeps 8 of 16 bits of each colour, and stretches a PPM's values; give the file's path or its bytes"
+        )

@@ -57,8 +57,8 @@ def decode_rgb(data: bytes, *, bit_depth: int | None, max_pixels: int) -> NDArra
     """
     with unreadable_on_failure():
         image = _opened(data, max_pixels)
-        raw_mode, largest = _raw_mode(image)
-        _refuse_unknown_layouts(image, raw_mode)
+        raw_mode, largest = raw_mode_of(image)
+        refuse_unknown_layouts(image, raw_mode)
         _refuse_deep(image, raw_mode, max_pixels)
         image.load()
         if image.mode.startswith("I"):
@@ -84,7 +84,7 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
     with unreadable_on_failure():
         image = _opened(data, max_pixels)
         width, height = image.size
-        raw_mode, _ = _raw_mode(image)
+        raw_mode, _ = raw_mode_of(image)
         match image:
             case JpegImageFile():
                 plain = raw_mode in ("L", "RGB") and not _is_rgb_coded(image)
@@ -143,7 +143,7 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _raw_mode(image: ImageFile) -> tuple[str, int]:
+def raw_mode_of(image: ImageFile) -> tuple[str, int]:
     """How the file stores its pixels, in Pillow's words, and the largest value that a PPM says it holds, else 0.
 
     Known only before `load`.
@@ -154,7 +154,8 @@ def _raw_mode(image: ImageFile) -> tuple[str, int]:
     return args or "", 0
 
 
-def _refuse_unknown_layouts(image: ImageFile, raw_mode: str) -> None:
+def refuse_unknown_layouts(image: ImageFile, raw_mode: str) -> None:
+    """Raise UnreadableImageError for pixels that are stored as Pillow does not read them rightly."""
     if image.mode == "F":
         raise UnreadableImageError(f"floating-point pixels; {_CONVERT}")
     if ";16" in raw_mode and raw_mode.partition(";")[0] not in ("I", "RGB", "RGBA", "RGBX", "BGR"):

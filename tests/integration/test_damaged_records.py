@@ -203,6 +203,20 @@ def test_a_run_of_before_is_sealed_by_its_next_start_with_a_warning(run: Path, c
     assert (code, "did not seal" in said) == (0, False)
 
 
+def test_a_finished_run_stays_usable_with_damaged_metrics(run: Path, command: Command) -> None:
+    assert command("train", "--config", "job.toml")[0] == 0
+    result = (run / "result.json").read_bytes()
+    (run / "metrics").mkdir()
+    (run / "metrics/part-000001-000000.jsonl").write_bytes(b"{")
+    code, said = command("train", "--config", "job.toml")
+    assert code == 0
+    assert "metrics/part-000001-000000.jsonl is damaged" in said
+    assert (run / "result.json").read_bytes() == result, "what was known stays"
+    (run / "result.json").unlink()
+    assert command("train", "--config", "job.toml")[0] == 0
+    assert json.loads((run / "result.json").read_bytes())["steps"] == 2
+
+
 def test_results_of_a_finished_run_are_made_anew(run: Path, command: Command) -> None:
     for content in (None, b'{"steps": 9}'):
         (run / "result.json").unlink(missing_ok=True)

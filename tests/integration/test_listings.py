@@ -1,6 +1,8 @@
 """`runs` and `searches`: what storage holds, with what is damaged in rows of its own."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,13 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "runs" / "begun" / "config.toml").write_text("name = 3")
     (root / "runs" / "garbled" / "config.toml").write_text("")
     (root / "runs" / "garbled" / "status.json").write_bytes(b"\xff{")
+    killed = RunDirectory.named(str(root), "killed")
+    killed.write_status(Status("running", "s", epoch=1, epochs=9))
+    # A lease whose holder has ended without a word.
+    holder = "from cluster.storage.lease import take; from cluster.storage.process_identity import ProcessIdentity; "
+    holder += "from cluster.storage.store import Store; import os, sys; me = ProcessIdentity.current(); "
+    holder += "take(Store.open(sys.argv[1]), submission='s', driver=me, ttl_s=30.0); os._exit(0)"
+    subprocess.run([sys.executable, "-c", holder, str(root / "runs/killed")], check=True)
     failed = Status("failed", "s", epoch=2, epochs=9, message="no room\nmore")
     RunDirectory.named(str(root), "broken").write_status(failed)
 
@@ -70,13 +79,14 @@ def test_every_run_is_a_row_whatever_state_it_is_in(storage: Path, capsys: pytes
     assert {name: row["state"] for name, row in rows.items()} == {
         "tiles": "done",
         "broken": "failed",
+        "killed": "interrupted",
         "begun": "unknown",
         "empty": "damaged",
         "folded": "folds",
         "garbled": "damaged",
     }
     assert (rows["broken"]["epoch"], rows["broken"]["epochs"], rows["broken"]["problem"]) == (2, 9, "no room")
-    assert {row["name"] for row in found["rows"][:2]} == {"tiles", "broken"}, "the last updated come first"
+    assert {row["name"] for row in found["rows"][:3]} == {"tiles", "broken", "killed"}, "the last updated come first"
     assert "status.json" in rows["garbled"]["problem"]
     assert main(["runs", "list", "--storage.root", str(storage)]) == 0
     shown = capsys.readouterr().out
@@ -84,14 +94,14 @@ def test_every_run_is_a_row_whatever_state_it_is_in(storage: Path, capsys: pytes
     assert "broken: no room" in shown
     assert "finished after 1 epoch" not in shown, "what went well is no problem"
     assert "2/9" in shown
-    assert "val/top1 0.8750" in shown
+    assert "top1 0.8750" in shown
 
 
 def test_only_so_many_are_read_and_the_others_are_counted(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, storage, "runs", "list", "--limit", "2")
-    assert ({row["name"] for row in found["rows"]}, found["left_out"]) == ({"begun", "broken"}, 4)
+    assert ({row["name"] for row in found["rows"]}, found["left_out"]) == ({"begun", "broken"}, 5)
     assert main(["runs", "list", "--limit", "2", "--storage.root", str(storage)]) == 0
-    assert "4 more are not read; --limit 6 reads all" in capsys.readouterr().out
+    assert "5 more are not read; --limit 7 reads all" in capsys.readouterr().out
     assert main(["runs", "list", "--limit", "0", "--storage.root", str(storage)]) == 2
     assert main(["runs", "list", "--storage.root", str(storage / "nowhere")]) == 0
     assert "no runs in" in capsys.readouterr().out
@@ -104,7 +114,7 @@ def test_a_run_is_shown_with_what_is_stored_of_it(storage: Path, capsys: pytest.
     assert main(["runs", "show", "tiles", "--storage.root", str(storage)]) == 0
     shown = capsys.readouterr().out
     assert "tiles: done" in shown
-    assert "best: val/top1 0.8750 at step 2" in shown
+    assert "best: top1 0.8750 at step 2" in shown
     assert "3 classes: crack, good, hole" in shown
     assert main(["runs", "show", "begun", "--storage.root", str(storage)]) == 0
     assert "damaged: " in capsys.readouterr().out
@@ -127,5 +137,5 @@ def test_every_search_is_a_row(storage: Path, capsys: pytest.CaptureFixture[str]
     assert "trial.json is damaged" in rows["torn"]["problem"]
     assert main(["searches", "list", "--storage.root", str(storage)]) == 0
     shown = capsys.readouterr().out
-    assert "val/macro_f1 0.7500" in shown
+    assert "macro_f1 0.7500" in shown
     assert "empty: it has no search.toml" in shown

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import RayDiedError, ResourceError, RunHeldError, StorageError
+from cluster.errors import RayDiedError, RayNotStartedError, ResourceError, RunHeldError, StorageError
 from data_pipeline.errors import DataError
 from ray_jobs.errors import CERTAIN, JobFailedError
 from ray_jobs.training.restart_policy import (
@@ -129,6 +129,15 @@ def test_a_ray_that_died_is_started_again_after_longer_and_longer_pauses_and_the
     assert isinstance(last.error, JobFailedError)
     for part in ("its raylet", "3 times", "cluster.max_restarts=3", "the same command resumes"):
         assert part in str(last.error)
+
+
+def test_a_ray_that_does_not_come_up_is_tried_as_often_as_may_be() -> None:
+    past, slow = Past(0), RayNotStartedError("Ray did not start: timed out")
+    for _ in range(3):
+        decision = after_death(slow, past, 3, "step 0")
+        assert isinstance(decision, Restart)
+        past = decision.past
+    assert isinstance(after_death(slow, past, 3, "step 0"), Raise)
 
 
 def test_the_same_death_at_the_same_step_twice_is_final() -> None:

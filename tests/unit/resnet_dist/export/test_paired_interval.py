@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resnet_dist.export.paired_interval import Changes, paired_interval
+from resnet_dist.export.paired_interval import Changes
 from resnet_dist.export.parity import int8_verdict
 
 
@@ -13,15 +13,15 @@ def test_the_interval_is_bonett_and_prices():
     """Worked out by hand: 100 pairs, 5 lost and 2 won."""
     first, second = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
     second[:5], first[5:7] = False, False
-    assert paired_interval(first, second) == pytest.approx((-0.02795, 0.08677), abs=2e-5)
+    assert Changes.between(first, second).interval() == pytest.approx((-0.02795, 0.08677), abs=2e-5)
 
 
 @given(hnp.arrays(bool, 60), hnp.arrays(bool, 60))
 def test_the_interval_turns_with_its_sides_and_holds_the_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_]
 ):
-    low, high = paired_interval(first, second)
-    assert paired_interval(second, first) == pytest.approx((-high, -low))
+    low, high = Changes.between(first, second).interval()
+    assert Changes.between(second, first).interval() == pytest.approx((-high, -low))
     assert low <= (first.sum() - second.sum()) / 62 <= high
 
 
@@ -35,7 +35,7 @@ def changes(draw: st.DrawFn) -> Changes:
 @given(changes(), st.floats(0, 0.1))
 def test_an_int8_format_is_refused_only_where_all_of_the_interval_is(seen: Changes, most: float):
     verdict, reason = int8_verdict(seen, most)
-    low, high = seen.interval(seen.samples)
+    low, high = seen.interval()
     if verdict == "refused":
         assert low > most
     elif verdict == "passed":

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from resnet_dist.errors import RunError
 from resnet_dist.model import weights as weights_module
+from resnet_dist.model import weights_file
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.weights import Weights, hub_file, initialize
 
@@ -229,7 +230,7 @@ def test_an_archive_that_unpacks_to_too_much_is_not_read(
             bomb.writestr(member, plain.read(member))
         bomb.writestr("archive/data/bomb", bytes(100_000_000))
     size = (tmp_path / "bomb.pt").stat().st_size
-    monkeypatch.setattr(weights_module, "_MAX_FILE_BYTES", 2 * size)
+    monkeypatch.setattr(weights_file, "_MAX_FILE_BYTES", 2 * size)
     assert_refused(fresh(), f"{tmp_path}/bomb.pt", "bytes, more than")
 
 

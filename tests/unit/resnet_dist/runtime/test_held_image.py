@@ -63,6 +63,18 @@ def test_colour_of_sixteen_bits_is_scaled_from_arrays_and_refused_from_pillow(im
         from_pillow(data, 12)
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_what_pillow_stretches_or_reads_wrongly_is_refused(image_files: Any, *, is_loaded: bool):
+    grey = b"P5 2 1 4095\n" + np.array([100, 4095], dtype=">u2").tobytes()
+    colour = b"P6 1 1 65535\n" + np.array([100, 2000, 65535], dtype=">u2").tobytes()
+    planes = image_files.tiff16(np.full((4, 4, 3), 700, dtype=np.uint16), planes=True)
+    with pytest.raises(UnreadableImageError, match="stretches a PPM"):
+        from_pillow(grey, 12, is_loaded=is_loaded)
+    for data in (colour, planes) if not is_loaded else ():
+        with pytest.raises(UnreadableImageError, match=r"16-bit pixels in separate planes|keeps 8 of 16 bits"):
+            from_pillow(data, 12)
+
+
 def test_grey_becomes_three_equal_channels_and_colour_stays(image_files: Any):
     photo = image_files.photo(48, 40)
     assert np.array_equal(rgb_of_array(photo, bit_depth=None), photo)
@@ -72,7 +84,9 @@ def test_grey_becomes_three_equal_channels_and_colour_stays(image_files: Any):
 
 
 def test_what_is_too_large_damaged_or_of_floats_is_an_unreadable_image(image_files: Any):
-    with pytest.raises(UnreadableImageError, match=r"48x40 pixels are more than data\.max_pixels=1919"):
+    with pytest.raises(UnreadableImageError, match=r"0x40 pixels"):
+        rgb_of_pillow(Image.new("RGB", (0, 40)), bit_depth=None, max_pixels=10**6)
+    with pytest.raises(UnreadableImageError, match=r"48x40 pixels; .* data\.max_pixels=1919"):
         rgb_of_pillow(Image.new("RGB", (48, 40)), bit_depth=None, max_pixels=1919)
     with pytest.raises(UnreadableImageError, match="floating-point"):
         rgb_of_pillow(Image.new("F", (48, 40)), bit_depth=None, max_pixels=10**6)
