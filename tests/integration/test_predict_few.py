@@ -38,7 +38,7 @@ def test_few_images_are_answered_without_a_cluster_into_the_same_parts(bundle_fo
     words = (bundle_folder, "line", *here, "--workers", "2", "--part-size", "3", "--output", "parts")
     done = predict(photos, *words)
     assert done.returncode == 0, done.stderr
-    assert "7 images are fewer than 1000: answered in this process, no cluster is started" in done.stderr
+    assert "fewer than 1000 images (7): answered in this process, no cluster is started" in done.stderr
     assert "parts: 3 parts" in done.stderr
 
     parts = sorted(path.name for path in (photos / "parts").iterdir() if path.is_file())
@@ -52,7 +52,7 @@ def test_few_images_are_answered_without_a_cluster_into_the_same_parts(bundle_fo
     (photos / "parts" / "_state/done/00001.json").unlink()
     again = predict(photos, *words)
     assert "2 of 3 parts are complete and stay" in again.stderr
-    assert "3 images are fewer than 1000" in again.stderr
+    assert "fewer than 1000 images (3)" in again.stderr
 
 
 def test_a_damaged_list_is_said(bundle_folder: Path, photos: Path) -> None:
