@@ -13,6 +13,9 @@ import psutil
 
 from benchmarks.chaos.command import Command, StuckError
 
+_STARTED_BY_THEN_S = 100.0
+_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Of Ray's raylet, which ends when one of them does."""
 _PAUSE_S = 3.0
 """How long a process stands still, a folder is away, a disk is full or read-only."""
 
@@ -41,9 +44,9 @@ class Fault:
     needs_disk: bool = False
 
 
-def _kill(name: str) -> Callable[[Target], None]:
+def _kill(name: str, *, but: tuple[str, ...] = ()) -> Callable[[Target], None]:
     def strike(target: Target) -> None:
-        _one(target, name).kill()
+        _one(target, name, but).kill()
 
     return strike
 
@@ -62,10 +65,14 @@ def _stop(name: str) -> Callable[[Target], None]:
     return strike
 
 
-def _one(target: Target, name: str) -> psutil.Process:
-    found = target.command.processes(name)
-    if not found:
-        raise StuckError(f"there is no process {name}")
+def _one(target: Target, name: str, but: tuple[str, ...] = ()) -> psutil.Process:
+    """One of the processes of that name, which may have to start first: after a kill, dying workers may store one more
+    checkpoint, and the next fault is due before there are others."""
+    deadline = time.monotonic() + _STARTED_BY_THEN_S
+    while not (found := [each for each in target.command.processes(name) if each.name() not in but]):
+        if time.monotonic() > deadline:
+            raise StuckError(f"there is no process {name}")
+        time.sleep(0.1)
     return target.draw.choice(found)
 
 
@@ -175,7 +182,10 @@ TRAINING = (
 )
 SEARCH = (
     Fault("kill a trial's worker", _kill("RayTrainWorker")),
-    Fault("kill a search's actor", _kill("ray::")),
+    Fault("kill a search's actor", _kill("ray::", but=_AGENTS)),
+    # The raylet then ends itself, and Ray may end the driver with it: it writes into the raylet's object store that the
+    # driver's objects are lost, and leaves with 1 where that is gone (plasma::StoreConn::ExitIfErrorStatus).
+    Fault("kill a search's agent", _kill("Agent"), (1,)),
     Fault("kill a search's driver", _signal(signal.SIGKILL), (-signal.SIGKILL,), must_end=True),
     Fault("kill a search's raylet", _kill("raylet")),
     Fault("SIGTERM to a search", _signal(signal.SIGTERM), (143,), must_end=True),
