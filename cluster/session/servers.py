@@ -55,6 +55,17 @@ def require_life() -> None:
         )
 
 
+def leave_if_dead() -> None:
+    """As `require_life`, for what Ray Tune calls: a KeyboardInterrupt where the embedded Ray has died.
+
+    After an Exception Ray Tune cleans up first, with calls that a dead control store never answers.
+    """
+    try:
+        require_life()
+    except RayDiedError as died:
+        raise KeyboardInterrupt(str(died)) from died
+
+
 def require_answer() -> None:
     """As `require_life`, where something has failed that fails with Ray: another one is asked now, and may take long.
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from cluster.errors import RayDiedError
 from cluster.session.placement_groups import remove_orphans
 from cluster.session.resources import WorkerPlan
-from cluster.session.servers import require_life
+from cluster.session.servers import leave_if_dead
 from ray_jobs.errors import first_line
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.dispatcher import Dispatcher, TrialEvent
@@ -44,9 +44,9 @@ class Supervisors:
         """Replace each supervisor that was killed, unless its slot is to be given up. Not while the dispatcher closes.
 
         Placement groups of worker groups whose supervisor or controller has died are removed, so that new ones fit.
-        Raises RayDiedError where Ray itself has died, or one of the search's actors.
+        Raises RayDiedError where one of the search's actors has died, KeyboardInterrupt where Ray itself has.
         """
-        require_life()
+        leave_if_dead()
         if time.monotonic() - self._orphans_at > _ORPHANS_EVERY_S:
             self._orphans_at = time.monotonic()
             remove_orphans()

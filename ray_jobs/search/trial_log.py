@@ -13,7 +13,7 @@ from typing import Any
 
 from ray import tune
 
-from cluster.session.servers import require_life
+from cluster.session.servers import leave_if_dead
 from ray_jobs.search.actors import SearchActorDiedError, SearchActors
 from ray_jobs.search.dispatcher import Dispatcher, TrialTimes
 from ray_jobs.search.known_trials import KnownTrials
@@ -129,11 +129,11 @@ class TrialLog(Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         """A trial's process ended: where it is the second time, record its error, and the search goes on.
 
-        One that only waited for an equal trial is none. Raises RayDiedError where Ray itself or an actor of the search
-        has died, and where this trial's process did the first time: that says nothing of the trial, which goes on from
-        its last checkpoint when the search does.
+        One that only waited for an equal trial is none. Raises KeyboardInterrupt where Ray itself has died, RayDiedError
+        where an actor of the search has, and where this trial's process did the first time: that says nothing of the
+        trial, which goes on from its last checkpoint when the search does.
         """
-        require_life()
+        leave_if_dead()
         record = self.records[digest_of(params_of(trial.config))]
         if record.is_over or not self._known_trials.call(KnownTrials.is_trained_by, record.digest, trial.trial_id):
             self._write(repeated(record))

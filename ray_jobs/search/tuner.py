@@ -8,6 +8,7 @@ import logging
 from ray import tune
 
 from cluster.errors import RayDiedError
+from cluster.session.servers import require_life
 from ray_jobs.errors import CERTAIN
 from ray_jobs.search.actors import SearchActors
 from ray_jobs.search.optuna_study import StudySearch
@@ -66,6 +67,9 @@ def run_tuner(
         tuner.fit()
     except tune.TuneError as error:
         raise _own(error) from error
+    except KeyboardInterrupt:
+        require_life()  # it says that, and no signal came
+        raise
 
 
 def _own(error: BaseException) -> BaseException:
