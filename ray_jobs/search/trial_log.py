@@ -129,9 +129,9 @@ class TrialLog(Unsaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         """A trial's process ended: where it is the second time, record its error, and the search goes on.
 
-        One that only waited for an equal trial is none. Raises KeyboardInterrupt where Ray itself has died, RayDiedError
-        where an actor of the search has, and where this trial's process did the first time: that says nothing of the
-        trial, which goes on from its last checkpoint when the search does.
+        One that only waited for an equal trial is none. Raises KeyboardInterrupt where Ray itself has died,
+        RayDiedError where an actor of the search has, and where this trial's process did the first time: that says
+        nothing of the trial, which goes on from its last checkpoint when the search does.
         """
         leave_if_dead()
         record = self.records[digest_of(params_of(trial.config))]
