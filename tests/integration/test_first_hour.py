@@ -47,7 +47,7 @@ def sessions(page: str) -> list[tuple[str, list[str]]]:
 
 def shape(line: str, folder: Path) -> str:
     """A line without what differs from run to run: numbers, digests, the folder, the widths of columns."""
-    line = re.sub(_DIGEST, "N", line.replace(str(folder), "/work"))
+    line = re.sub(_DIGEST, "N", line.replace(str(folder), "/home/ada"))
     return " ".join(re.sub(_NUMBER, "N", line).split())
 
 
