@@ -63,7 +63,13 @@ def read_metrics(
 
     `pass_over` hears of each damaged part, and the others are read; without it, one raises RunError.
     """
-    return [record for _, _, records in _parts(store, believed, pass_over) for record in records]
+
+    def damaged(path: str, _: bytes, error: Exception) -> None:
+        if pass_over is None:
+            raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
+        pass_over(f"{path} is damaged ({error}): its metrics are lost")
+
+    return [record for _, _, records in _parts(store, believed, damaged) for record in records]
 
 
 def is_before(record: Record, step: int, *, validation_owed: bool) -> bool:
@@ -71,42 +77,29 @@ def is_before(record: Record, step: int, *, validation_owed: bool) -> bool:
     return record["step"] < step or (record["step"] == step and not (validation_owed and _VALIDATED in record))
 
 
-def cut_back(store: CheckpointStore, believed: Collection[Claim], step: int, *, validation_owed: bool = False) -> None:
+def cut_back(
+    store: CheckpointStore, believed: Collection[Claim], step: int, *, validation_owed: bool = False
+) -> list[str]:
     """Drop the records beyond a step: the run is continued from there and will write them again.
 
     `validation_owed`: the run goes on with the validation of the epoch that ends at that step, so its record goes, too.
+    Damaged parts are moved to metrics/damaged/, so that the run can go on; a line for each comes back, for people. The
+    records in them are lost: the steps are not trained again for them. Only who holds the run may do this.
     """
-    for path, claim, records in _parts(store, believed):
+    said: list[str] = []
+
+    def set_aside(path: str, data: bytes, error: Exception) -> None:
+        aside = f"{_FOLDER}/damaged/{path.rpartition('/')[2]}"
+        store.write(aside, data)
+        store.delete(path)
+        said.append(f"{path} is damaged ({error}) and lies in {aside} now; its metrics are lost, the weights are not")
+
+    for path, claim, records in _parts(store, believed, set_aside):
         kept = [record for record in records if is_before(record, step, validation_owed=validation_owed)]
         if not kept:
             store.delete(path)
         elif len(kept) < len(records):
             store.write(path, _encoded(claim, kept))
-
-
-def damaged_parts(store: CheckpointStore) -> dict[str, str]:
-    """The names of parts that cannot be read, and why."""
-    found: dict[str, str] = {}
-    for name in store.list(_FOLDER):
-        if _PART.fullmatch(name):
-            try:
-                _decoded(store.read(f"{_FOLDER}/{name}"))
-            except _DAMAGE as error:
-                found[name] = str(error)
-    return found
-
-
-def set_aside_damaged(store: CheckpointStore) -> list[str]:
-    """Move damaged parts to metrics/damaged/, so that the run can go on; a line for each, for people.
-
-    Only who holds the run may do that. The records in them are lost: the steps are not trained again for them.
-    """
-    said: list[str] = []
-    for name, why in damaged_parts(store).items():
-        path, aside = f"{_FOLDER}/{name}", f"{_FOLDER}/damaged/{name}"
-        store.write(aside, store.read(path))
-        store.delete(path)
-        said.append(f"{path} is damaged ({why}) and lies in {aside} now; its metrics are lost, the weights are not")
     return said
 
 
@@ -195,19 +188,19 @@ def _decoded(data: bytes) -> tuple[Claim, list[Record]]:
 
 
 def _parts(
-    store: CheckpointStore, believed: Collection[Claim], pass_over: Callable[[str], None] | None = None
+    store: CheckpointStore, believed: Collection[Claim], damaged: Callable[[str, bytes, Exception], None]
 ) -> list[tuple[str, Claim, list[Record]]]:
+    """The believed parts; `damaged` gets the path, the bytes and the error of each that cannot be read."""
     parts: list[tuple[str, Claim, list[Record]]] = []
     for name in store.list(_FOLDER):
         if not _PART.fullmatch(name):
             continue
         path = f"{_FOLDER}/{name}"
+        data = store.read(path)
         try:
-            claim, records = _decoded(store.read(path))
+            claim, records = _decoded(data)
         except _DAMAGE as error:
-            if pass_over is None:
-                raise RunError(f"{path} is damaged ({error}); delete it to go on without its records") from error
-            pass_over(f"{path} is damaged ({error}): its metrics are lost")
+            damaged(path, data, error)
             continue
         if claim in believed:
             parts.append((path, claim, records))

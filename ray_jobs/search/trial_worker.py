@@ -30,7 +30,7 @@ from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.errors import DivergedError
-from resnet_dist.run_records import Status, damaged_parts, is_before, set_aside_damaged
+from resnet_dist.run_records import Record, Status, is_before
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
@@ -151,22 +151,22 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
 
 def _begin(order: TrialOrder, slot: Slot, run: RunDirectory) -> None:
     run.write_records(order.job, dict(slot.dataset), slot.split_csv)
-    if damaged_parts(run.store):
-        # Trials are judged by their epochs: what these were is found by training them again. The checkpoints go first:
-        # killed in between, the next start finds the damage again.
+    damaged: list[str] = []
+    records = run.metrics(damaged.append)
+    if damaged:
+        # Trials are judged by their epochs: what these were is found by training them again. Training then sets the
+        # damaged parts aside.
+        _LOGGER.warning("%s; the trial begins again", "; ".join(damaged))
         run.store.delete("checkpoints")
-        for line in set_aside_damaged(run.store):
-            _LOGGER.warning("%s; the trial begins again", line)
     newest = run.latest()
     run.write_status(Status(state="starting", submission=slot.submission, epochs=order.job.training.epochs))
     if newest is not None:
-        epochs = _epochs_until(run, newest.progress)
+        epochs = _epochs_until(records, newest.progress)
         slot.dispatcher.call(Dispatcher.resumed, order.digest, epochs)
 
 
-def _epochs_until(run: RunDirectory, progress: Progress) -> list[Epoch]:
+def _epochs_until(records: list[Record], progress: Progress) -> list[Epoch]:
     """The validated epochs that a run goes on from."""
-    records = run.metrics()
     return [
         {name: value for name, value in record.items() if name == "epoch" or name.startswith("val/")}
         for record in records

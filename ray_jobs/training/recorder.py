@@ -23,7 +23,7 @@ from resnet_dist.checkpoint.contents import Checkpoint, Snapshot
 from resnet_dist.checkpoint.progress import Best, Microbatches, Progress, best_stored, better
 from resnet_dist.checkpoint.writing import CheckpointFolder
 from resnet_dist.model.model_json import describe
-from resnet_dist.run_records import MetricLog, Status, cut_back, set_aside_damaged
+from resnet_dist.run_records import MetricLog, Status, cut_back
 from resnet_dist.training.state import TrainState
 from resnet_dist.training.train_step import StepTotals
 
@@ -103,13 +103,10 @@ class RunRecorder:
     def __enter__(self) -> Self:
         """Drop the records behind the step that training starts from, and say that it begins."""
         resumed_from, store = self._start.resumed_from, self._start.run.store
-        self._messages += set_aside_damaged(store)
+        step = 0 if resumed_from is None else resumed_from.step
+        owed = resumed_from is not None and resumed_from.progress.validation_owed
+        self._messages += cut_back(store, self._lease.history, step, validation_owed=owed)
         self._status = replace(self._status, messages=len(self._messages))
-        if resumed_from is None:
-            cut_back(store, self._lease.history, 0)
-        else:
-            owed = resumed_from.progress.validation_owed
-            cut_back(store, self._lease.history, resumed_from.step, validation_owed=owed)
         self._writer.__enter__()
         self._requests.__enter__()
         self._put_messages()

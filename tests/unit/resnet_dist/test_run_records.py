@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.storage.store import Store
 from resnet_dist.errors import RunError
-from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics, set_aside_damaged
+from resnet_dist.run_records import MetricLog, Status, cut_back, read_metrics
 
 ONE, TWO = (1, "a"), (2, "b")
 
@@ -131,13 +131,12 @@ def test_a_damaged_part_is_set_aside_by_who_holds_the_run(tmp_path: Path, damage
         log.flush()
     first, second = (f"part-000001-00000{place}.jsonl" for place in range(2))
     store.write(f"metrics/{first}", damage.encode())
-    (said,) = set_aside_damaged(store)
+    (said,) = cut_back(store, {ONE}, 2)
     assert f"metrics/{first} is damaged" in said
     assert f"metrics/damaged/{first}" in said
     assert store.read(f"metrics/damaged/{first}") == damage.encode()
-    cut_back(store, {ONE}, 2)
     assert read_metrics(store, {ONE}) == [{"step": 2}]
-    assert set_aside_damaged(store) == []
+    assert cut_back(store, {ONE}, 2) == []
     assert store.list("metrics") == ["damaged", second]
 
 
