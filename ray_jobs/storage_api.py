@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ray_jobs.run.listing import RunList, RunView
-    from ray_jobs.search.listing import SearchList
+    from ray_jobs.run.listing import Listing, RunRow, RunView
+    from ray_jobs.search.listing import SearchRow
 
 
-def runs_list(*, storage_root: str = "outputs", limit: int = 200) -> RunList:
+def runs_list(*, storage_root: str = "outputs", limit: int = 200) -> Listing[RunRow]:
     """The runs under a storage root; what is damaged is a row. At most `limit` are read, the first ones by name."""
     from ray_jobs.run.listing import list_runs
 
@@ -26,7 +26,7 @@ def runs_show(run: str, *, storage_root: str = "outputs") -> RunView:
     return view_run(run, storage_root)
 
 
-def searches_list(*, storage_root: str = "outputs", limit: int = 200) -> SearchList:
+def searches_list(*, storage_root: str = "outputs", limit: int = 200) -> Listing[SearchRow]:
     """The searches under a storage root; what is damaged is a row. At most `limit` are read, the first ones by name."""
     from ray_jobs.search.listing import list_searches
 

@@ -12,6 +12,7 @@ from typing import Any
 from ray_jobs.bundles.lookup import local_bundle
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.packages import installed_version
+from ray_jobs.terminal.counted import counted
 from resnet_dist.errors import RunError
 from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, benchmark
 from resnet_dist.export.benchmarking.candidate import Candidate, format_candidate, reference_candidates
@@ -161,7 +162,7 @@ def _expected(plan: Plan, candidates: Sequence[Candidate]) -> str:
     measuring = 2.5 * plan.seconds * len(candidates) * len(plan.threads)
     minutes = max(round((loading + measuring) / 60), 1)
     return (
-        f"{len(candidates)} in turns, about {minutes} minute{'s' if minutes > 1 else ''}, {loading:.0f} s of them to "
+        f"{len(candidates)} in turns, about {counted(minutes, 'minute')}, {loading:.0f} s of them to "
         "load the models and warm them up"
     )
 

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from cluster.health.preflight import Check, NodeCheck
 from ray_jobs.cli.next_command import run_words
-from ray_jobs.report.wording import counted
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
+from ray_jobs.terminal.counted import counted
 
 if TYPE_CHECKING:
     # At run time they would bring torch to `doctor`.
@@ -133,7 +133,7 @@ def show_node_checks(found: Sequence[NodeCheck]) -> None:
             show_line(f"{', '.join(filter(None, nodes)) or 'all'}: {check.name}: {check.remedy}")
     errors = list(dict.fromkeys(each.node for each in found if each.check.status == "error"))
     verdict = f"not fit: {', '.join(filter(None, errors)) or 'the nodes together'}" if errors else "fit for jobs"
-    show_line(f"{len(names)} node{'s' if len(names) > 1 else ''}: {verdict}")
+    show_line(f"{counted(len(names), 'node')}: {verdict}")
 
 
 def write_checks(path: Path, found: Iterable[tuple[str, Check]]) -> None:

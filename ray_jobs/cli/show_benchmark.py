@@ -3,6 +3,7 @@
 from ray_jobs.bundles.benchmark import BenchmarkOutcome
 from ray_jobs.errors import GateError
 from ray_jobs.terminal.console import console, show_line, table_of
+from ray_jobs.terminal.counted import counted
 from resnet_dist.export.benchmarking.timing import Timing
 
 _COLUMNS = ("type", "batch", "ms p50", "p90", "p99", "images/s", "MB", "ratio")
@@ -13,7 +14,7 @@ def show_benchmark(outcome: BenchmarkOutcome) -> None:
     processor, cores = outcome.machine["processor"], outcome.machine["cores"]
     show_line(f"{outcome.bundle} on {processor}, {cores} cores")
     for threads in sorted({each.threads for each in outcome.result.speeds}):
-        table = table_of(f"{threads} thread{'s' if threads > 1 else ''}", *_COLUMNS, whole_names=True)
+        table = table_of(counted(threads, "thread"), *_COLUMNS, whole_names=True)
         for each in outcome.result.speeds:
             if each.threads == threads:
                 rows = [each.single] if each.best.batch == 1 else [each.single, each.best]

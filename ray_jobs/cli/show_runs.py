@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from rich.markup import escape
+from rich.table import Table
 
 from cluster.storage.store import child_uri
-from ray_jobs.run.listing import RunList, RunView
-from ray_jobs.search.listing import SearchList
+from ray_jobs.run.listing import Listing, RunRow, RunView
+from ray_jobs.search.listing import SearchRow
 from ray_jobs.terminal.console import console, show_line, table_of
 from resnet_dist.checkpoint.progress import Best
 from resnet_dist.plain_json import plain_number
@@ -17,37 +18,35 @@ from resnet_dist.plain_json import plain_number
 _MOST_CLASSES = 20
 
 
-def show_runs(found: RunList) -> None:
+def show_runs(found: Listing[RunRow]) -> None:
     """A row for each run, then what is wrong with some."""
-    if not found.rows:
-        show_line(f"no runs in {found.uri}")
-        return
     table = table_of("run", "state", "epochs", "best", "updated", whole_names=True)
     for row in found.rows:
         epochs = f"{row.epoch}/{row.epochs}" if row.epochs else f"{row.epoch or ''}"
         table.add_row(escape(row.name), row.state, epochs, _best(row.best), _time(row.updated))
-    console().print(table)
-    for row in found.rows:
-        if row.problem:
-            show_line(f"{row.name}: {row.problem}")
-    _left_out(found.left_out, len(found.rows))
+    _show(found, table, "runs")
 
 
-def show_searches(found: SearchList) -> None:
+def show_searches(found: Listing[SearchRow]) -> None:
     """A row for each search, then what is wrong with some."""
-    if not found.rows:
-        show_line(f"no searches in {found.uri}")
-        return
     table = table_of("search", "state", "trials", "epochs", "best", "updated", whole_names=True)
     for row in found.rows:
         best = "" if row.best is None else f"{row.objective.removeprefix('val/')} {row.best:.4f}"
         trials = f"{row.trials}/{row.wanted}" if row.wanted else ""
         table.add_row(escape(row.name), row.state, trials, f"{row.epochs or ''}", best, _time(row.updated))
+    _show(found, table, "searches")
+
+
+def _show(found: Listing[RunRow] | Listing[SearchRow], table: Table, things: str) -> None:
+    if not found.rows:
+        show_line(f"no {things} in {found.uri}")
+        return
     console().print(table)
     for row in found.rows:
         if row.problem:
             show_line(f"{row.name}: {row.problem}")
-    _left_out(found.left_out, len(found.rows))
+    if found.left_out:
+        show_line(f"{found.left_out} more are not read; --limit {len(found.rows) + found.left_out} reads all")
 
 
 def show_run(view: RunView) -> None:
@@ -77,7 +76,7 @@ def show_run(view: RunView) -> None:
         show_line(f"damaged: {problem}")
 
 
-def as_json(found: RunList | RunView | SearchList) -> str:
+def as_json(found: Listing[RunRow] | Listing[SearchRow] | RunView) -> str:
     """The same for programs; a number that JSON does not have is the text "nan", "inf" or "-inf"."""
     return json.dumps(_plain(asdict(found)), indent=2, allow_nan=False) + "\n"
 
@@ -102,8 +101,3 @@ def _time(text: str) -> str:
     """The day, and of today the minute; all times are UTC."""
     day, _, clock = text.partition("T")
     return clock[:5] if day == datetime.now(UTC).date().isoformat() else day
-
-
-def _left_out(count: int, shown: int) -> None:
-    if count:
-        show_line(f"{count} more are not read; --limit {shown + count} reads all")

@@ -5,12 +5,12 @@ from collections import Counter
 from rich.markup import escape
 
 from ray_jobs.report.search_record import Comparison
-from ray_jobs.report.wording import counted
 from ray_jobs.search.dry_run import SearchPlan
 from ray_jobs.search.live_table import short_params
 from ray_jobs.search.results import pareto_front, ranked
 from ray_jobs.search.tune import SearchOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
+from ray_jobs.terminal.counted import counted
 
 _SHOWN = 5
 _GIB = 2**30

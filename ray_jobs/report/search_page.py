@@ -15,7 +15,8 @@ from ray_jobs.report.search_figures.states import MARKS
 from ray_jobs.report.search_figures.timeline import timeline
 from ray_jobs.report.search_record import Comparison, SearchRecord, read_search
 from ray_jobs.report.search_tables import settings_table, trial_table
-from ray_jobs.report.wording import clipped, counted, duration, number, percent, size
+from ray_jobs.report.wording import clipped, duration, number, percent, size
+from ray_jobs.terminal.counted import counted
 
 _MOST_SLICED = 3
 """Objectives that slices are drawn for."""

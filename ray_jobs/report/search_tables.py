@@ -5,7 +5,8 @@ import math
 from ray_jobs.report.page import Cell, Table
 from ray_jobs.report.search_figures.slices import condition
 from ray_jobs.report.search_record import SearchedField, SearchRecord, Setting, Trial
-from ray_jobs.report.wording import counted, number, setting
+from ray_jobs.report.wording import number, setting
+from ray_jobs.terminal.counted import counted
 
 _MOST_TRIALS = 1000
 _MOST_FIELDS = 40

@@ -64,8 +64,3 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def counted(count: int, thing: str) -> str:
-    """ "1 trial", "2 trials"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"

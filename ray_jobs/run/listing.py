@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from cluster.config import StorageConfig
 from cluster.errors import StorageError
@@ -23,7 +23,6 @@ _READERS = 8
 """At a time: each reads some small files, and object storage takes its time for each."""
 _MOST_BYTES = 2**20
 """Of a status.json."""
-Row = TypeVar("Row")
 _FOLDS, _STATUS = "folds.json", "status.json"
 
 
@@ -47,14 +46,26 @@ class RunRow:
     """What is damaged, or why the run failed; one line."""
 
 
+class Updated(Protocol):
+    """A row that says when what it is of was last updated."""
+
+    @property
+    def updated(self) -> str:
+        """UTC, ISO 8601; empty where it is unknown."""
+        ...
+
+
+Row = TypeVar("Row", bound=Updated)
+
+
 @dataclass(frozen=True)
-class RunList:
-    """Some or all runs under a storage root, those that were last updated first."""
+class Listing(Generic[Row]):
+    """Rows of some or all that a folder of storage holds, those that were last updated first."""
 
     uri: str
-    rows: tuple[RunRow, ...]
+    rows: tuple[Row, ...]
     left_out: int
-    """Runs that were not read."""
+    """How many were not read."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +82,22 @@ class RunView:
     evaluations: tuple[str, ...] = ()
     """What was judged: test, or <folder>.<split>."""
     has_bundle: bool = False
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
     """What cannot be read; a line each."""
 
 
-def list_runs(storage_root: str, limit: int = MOST) -> RunList:
+def list_runs(storage_root: str, limit: int = MOST) -> Listing[RunRow]:
     """A row for each of at most `limit` runs, the first ones by name. A root that is not there has none."""
     store = Store.open(storage_root).child(RUNS)
-    rows, left_out = rows_in(store, lambda name: row_of(RunDirectory(store.child(name))), limit)
-    return RunList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), left_out)
+    return listing_of(store, lambda name: row_of(RunDirectory(store.child(name))), limit)
 
 
-def rows_in(store: Store, row: Callable[[str], Row], limit: int) -> tuple[list[Row], int]:
-    """`row` of each of the first `limit` folders by name, hidden ones apart, and how many more there are."""
+def listing_of(store: Store, row: Callable[[str], Row], limit: int) -> Listing[Row]:
+    """`row` of each of the first `limit` folders by name; hidden ones are none."""
     names = [name for name in store.list("") if not name.startswith(".")]
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(row, names[:limit])), len(names[limit:])
+        rows = sorted(readers.map(row, names[:limit]), key=lambda row: row.updated, reverse=True)
+    return Listing(store.uri, tuple(rows), len(names[limit:]))
 
 
 def row_of(run: RunDirectory) -> RunRow:

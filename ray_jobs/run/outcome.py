@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ray_jobs.terminal.counted import counted
 from resnet_dist.plain_json import plain_number, plain_numbers
 
 
@@ -45,7 +46,7 @@ class TrainOutcome:
     @property
     def ending(self) -> str:
         """How the run ended and which epoch is best, in one line."""
-        ended = self.ended_early or f"finished after {self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        ended = self.ended_early or f"finished after {counted(self.epochs, 'epoch')}"
         return f"{ended}; best: {self.best}" if self.best is not None else ended
 
     def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError, sentence
-from ray_jobs.run.listing import MOST, rows_in
+from ray_jobs.run.listing import MOST, Listing, listing_of
 from ray_jobs.search.config import SearchConfig, best_value
 from ray_jobs.search.records import SEARCHES, SearchDirectory, TrialRecord
 from ray_jobs.search.toml import read_search_text
@@ -37,21 +37,10 @@ class SearchRow:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class SearchList:
-    """Some or all searches under a storage root, those that were last updated first."""
-
-    uri: str
-    rows: tuple[SearchRow, ...]
-    left_out: int
-    """Searches that were not read."""
-
-
-def list_searches(storage_root: str, limit: int = MOST) -> SearchList:
+def list_searches(storage_root: str, limit: int = MOST) -> Listing[SearchRow]:
     """A row for each of at most `limit` searches, the first ones by name. A root that is not there has none."""
     store = Store.open(storage_root).child(SEARCHES)
-    rows, left_out = rows_in(store, lambda name: _row(name, SearchDirectory(store.child(name))), limit)
-    return SearchList(store.uri, tuple(sorted(rows, key=lambda row: row.updated, reverse=True)), left_out)
+    return listing_of(store, lambda name: _row(name, SearchDirectory(store.child(name))), limit)
 
 
 def _row(name: str, directory: SearchDirectory) -> SearchRow:

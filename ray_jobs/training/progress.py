@@ -13,6 +13,7 @@ from ray_jobs.data.prepare import PreparedData
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.terminal.console import progress_console
+from ray_jobs.terminal.counted import counted
 from resnet_dist.errors import RunError
 from resnet_dist.model.config import freezing_phases
 from resnet_dist.model.freezing import expected_speed_up, stage_sizes
@@ -75,7 +76,7 @@ class ProgressView:
 
     def show_start(self, workers: int) -> None:
         """The line before all that comes from workers."""
-        self.say(f"starting {workers} worker{'' if workers == 1 else 's'}, which takes some seconds")
+        self.say(f"starting {counted(workers, 'worker')}, which takes some seconds")
 
     def show_stages(self, job: JobConfig, classes: int) -> None:
         """The table of stages: what is trained, from which epoch on, and what freezing saves."""

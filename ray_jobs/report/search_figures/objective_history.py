@@ -6,7 +6,8 @@ from ray_jobs.report.page import Figure
 from ray_jobs.report.search_figures.framing import framed, outside
 from ray_jobs.report.search_figures.states import NEUTRAL, state_traces
 from ray_jobs.report.search_record import SearchRecord, Trial
-from ray_jobs.report.wording import clipped, counted, figure_text
+from ray_jobs.report.wording import clipped, figure_text
+from ray_jobs.terminal.counted import counted
 
 _MOST = 2000
 

@@ -10,7 +10,8 @@ from ray_jobs.report.search_figures.categories import Categories, spread
 from ray_jobs.report.search_figures.framing import framed
 from ray_jobs.report.search_figures.states import BEST_COLOUR, NEUTRAL, about
 from ray_jobs.report.search_record import SearchedField, SearchRecord, Trial
-from ray_jobs.report.wording import clipped, counted, figure_text
+from ray_jobs.report.wording import clipped, figure_text
+from ray_jobs.terminal.counted import counted
 
 MOST_FIELDS = 10
 _MOST_TRIALS = 300

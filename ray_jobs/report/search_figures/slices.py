@@ -9,7 +9,8 @@ from ray_jobs.report.search_figures.categories import Categories, spread
 from ray_jobs.report.search_figures.framing import framed, outside
 from ray_jobs.report.search_figures.states import NEUTRAL, legend, state_traces
 from ray_jobs.report.search_record import SearchedField, SearchRecord, Trial
-from ray_jobs.report.wording import clipped, counted, figure_text, setting
+from ray_jobs.report.wording import clipped, figure_text, setting
+from ray_jobs.terminal.counted import counted
 
 _MOST_FIELDS = 18
 _MOST_TRIALS = 400

@@ -8,7 +8,8 @@ from typing import Any
 from ray_jobs.report.page import Figure
 from ray_jobs.report.search_figures.states import MARKS, NEUTRAL
 from ray_jobs.report.search_record import SearchRecord, Trial
-from ray_jobs.report.wording import counted, duration
+from ray_jobs.report.wording import duration
+from ray_jobs.terminal.counted import counted
 
 _MOST = 2000
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
