@@ -23,9 +23,10 @@ from resnet_dist.export.benchmarking.candidate import Candidate, reference_candi
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats.build import BuiltFormat, Calibration, build, missing, write_graph
-from resnet_dist.model.config import ARCHS
+from resnet_dist.model.architectures import ARCHS
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.preprocess import Preprocess
 
 TARGETS: dict[Format, float] = {
@@ -44,7 +45,7 @@ def network(arch: str, weights: Path | None) -> ResNetClassifier:
     """The network with the weights of a file, else with random ones."""
     state = None if weights is None else safetensors.torch.load_file(weights)
     classes = CLASSES if state is None else len(state["fc.bias"])
-    model = build_model(arch, classes, 0.0, 0)
+    model = build_model(Structure(arch), classes, 0.0, 0)
     if state is not None:
         model.load_state_dict(state)
     return model.eval()

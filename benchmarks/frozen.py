@@ -17,6 +17,7 @@ import torch
 from resnet_dist.config import OptimizerConfig, TrainingConfig
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from resnet_dist.training.optimizer import build_optimizer
 
@@ -27,7 +28,7 @@ TARGETS = {2: 1.4, 3: 1.9, 4: 3.0, 5: 4.0}
 
 def training_step(freeze_depth: int, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
     """One step of a network of its own on a microbatch."""
-    model = build_model("resnet50", 10, 0.0, seed=0)
+    model = build_model(Structure("resnet50"), 10, 0.0, seed=0)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     use_onednn(model, TrainingConfig())
     trunk, suffix = split(model, freeze_depth)

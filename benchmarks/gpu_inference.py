@@ -24,6 +24,7 @@ from benchmarks.gpu_measuring import (
     take_turns,
 )
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 
 LATENCY_REFERENCE = "H100 0.42 (TensorRT int8)"
@@ -42,7 +43,7 @@ class Folded(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        trunk, suffix = split(build_model(settings.arch, 1000, 0.0, seed=0).eval(), 5)
+        trunk, suffix = split(build_model(Structure(settings.arch), 1000, 0.0, seed=0).eval(), 5)
         assert trunk is not None
         self.trunk, self.suffix = trunk, suffix
 

@@ -14,6 +14,7 @@ from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import Trunk, split
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
@@ -96,7 +97,7 @@ def make_training(settings: Settings, job: Job, idle_images: torch.Tensor) -> tu
 
     `idle_images` [2, 3, height, width]: what images look like.
     """
-    model = build_model(settings.arch, job.classes, 0.0, seed=0)
+    model = build_model(Structure(settings.arch), job.classes, 0.0, seed=0)
     model.to(idle_images, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = Setup(
         model=model,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from resnet_dist.model.config import Arch
+from resnet_dist.model.architectures import Arch
 
 
 class SkippedError(Exception):

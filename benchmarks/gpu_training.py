@@ -22,6 +22,7 @@ from benchmarks.gpu_measuring import (
     take_turns,
 )
 from resnet_dist.model.resnet import STAGES, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 
 FULL_REFERENCES = {"A100": 2470.0, "H100": 7190.0, "H200": 8000.0}
@@ -104,7 +105,7 @@ def cached(settings: Settings) -> Iterator[Row]:
     depths = range(3, len(STAGES))
     yield from _speed_ups(settings, depths, cached=True)
     source = noise(settings, 2)
-    model = build_model(settings.arch, 2, 0.0, seed=0).to(settings.device)
+    model = build_model(Structure(settings.arch), 2, 0.0, seed=0).to(settings.device)
     for depth in depths:
         trunk, _ = split(model, depth)
         assert trunk is not None
@@ -142,7 +143,7 @@ def options(settings: Settings) -> Iterator[Row]:
 
 def flops_per_image(settings: Settings) -> float:
     """Multiplications and additions of a forward and backward pass over one image, counted without computing them."""
-    model = build_model(settings.arch, 1000, 0.0, seed=0).to("meta")
+    model = build_model(Structure(settings.arch), 1000, 0.0, seed=0).to("meta")
     images = torch.empty((2, 3, settings.image_size, settings.image_size), device="meta")
     with FlopCounterMode(display=False) as counter:
         model(images).sum().backward()

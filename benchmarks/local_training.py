@@ -67,9 +67,7 @@ def train_here(
     """The trained network with its averaged weights if there are any, and images per second of its training steps."""
     torch.set_num_threads(THREADS)
     cpu, group = torch.device("cpu"), RankGroup()
-    model = build_model(
-        job.model.arch, len(train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
-    )
+    model = build_model(job.model.structure, len(train.classes), job.model.dropout, job.seed)
     if weights is not None:
         own = model.state_dict()
         model.load_state_dict(own | {k: v for k, v in weights.items() if not k.startswith("fc.") and k in own})

@@ -14,6 +14,7 @@ from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.fit import fit
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
@@ -44,7 +45,7 @@ def train() -> dict[str, float]:
     """The metrics of the last validation."""
     learn, judge = synthetic_samples(96, CLASSES, SIDE), synthetic_samples(30, CLASSES, SIDE)
     setup = Setup(
-        model=build_model("resnet18", CLASSES, dropout=0.0, seed=0).to(memory_format=torch.channels_last),
+        model=build_model(Structure("resnet18"), CLASSES, dropout=0.0, seed=0).to(memory_format=torch.channels_last),
         config=ModelConfig(arch="resnet18", weights="none"),
         freezing=FreezingConfig(),
         optimizer=OptimizerConfig(learning_rate=0.01),

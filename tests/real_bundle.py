@@ -20,6 +20,7 @@ from resnet_dist.export.formats.build import Calibration, build, write_graph
 from resnet_dist.export.parity import Parity
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.bundle import MANIFEST, seal
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
@@ -54,7 +55,7 @@ def bundle_made_once(folder: Path, photos: np.ndarray) -> Path:
 
 def _make(folder: Path, photos: np.ndarray) -> None:
     """Write the bundle into `folder`, and its network beside it."""
-    model, preprocess = build_model("resnet18", len(CLASSES), 0.0, 0).eval(), contract()
+    model, preprocess = build_model(Structure("resnet18"), len(CLASSES), 0.0, 0).eval(), contract()
     images = np.stack([preprocess.apply(photo) for photo in photos])
     with torch.no_grad():
         # The contrast of the logits of a network that has learnt nothing is small; their mean says nothing.

@@ -17,6 +17,7 @@ from resnet_dist.checkpoint.progress import Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 
 CLASSES = ("crack", "good", "hole")
 SPLITS = {"train": 6, "val": 20, "test": 4}
@@ -47,7 +48,7 @@ def untrained_run(folder: Path, name: str) -> Path:
     run = RunDirectory.named(str(storage), name)
     with take(run.store, submission="s", driver=ProcessIdentity.current(), ttl_s=30.0) as lease:
         run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
-        model = build_model("resnet18", len(CLASSES), 0.0, 0)
+        model = build_model(Structure("resnet18"), len(CLASSES), 0.0, 0)
         weights = model.state_dict()
         progress = Progress(step=1, epoch=1, step_in_epoch=0, microbatches=Microbatches(4, 0))
         snapshot = Snapshot(describe(model), weights, {}, progress)

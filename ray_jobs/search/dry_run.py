@@ -154,7 +154,7 @@ def _batches(job: JobConfig, start: SearchStart) -> tuple[int, int]:
 
 def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> TrunkCost:
     size = job.training.microbatch_size
-    model = build_model(job.model.arch, start.facts.classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
+    model = build_model(job.model.structure, start.facts.classes, 0.0, job.seed)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     use_onednn(model, job.training)
     trunk, suffix = split(model, depth)

@@ -13,8 +13,9 @@ from resnet_dist.export.benchmarking.timing import time_calls
 from resnet_dist.export.benchmarking.worker import BenchmarkWorker
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.export.formats.build import graph_folder, missing, write_graph
-from resnet_dist.model.config import Arch
+from resnet_dist.model.layers import stage_parameters
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.preprocess import Preprocess
 
 _TURNS, _TURN_S = 5, 0.2
@@ -22,13 +23,12 @@ _TURNS, _TURN_S = 5, 0.2
 
 def network(job: JobConfig, classes: int) -> ResNetClassifier:
     """The trial's network with any weights, for evaluation."""
-    model = build_model(job.model.arch, classes, 0.0, job.seed, squeeze_excite=job.model.squeeze_excite)
-    return model.eval()
+    return build_model(job.model.structure, classes, 0.0, job.seed).eval()
 
 
 def parameter_count(job: JobConfig, classes: int) -> int:
     """Parameters of the network, trained and frozen ones."""
-    return sum(parameter.numel() for parameter in network(job, classes).parameters())
+    return sum(stage_parameters(job.model.structure, classes).values())
 
 
 def latency_how(job: JobConfig) -> str:
@@ -46,15 +46,15 @@ def latency_ms(job: JobConfig, classes: int, device: torch.device) -> float:
     it needs are not installed, by PyTorch's eager mode on `device`. Weights do not matter to it. Measured once for each
     network and size, so that equal networks are equally fast however busy the machine is.
     """
-    model, size = job.model, job.data.input_size
+    structure, size = job.model.structure, job.data.input_size
     if missing("onnx", _any_preprocess(size)) is None:
-        return _exported_ms(model.arch, model.squeeze_excite, size, classes, torch.get_num_threads())
-    return _eager_ms(model.arch, model.squeeze_excite, size, classes, device.type)
+        return _exported_ms(structure, size, classes, torch.get_num_threads())
+    return _eager_ms(structure, size, classes, device.type)
 
 
 @cache
-def _exported_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: int, threads: int) -> float:
-    model = build_model(arch, classes, 0.0, 0, squeeze_excite=squeeze_excite).eval()
+def _exported_ms(structure: Structure, size: tuple[int, int], classes: int, threads: int) -> float:
+    model = build_model(structure, classes, 0.0, 0).eval()
     with tempfile.TemporaryDirectory(prefix="rd-latency-") as scratch:
         write_graph(model, _any_preprocess(size), Path(scratch), ExportConfig().opset)
         files = (str(graph_folder(Path(scratch)) / "model.onnx"),)
@@ -65,8 +65,8 @@ def _exported_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classe
 
 
 @cache
-def _eager_ms(arch: Arch, squeeze_excite: bool, size: tuple[int, int], classes: int, device: str) -> float:
-    model = build_model(arch, classes, 0.0, 0, squeeze_excite=squeeze_excite).eval()
+def _eager_ms(structure: Structure, size: tuple[int, int], classes: int, device: str) -> float:
+    model = build_model(structure, classes, 0.0, 0).eval()
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = torch.zeros((1, 3, *size), device=device).to(memory_format=torch.channels_last)
 

@@ -98,7 +98,7 @@ def _networks(job: JobConfig, space: Space) -> list[JobConfig]:
     """A job for each network that the space can ask for, the default one among them."""
     found = [job]
     for parameter in space.parameters:
-        if parameter.field in ("model.arch", "model.weights", "model.squeeze_excite"):
+        if parameter.field in ("model.arch", "model.weights", "model.squeeze_excite", "model.widths"):
             found += [job_with(each, {parameter.field: value}) for each in found for value in parameter.choices]
     return list({key_of(each): each for each in found}.values())
 

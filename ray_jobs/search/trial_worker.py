@@ -30,14 +30,15 @@ from ray_jobs.training.rank import WorkerTask, train_rank
 from ray_jobs.training.worker import device_of
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.errors import DivergedError
+from resnet_dist.model.structure import Structure
 from resnet_dist.run_records import Record, Status, is_before
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.state import TrainState
 
 _LOGGER = logging.getLogger(__name__)
 
-WeightsKey = tuple[str, str, bool]
-"""What initial weights depend on: model.arch, model.weights, model.squeeze_excite."""
+WeightsKey = tuple[Structure, str]
+"""What initial weights depend on: the network's structure and model.weights."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def serve_trials(reference: "ray.ObjectRef[Slot]", number: int, worker_group: in
 
 def key_of(job: JobConfig) -> WeightsKey:
     """Which initial weights a job starts from."""
-    return job.model.arch, job.model.weights, job.model.squeeze_excite
+    return job.model.structure, job.model.weights
 
 
 def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device) -> TrialEvent:

@@ -25,8 +25,6 @@ class InitialWeights:
         def of_run(name: str) -> dict[str, torch.Tensor]:
             return RunDirectory.find(name, job.storage.root).checkpoint("best").weights()
 
-        model = build_model(
-            job.model.arch, classes, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
-        )
+        model = build_model(job.model.structure, classes, job.model.dropout, job.seed)
         messages = initialize(model, job.model.weights, of_run)
         return cls(model.state_dict(), messages)

@@ -80,8 +80,7 @@ class ProgressView:
 
     def show_stages(self, job: JobConfig, classes: int) -> None:
         """The table of stages: what is trained, from which epoch on, and what freezing saves."""
-        size = job.model.arch, classes, job.model.dropout, job.seed, job.model.squeeze_excite
-        model = build_model(*size)
+        model = build_model(job.model.structure, classes, job.model.dropout, job.seed)
         for first, policies in freezing_phases(job.freezing):
             if first >= job.training.epochs:
                 break

@@ -110,9 +110,7 @@ def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: l
     2. the initial ones, where it has no checkpoint.
     """
     job = task.job
-    model = build_model(
-        job.model.arch, len(task.train.classes), job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite
-    )
+    model = build_model(job.model.structure, len(task.train.classes), job.model.dropout, job.seed)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.weights())
     elif task.initial_weights is not None:

@@ -2,7 +2,7 @@
 
 from resnet_dist.config import OptimizerConfig
 from resnet_dist.model.config import FREEZABLE, FreezingConfig, ModelConfig, freezing_phases
-from resnet_dist.model.parameter_count import stage_parameters
+from resnet_dist.model.layers import stage_parameters
 
 _FLOAT_BYTES = 4
 
@@ -14,7 +14,7 @@ def checkpoint_bytes(
 
     BatchNorm's statistics and the small files, less than 1 % together, are left out.
     """
-    counts = stage_parameters(model.arch, classes, squeeze_excite=model.squeeze_excite)
+    counts = stage_parameters(model.structure, classes)
     moments = 2 if optimizer.kind == "adamw" else 1 if optimizer.momentum else 0
     trained = max(
         sum(counts[stage] for stage, policy in zip(FREEZABLE, policies, strict=True) if policy != "frozen")

@@ -3,23 +3,14 @@
 `json_schema_extra={"identity": ...}` says whether a field belongs to a run's identity, as in `resnet_dist.config`.
 """
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Arch = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-]
-ARCHS: tuple[str, ...] = get_args(Arch)
+from resnet_dist.model.architectures import Arch
+from resnet_dist.model.structure import Structure
+from resnet_dist.model.widths import Widths
+
 StagePolicy = Literal["frozen", "bn_frozen", "trainable"]
 FREEZABLE: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
 """Stages that may be frozen, from the image on; the head never is."""
@@ -42,6 +33,23 @@ class ModelConfig(BaseModel):
     squeeze_excite: bool = False
     """Squeeze-and-excitation gates (arXiv:1709.01507) on every block; they start as identity, so that loaded weights
     answer as before."""
+    widths: str | None = None
+    """Channels of each layer, and blocks that are left out: a factor such as 0.75 for all layers, or five words, of the
+    stem and of layer1 to layer4: "64 256:64/64,48/32,- ...". Unset: the architecture's own."""
+
+    @model_validator(mode="after")
+    def _has_such_widths(self) -> "ModelConfig":
+        try:
+            _ = self.structure
+        except ValueError as error:
+            raise ValueError(f"model.{error}; change model.widths or model.arch={self.arch}") from None
+        return self
+
+    @property
+    def structure(self) -> Structure:
+        """What the network is built from."""
+        widths = None if self.widths is None else Widths.parse(self.widths, self.arch)
+        return Structure(self.arch, squeeze_excite=self.squeeze_excite, widths=widths)
 
 
 class FreezingConfig(BaseModel):

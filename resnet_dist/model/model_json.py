@@ -3,27 +3,31 @@
 from typing import Any, cast
 
 from resnet_dist.errors import RunError
-from resnet_dist.model.config import ARCHS, Arch
+from resnet_dist.model.architectures import ARCHS, Arch
+from resnet_dist.model.layers import GATE_REDUCTION
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.model.squeeze_excite import REDUCTION
+from resnet_dist.model.structure import Structure
+from resnet_dist.model.widths import Widths
 
 SCHEMA = 1
 _MAX_CLASSES = 100_000
-_UNCHANGED = ("widths", "quantisation")
-"""Keys of what an unchanged ResNet does not have: null."""
-_KEYS = {"schema", "arch", "classes", "dropout", "squeeze_excite", *_UNCHANGED}
-_GATES = {"reduction": REDUCTION}
+_UNKNOWN = ("quantisation",)
+"""Keys of what this version cannot build: null."""
+_KEYS = {"schema", "arch", "classes", "dropout", "squeeze_excite", "widths", *_UNKNOWN}
+_GATES = {"reduction": GATE_REDUCTION}
 
 
 def describe(model: ResNetClassifier) -> dict[str, Any]:
     """What `rebuild` needs of a model, as plain values."""
+    structure = model.structure
     return {
         "schema": SCHEMA,
-        "arch": model.arch,
+        "arch": structure.arch,
         "classes": model.fc.out_features,
         "dropout": model.dropout,
-        "squeeze_excite": dict(_GATES) if model.squeeze_excite else None,
-        **dict.fromkeys(_UNCHANGED),
+        "squeeze_excite": dict(_GATES) if structure.squeeze_excite else None,
+        "widths": None if structure.widths is None else structure.widths.to_json(),
+        **dict.fromkeys(_UNKNOWN),
     }
 
 
@@ -34,18 +38,29 @@ def rebuild(description: dict[str, Any]) -> ResNetClassifier:
             f"model.json has schema {description.get('schema')!r} and keys {sorted(description)}; this version reads "
             f"schema {SCHEMA} with {sorted(_KEYS)}: use the version that wrote it"
         )
-    for key in _UNCHANGED:
+    for key in _UNKNOWN:
         if description[key] is not None:
             raise RunError(f"model.json has {key}={description[key]!r}, which this version cannot build; upgrade")
     gates = description["squeeze_excite"]
     # By type too, since 16.0 and True are equal to numbers that they are not.
     if gates is not None and (gates != _GATES or type(gates["reduction"]) is not int):
         raise RunError(f"model.json has squeeze_excite={gates!r}; this version builds null or {_GATES}; upgrade")
-    arch, classes, dropout = description["arch"], description["classes"], description["dropout"]
-    if arch not in ARCHS:
-        raise RunError(f"model.json has arch={arch!r}; this version knows {', '.join(ARCHS)}")
+    classes, dropout = description["classes"], description["dropout"]
     if type(classes) is not int or not 1 <= classes <= _MAX_CLASSES:
         raise RunError(f"model.json has classes={classes!r}; they are a whole number in 1..{_MAX_CLASSES}")
     if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
         raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
-    return build_model(cast("Arch", arch), classes, float(dropout), seed=0, squeeze_excite=gates is not None)
+    return build_model(structure_of(description), classes, float(dropout), seed=0)
+
+
+def structure_of(description: dict[str, Any]) -> Structure:
+    """The described architecture, gates and widths. Raises RunError for anything this version does not know."""
+    arch, widths = description["arch"], description["widths"]
+    if arch not in ARCHS:
+        raise RunError(f"model.json has arch={arch!r}; this version knows {', '.join(ARCHS)}")
+    arch = cast("Arch", arch)
+    try:
+        found = None if widths is None else Widths.from_json(widths, arch)
+    except ValueError as error:
+        raise RunError(f"model.json has {error}; the file is damaged, or of a later version") from None
+    return Structure(arch, squeeze_excite=description["squeeze_excite"] is not None, widths=found)

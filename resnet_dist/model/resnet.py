@@ -7,8 +7,9 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from resnet_dist.model.config import Arch
+from resnet_dist.model.resize import resize
 from resnet_dist.model.squeeze_excite import SqueezeExcite, SqueezeExciteBasicBlock, SqueezeExciteBottleneck
+from resnet_dist.model.structure import Structure
 
 STAGES: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
@@ -19,17 +20,20 @@ class ResNetClassifier(nn.Module):
     Its children stand in the order in which they are computed; `resnet_dist.model.trunk` relies on it.
     """
 
-    def __init__(self, arch: Arch, num_classes: int, dropout: float, squeeze_excite: bool = False) -> None:
+    def __init__(self, structure: Structure, num_classes: int, dropout: float) -> None:
         super().__init__()
         # On the meta device: torchvision would draw its initial weights from the global generator.
         with torch.device("meta"):
-            network = cast("ResNet", torchvision.models.get_model(arch, weights=None, num_classes=num_classes))
-            if squeeze_excite:
+            network = cast(
+                "ResNet", torchvision.models.get_model(structure.arch, weights=None, num_classes=num_classes)
+            )
+            if structure.squeeze_excite:
                 network = _with_gates(network)
+            if structure.widths is not None:
+                resize(network, structure.widths)
         network = network.to_empty(device="cpu")
-        self.arch: Arch = arch
+        self.structure = structure
         self.dropout = dropout
-        self.squeeze_excite = squeeze_excite
         self.conv1 = network.conv1
         self.bn1 = network.bn1
         self.relu = network.relu
@@ -57,14 +61,12 @@ def classify(fc: nn.Module, pooled: torch.Tensor, keep: torch.Tensor | None) -> 
     return fc(pooled if keep is None else pooled * keep)
 
 
-def build_model(
-    arch: Arch, num_classes: int, dropout: float, seed: int, squeeze_excite: bool = False
-) -> ResNetClassifier:
+def build_model(structure: Structure, num_classes: int, dropout: float, seed: int) -> ResNetClassifier:
     """A network in training mode whose first weights are a function of the seed; no global generator is used.
 
-    With `squeeze_excite` each block has a gate that starts as the identity; all other weights are as without.
+    With squeeze-excite each block has a gate that starts as the identity; all other weights are as without.
     """
-    model = ResNetClassifier(arch, num_classes, dropout, squeeze_excite)
+    model = ResNetClassifier(structure, num_classes, dropout)
     _initialize_from_seed(model, seed)
     return model
 

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-REDUCTION = 16
-"""Channels per hidden unit of a gate, as in the paper."""
-_LEAST_HIDDEN = 8
+from resnet_dist.model.layers import hidden_units
 
 
 class SqueezeExcite(nn.Module):
@@ -20,7 +18,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(_LEAST_HIDDEN, channels // REDUCTION)
+        hidden = hidden_units(channels)
         self.reduce = nn.Linear(channels, hidden)
         self.expand = nn.Linear(hidden, channels)
 

@@ -34,7 +34,7 @@ def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], 
     """
     if kind_of_weights(weights) == "none":
         return ["weights: none, initialised from the seed"]
-    return [f"weights: {weights}", *_load(model, _find(model.arch, weights, find_run), weights)]
+    return [f"weights: {weights}", *_load(model, _find(model.structure.arch, weights, find_run), weights)]
 
 
 def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
@@ -135,7 +135,7 @@ def _load(model: ResNetClassifier, found: Weights, source: str) -> list[str]:
         count = sum(isinstance(part, SqueezeExcite) for part in model.modules())
         messages.append(f"squeeze-excite: {count} gates start as identity")
         found |= {name: own[name] for name in gates}
-    if any(map(_of_gate, found)) and not model.squeeze_excite:
+    if any(map(_of_gate, found)) and not model.structure.squeeze_excite:
         raise RunError(
             f"weights {source} have squeeze-excite gates and model.squeeze_excite=false has none; "
             "set model.squeeze_excite=true or choose weights without"
@@ -143,7 +143,7 @@ def _load(model: ResNetClassifier, found: Weights, source: str) -> list[str]:
     if problems := _problems(found, own):
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise RunError(
-            f"weights {source} do not fit model.arch={model.arch}: {'; '.join(problems[:_LISTED])}{more}. "
+            f"weights {source} do not fit model.arch={model.structure.arch}: {'; '.join(problems[:_LISTED])}{more}. "
             "Choose the architecture that they were trained with"
         )
     model.load_state_dict(found)

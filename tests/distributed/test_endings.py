@@ -20,6 +20,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.training.driver import run_train
 from resnet_dist.checkpoint.reading import load
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from tests.distributed.driver_process import steps_stored
 
 pytestmark = [pytest.mark.usefixtures("shared_ray"), pytest.mark.timeout(600)]
@@ -46,7 +47,7 @@ def test_a_finished_run_is_left_alone_and_can_be_continued(make_job: MakeJob, le
     assert "warning: model.weights=none" in log
     assert "warning: val has few images of" in log
 
-    before, after = build_model("resnet18", 3, 0.2, job.seed).state_dict(), learnt(job)
+    before, after = build_model(Structure("resnet18"), 3, 0.2, job.seed).state_dict(), learnt(job)
     for name, value in before.items():
         is_frozen = name.startswith(("conv1", "bn1", "layer1", "layer2"))
         assert value.equal(after[name]) == (is_frozen or (name.endswith("num_batches_tracked") and is_frozen)), name

@@ -141,7 +141,7 @@ def train(
     torch.set_num_threads(1)
     learn, judge = samples(47), samples(11)
 
-    model = build_model(job.model.arch, 3, job.model.dropout, job.seed, squeeze_excite=job.model.squeeze_excite)
+    model = build_model(job.model.structure, 3, job.model.dropout, job.seed)
     if found is not None:
         model.load_state_dict(found["weights"])
     setup = Setup(

@@ -12,6 +12,7 @@ from torch import nn
 from data_pipeline.sources.batches import ImageMicrobatch, ImageStep
 from data_pipeline.sources.synthetic_source import synthetic_images
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
@@ -81,7 +82,10 @@ def test_a_step_is_the_cpus(
 ) -> None:
     """Tensors move as on the CPU, to a twentieth of the tensor's largest move. Rounding alone makes 0.016 of it,
     between fp32 and float64 on the CPU: BatchNorm over few numbers amplifies it, and a ReLU turns over."""
-    first = {name: value.clone() for name, value in build_model("resnet18", CLASSES, 0.0, seed=0).state_dict().items()}
+    first = {
+        name: value.clone()
+        for name, value in build_model(Structure("resnet18"), CLASSES, 0.0, seed=0).state_dict().items()
+    }
     metrics, moved = [], []
     for device in (CPU, gpu):
         state, recipe = make_state(device, freeze_depth=freeze_depth, **options)
@@ -178,7 +182,7 @@ def test_a_step_that_is_not_finite_changes_nothing(make_state: MakeState, gpu: t
 
 @pytest.mark.parametrize("depth", range(6))
 def test_trunk_then_suffix_is_the_model(gpu: torch.device, depth: int) -> None:
-    model = build_model("resnet50", CLASSES, 0.0, seed=0)
+    model = build_model(Structure("resnet50"), CLASSES, 0.0, seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for layer in model.modules():

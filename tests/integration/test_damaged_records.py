@@ -26,6 +26,7 @@ from resnet_dist.checkpoint.progress import Best, Microbatches, Progress
 from resnet_dist.checkpoint.writing import write_checkpoint
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.sealed_json import sealed, unsealed
 from tests.complaints import complains
 
@@ -59,7 +60,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(before)
     run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
-    model, metrics = build_model("resnet18", 2, 0.0, 0), {"val/top1": 0.5, "val/macro_f1": 0.5, "val/loss": 0.7}
+    model, metrics = (
+        build_model(Structure("resnet18"), 2, 0.0, 0),
+        {"val/top1": 0.5, "val/macro_f1": 0.5, "val/loss": 0.7},
+    )
     with take(run.store, submission="s", driver=ProcessIdentity.current(), ttl_s=30.0) as lease:
         best = Best(2, metrics[job.checkpoint.monitor], job.checkpoint.monitor)
         progress = Progress(2, 1, 0, Microbatches(4, 0), metrics=metrics, best=best)

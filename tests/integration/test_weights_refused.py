@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from ray_jobs.cli.app import main
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from tests.complaints import complains
 
 Train = Callable[..., tuple[int, str, str]]
@@ -78,7 +79,7 @@ def test_pickled_code_is_never_run(train: Train, folder: Path, form: str) -> Non
     if form == "bare":
         path.write_bytes(pickle.dumps(Malicious(trace), protocol=2))
     else:
-        weights = build_model("resnet18", 2, 0.0, seed=0).state_dict()
+        weights = build_model(Structure("resnet18"), 2, 0.0, seed=0).state_dict()
         torch.save({**weights, "extra": Malicious(trace)}, path, _use_new_zipfile_serialization=form == "zip")
     done = train("--model.weights", "x.pth")
     assert not trace.exists(), "the file's code was run"
@@ -93,14 +94,14 @@ def test_weights_that_are_not_there(train: Train, folder: Path, name: str) -> No
 
 
 def test_weights_of_another_architecture(train: Train, folder: Path) -> None:
-    save_file(build_model("resnet34", 2, 0.0, seed=0).state_dict(), folder / "other.safetensors")
+    save_file(build_model(Structure("resnet34"), 2, 0.0, seed=0).state_dict(), folder / "other.safetensors")
     assert_refused(train("--model.weights", "other.safetensors"), folder, "model.arch", "resnet18", "other.safetensors")
 
 
 @pytest.mark.slow
 def test_the_repaired_command_trains_under_the_same_name(train: Train, folder: Path) -> None:
     assert_refused(train("--model.weights", "mistyped.safetensors"), folder, "mistyped.safetensors")
-    save_file(build_model("resnet18", 2, 0.0, seed=7).state_dict(), folder / "right.safetensors")
+    save_file(build_model(Structure("resnet18"), 2, 0.0, seed=7).state_dict(), folder / "right.safetensors")
     command = [
         sys.executable,
         "-m",

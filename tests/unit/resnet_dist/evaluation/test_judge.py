@@ -15,6 +15,7 @@ from resnet_dist.errors import RunError
 from resnet_dist.evaluation.judge import Answers, assemble, predict, report
 from resnet_dist.evaluation.metrics import METRICS
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from tests.laws import examples
 
 torch.set_num_threads(1)
@@ -31,7 +32,7 @@ class Batch:
 
 @pytest.fixture(scope="module")
 def model() -> ResNetClassifier:
-    return build_model("resnet18", CLASSES, 0.5, seed=1)
+    return build_model(Structure("resnet18"), CLASSES, 0.5, seed=1)
 
 
 def batches(rank: int = 0, world_size: int = 1) -> Iterator[Batch]:

@@ -322,6 +322,7 @@ from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.fit import fit
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
@@ -348,7 +349,7 @@ reuse = None
 if stored:
     reuse = FeatureReuse(FeatureStore(Path(stored), 2**28), "00ff", "fp32", print, always=True)
 setup = Setup(
-    model=build_model("resnet18", 3, 0.2, 0).to(memory_format=torch.channels_last),
+    model=build_model(Structure("resnet18"), 3, 0.2, 0).to(memory_format=torch.channels_last),
     config=ModelConfig(arch="resnet18", dropout=0.2),
     freezing=FreezingConfig(freeze_depth=4),
     optimizer=OptimizerConfig(learning_rate=0.05),

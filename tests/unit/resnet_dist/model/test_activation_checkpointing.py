@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
-from resnet_dist.model.config import Arch, Policies
+from resnet_dist.model.architectures import Arch
+from resnet_dist.model.config import Policies
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import Suffix, split
 from resnet_dist.training.batch_norm import RunningStatistics
 
@@ -29,7 +31,7 @@ def learnt(
     arch: Arch, chosen: Policies | int, autocast: bool, prepare: Callable[[Suffix], nn.Module]
 ) -> dict[str, torch.Tensor]:
     """All that two steps of two microbatches give: logits, gradients, BatchNorm's buffers, weights."""
-    model = build_model(arch, 3, 0.0, seed=0, squeeze_excite=True)
+    model = build_model(Structure(arch, squeeze_excite=True), 3, 0.0, seed=0)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     trunk, suffix = split(model, chosen)
     suffix.train()
@@ -101,7 +103,7 @@ def test_less_is_kept_and_blocks_run_twice_in_training_only() -> None:
     kept: list[int] = []
     runs: list[list[str]] = []
     for prepare in (plain, checkpointed):
-        model = build_model("resnet18", 3, 0.0, seed=0)
+        model = build_model(Structure("resnet18"), 3, 0.0, seed=0)
         _, suffix = split(model, 0)
         prepare(suffix.train())
         seen: list[str] = []
@@ -129,7 +131,7 @@ def test_less_is_kept_and_blocks_run_twice_in_training_only() -> None:
 
 
 def test_no_name_changes_and_twice_is_once() -> None:
-    model = build_model("resnet18", 3, 0.0, seed=0)
+    model = build_model(Structure("resnet18"), 3, 0.0, seed=0)
     _, suffix = split(model, 2)
     names, whole = list(suffix.state_dict()), list(model.state_dict())
     checkpoint_blocks(suffix)

@@ -12,6 +12,7 @@ import torch
 
 from resnet_dist.model.compiling import compile_parts
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from tests.complaints import complains
 
@@ -24,13 +25,14 @@ import sys
 from resnet_dist.errors import RunError
 from resnet_dist.model.compiling import compile_parts
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 
 for compiler in sys.argv[1:]:
     if compiler:
         os.environ["CXX"] = compiler
     try:
-        compile_parts(*split(build_model("resnet18", 2, 0.0, seed=0), 5))
+        compile_parts(*split(build_model(Structure("resnet18"), 2, 0.0, seed=0), 5))
     except RunError as error:
         print(error)
 """
@@ -49,7 +51,7 @@ def test_no_compiler_is_refused_before_training(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler on this machine")
 def test_compiled_parts_give_nearly_the_eager_logits() -> None:
-    trunk, suffix = split(build_model("resnet18", 3, 0.0, seed=0), 4)
+    trunk, suffix = split(build_model(Structure("resnet18"), 3, 0.0, seed=0), 4)
     assert trunk is not None
     images = torch.randn((8, 3, 32, 32), generator=torch.Generator().manual_seed(1))
     eager = copy.deepcopy(suffix).train()

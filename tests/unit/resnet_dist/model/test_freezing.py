@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_dist.model.config import ARCHS, FREEZABLE, FreezingConfig, Policies, depth_policies, freezing_phases
+from resnet_dist.model.architectures import ARCHS
+from resnet_dist.model.config import FREEZABLE, FreezingConfig, Policies, depth_policies, freezing_phases
 from resnet_dist.model.freezing import (
     expected_speed_up,
     frozen_norms,
@@ -22,6 +23,7 @@ from resnet_dist.model.freezing import (
     trainable_parameters,
 )
 from resnet_dist.model.resnet import STAGES, ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from resnet_dist.training.batch_norm import RunningStatistics
 from tests.laws import examples
@@ -48,7 +50,7 @@ def policies(draw: st.DrawFn) -> Policies:
 @pytest.fixture(scope="module")
 def shared() -> ResNetClassifier:
     """For tests that leave values as they are."""
-    return build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=True)
+    return build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
 
 
 def images(count: int = 2, seed: int = 1) -> torch.Tensor:
@@ -102,7 +104,7 @@ def test_stage_table_adds_up(shared: ResNetClassifier, chosen: Policies) -> None
 
 @pytest.mark.parametrize("chosen", SOME, ids=" ".join)
 def test_frozen_batch_norm_stays_to_the_bit_and_the_rest_is_trained(chosen: Policies) -> None:
-    model = build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=True)
+    model = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
     trunk, suffix = split(model, chosen)
     suffix.train()
     before = copy.deepcopy(model.state_dict())
@@ -140,7 +142,7 @@ def test_a_depth_is_as_many_frozen_stages() -> None:
         assert frozen_stages(depth) == frozen_stages(depth_policies(depth)) == FREEZABLE[:depth]
         assert freezing_phases(FreezingConfig(freeze_depth=depth)) == [(0, depth_policies(depth))]
     assert freezing_phases(FreezingConfig(preset="layered")) == [(0, LAYERED)]
-    model = build_model("resnet18", 2, 0.0, seed=0)
+    model = build_model(Structure("resnet18"), 2, 0.0, seed=0)
     assert [list(trainable_parameters(model, n)) for n in range(6)] == [
         list(trainable_parameters(model, depth_policies(n))) for n in range(6)
     ]
@@ -184,7 +186,7 @@ def test_every_trained_parameter_has_a_rate(shared: ResNetClassifier) -> None:
 @pytest.mark.parametrize(("arch", "features"), [("resnet18", 512), ("resnet50", 2048), ("resnext50_32x4d", 2048)])
 def test_speed_up_from_torchvisions_own_count(arch: str, features: int) -> None:
     assert arch in ARCHS
-    model = build_model(arch, 1000, 0.0, seed=0)  # type: ignore[arg-type]
+    model = build_model(Structure(arch), 1000, 0.0, seed=0)  # type: ignore[arg-type]
     forward = 1e9 * torchvision.models.get_model_weights(arch)["IMAGENET1K_V1"].meta["_ops"]
     conv1, fc = 64 * 3 * 49 * 112 * 112, features * 1000
     # Nobody needs the gradient of images; with all stages frozen, only fc's weight has one.
@@ -206,7 +208,7 @@ def test_speed_up_grows_with_what_is_frozen(shared: ResNetClassifier, chosen: Po
 
 
 def test_asking_for_the_speed_up_leaves_the_model_as_it_is() -> None:
-    model = build_model("resnet18", 3, 0.0, seed=0)
+    model = build_model(Structure("resnet18"), 3, 0.0, seed=0)
     _, suffix = split(model, LAYERED)
     suffix.train()
     before = copy.deepcopy(model.state_dict())

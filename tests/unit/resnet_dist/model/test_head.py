@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.views.randomness import Purpose, draw
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.dropout import keep_mask, words_needed
 
 torch.set_num_threads(1)
@@ -72,7 +73,7 @@ def test_too_few_words_are_refused() -> None:
 
 
 def test_gradients_pass_through_kept_features_only() -> None:
-    model = build_model("resnet18", 3, 0.5, seed=0).eval()
+    model = build_model(Structure("resnet18"), 3, 0.5, seed=0).eval()
     keep = keep_mask(bits_of([5], 512), 512, 0.5)
     model(torch.ones(1, 3, 32, 32), keep).sum().backward()
     gradient = model.fc.weight.grad

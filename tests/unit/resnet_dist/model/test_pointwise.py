@@ -9,6 +9,7 @@ from torch import nn
 from resnet_dist.config import TrainingConfig
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.setup import Setup
 
 FP32 = TrainingConfig()
@@ -55,7 +56,7 @@ def test_the_function_and_its_gradients_stay(stride: int, groups: int) -> None:
 @needs_onednn
 def test_one_thread_takes_the_kernels_of_several() -> None:
     torch.set_num_threads(1)
-    model = build_model("resnet50", 5, 0.0, seed=0).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model = build_model(Structure("resnet50"), 5, 0.0, seed=0).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(1))
     images = images.to(memory_format=torch.channels_last)
 
@@ -71,7 +72,7 @@ def test_one_thread_takes_the_kernels_of_several() -> None:
 
 def test_several_threads_change_nothing() -> None:
     torch.set_num_threads(2)
-    model = build_model("resnet50", 5, 0.0, seed=0)
+    model = build_model(Structure("resnet50"), 5, 0.0, seed=0)
     use_onednn(model, FP32)
     assert {part.dilation for part in model.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
 
@@ -79,7 +80,7 @@ def test_several_threads_change_nothing() -> None:
 @pytest.mark.parametrize("training", [TrainingConfig(precision="bf16"), TrainingConfig(compile=True)])
 def test_what_was_not_measured_is_left_as_it_is(training: TrainingConfig) -> None:
     torch.set_num_threads(1)
-    model = build_model("resnet50", 5, 0.0, seed=0)
+    model = build_model(Structure("resnet50"), 5, 0.0, seed=0)
     use_onednn(model, training)
     assert {part.dilation for part in model.modules() if isinstance(part, nn.Conv2d)} == {(1, 1)}
 
@@ -87,7 +88,7 @@ def test_what_was_not_measured_is_left_as_it_is(training: TrainingConfig) -> Non
 @needs_onednn
 def test_weights_keep_their_names_and_numbers() -> None:
     torch.set_num_threads(1)
-    changed, plain = (build_model("resnet50", 5, 0.0, seed=0) for _ in range(2))
+    changed, plain = (build_model(Structure("resnet50"), 5, 0.0, seed=0) for _ in range(2))
     use_onednn(changed, FP32)
     for (name, got), (expected_name, expected) in zip(
         changed.state_dict().items(), plain.state_dict().items(), strict=True
@@ -98,7 +99,7 @@ def test_weights_keep_their_names_and_numbers() -> None:
 
 @needs_onednn
 def test_training_has_it_in_both_parts(make_setup: Callable[..., Setup]) -> None:
-    state = make_setup(model=build_model("resnet50", 3, 0.0, seed=0), freeze_depth=3).state_at(0)
+    state = make_setup(model=build_model(Structure("resnet50"), 3, 0.0, seed=0), freeze_depth=3).state_at(0)
     assert state.trunk is not None
     for part in (state.trunk, state.suffix):
         pointwise = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)]

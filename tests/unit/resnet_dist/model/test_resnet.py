@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_dist.errors import RunError
-from resnet_dist.model.config import ARCHS, Arch
+from resnet_dist.model.architectures import ARCHS, Arch
 from resnet_dist.model.freezing import frozen_stages, stage_of, stage_sizes, trainable_parameters
 from resnet_dist.model.model_json import describe, rebuild
 from resnet_dist.model.resnet import STAGES, ResNetClassifier, build_model, classify, pool
+from resnet_dist.model.structure import Structure
 
 torch.set_num_threads(1)
 
@@ -22,14 +23,14 @@ torch.set_num_threads(1)
 def test_names_and_shapes_are_torchvisions(arch: Arch) -> None:
     with torch.device("meta"):
         reference = torchvision.models.get_model(arch, weights=None, num_classes=7)
-    own = ResNetClassifier(arch, 7, 0.0).state_dict()
+    own = ResNetClassifier(Structure(arch), 7, 0.0).state_dict()
     expected = {name: (value.shape, value.dtype) for name, value in reference.state_dict().items()}
     assert {name: (value.shape, value.dtype) for name, value in own.items()} == expected
     assert list(own) == list(reference.state_dict())
 
 
 def test_computes_what_torchvision_computes() -> None:
-    model = build_model("resnet18", 5, 0.0, seed=3).eval()
+    model = build_model(Structure("resnet18"), 5, 0.0, seed=3).eval()
     reference = torchvision.models.resnet18(num_classes=5).eval()
     reference.load_state_dict(model.state_dict())
     images = torch.randn((2, 3, 40, 56), generator=torch.Generator().manual_seed(1))
@@ -42,7 +43,7 @@ def test_first_weights_are_the_seeds_and_leave_global_generators_alone() -> None
     for global_seed, seed in ((0, 5), (1, 5), (1, 6)):
         torch.manual_seed(global_seed)
         torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002 - what is watched
-        built.append(build_model("resnet18", 4, 0.1, seed).state_dict())
+        built.append(build_model(Structure("resnet18"), 4, 0.1, seed).state_dict())
         assert torch.equal(torch.get_rng_state(), torch_before)
         numpy_after = np.random.get_state()  # noqa: NPY002
         assert all(np.array_equal(a, b) for a, b in zip(numpy_before, numpy_after, strict=True))
@@ -53,7 +54,7 @@ def test_first_weights_are_the_seeds_and_leave_global_generators_alone() -> None
 
 
 def test_first_weights_are_distributed_as_torchvisions() -> None:
-    own, reference = build_model("resnet18", 1000, 0.0, seed=0), torchvision.models.resnet18()
+    own, reference = build_model(Structure("resnet18"), 1000, 0.0, seed=0), torchvision.models.resnet18()
     for (name, value), theirs in zip(own.named_parameters(), reference.parameters(), strict=True):
         if value.ndim == 1 and name != "fc.bias":
             assert torch.equal(value, theirs), name
@@ -65,7 +66,7 @@ def test_first_weights_are_distributed_as_torchvisions() -> None:
 
 
 def test_keep_scales_pooled_features() -> None:
-    model = build_model("resnet18", 3, 0.5, seed=0).eval()
+    model = build_model(Structure("resnet18"), 3, 0.5, seed=0).eval()
     images = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(model(images), model(images, torch.ones(2, 512)))
@@ -76,7 +77,7 @@ def test_keep_scales_pooled_features() -> None:
 
 
 def test_stage_table_adds_up() -> None:
-    model = build_model("resnet50", 10, 0.0, seed=0)
+    model = build_model(Structure("resnet50"), 10, 0.0, seed=0)
     sizes = {depth: stage_sizes(model, depth) for depth in range(6)}
     total = sum(parameter.numel() for parameter in model.parameters())
     for depth, rows in sizes.items():
@@ -91,7 +92,7 @@ def test_stage_table_adds_up() -> None:
 
 
 def test_stage_of_every_name_is_a_stage_in_order() -> None:
-    model = build_model("resnet18", 2, 0.0, seed=0)
+    model = build_model(Structure("resnet18"), 2, 0.0, seed=0)
     found = [stage_of(name) for name, _ in model.named_children()]
     assert list(dict.fromkeys(found)) == list(STAGES)
     assert stage_of("layer2.0.downsample.1.running_mean") == "layer2"
@@ -103,7 +104,7 @@ def test_stage_of_every_name_is_a_stage_in_order() -> None:
 
 
 def test_model_json_rebuilds_the_same_network() -> None:
-    model = build_model("resnet34", 6, 0.25, seed=8)
+    model = build_model(Structure("resnet34"), 6, 0.25, seed=8)
     again = rebuild(json.loads(json.dumps(describe(model))))
     assert describe(again) == describe(model)
     again.load_state_dict(model.state_dict())
@@ -138,14 +139,14 @@ def test_model_json_rebuilds_the_same_network() -> None:
     )
 )
 def test_model_json_refuses_what_it_does_not_know(change: dict[str, object]) -> None:
-    description = {**describe(build_model("resnet18", 2, 0.0, seed=0)), **change}
+    description = {**describe(build_model(Structure("resnet18"), 2, 0.0, seed=0)), **change}
     with pytest.raises(RunError, match="|".join(change)):
         rebuild(description)
 
 
 @pytest.mark.parametrize("key", ["schema", "arch", "classes", "dropout", "squeeze_excite", "widths", "quantisation"])
 def test_model_json_must_be_complete(key: str) -> None:
-    description = describe(build_model("resnet18", 2, 0.0, seed=0))
+    description = describe(build_model(Structure("resnet18"), 2, 0.0, seed=0))
     del description[key]
     with pytest.raises(RunError, match="keys"):
         rebuild(description)

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from resnet_dist.errors import RunError
-from resnet_dist.model.config import ARCHS, Arch
+from resnet_dist.model.architectures import ARCHS, Arch
 from resnet_dist.model.model_json import describe, rebuild
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from resnet_dist.model.weights import Weights, initialize
 
@@ -64,7 +65,7 @@ def opened(model: ResNetClassifier, seed: int) -> ResNetClassifier:
 def test_every_block_has_a_gate_and_all_other_names_are_torchvisions(arch: Arch) -> None:
     with torch.device("meta"):
         plain = torchvision.models.get_model(arch, weights=None, num_classes=7)
-        model = ResNetClassifier(arch, 7, 0.0, squeeze_excite=True)
+        model = ResNetClassifier(Structure(arch, squeeze_excite=True), 7, 0.0)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     expected = {name: tuple(value.shape) for name, value in plain.state_dict().items()}
     blocks = [name for name, part in plain.named_modules() if name.count(".") == 1 and name.startswith("layer")]
@@ -83,7 +84,10 @@ def test_every_block_has_a_gate_and_all_other_names_are_torchvisions(arch: Arch)
 
 @pytest.mark.parametrize("arch", SMALL)
 def test_gates_start_as_identity_to_the_bit(arch: Arch) -> None:
-    plain, gated = build_model(arch, 4, 0.0, seed=3), build_model(arch, 4, 0.0, seed=3, squeeze_excite=True)
+    plain, gated = (
+        build_model(Structure(arch), 4, 0.0, seed=3),
+        build_model(Structure(arch, squeeze_excite=True), 4, 0.0, seed=3),
+    )
     own = gated.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in plain.state_dict().items())
     for mode in (False, True):  # training mode last: it moves running statistics
@@ -120,7 +124,7 @@ def test_first_weights_are_the_seeds_and_leave_the_global_generator_alone() -> N
     for global_seed, seed in ((0, 5), (1, 5), (1, 6)):
         torch.manual_seed(global_seed)
         before = torch.get_rng_state()
-        built.append(build_model("resnet18", 4, 0.1, seed, squeeze_excite=True).state_dict())
+        built.append(build_model(Structure("resnet18", squeeze_excite=True), 4, 0.1, seed).state_dict())
         assert torch.equal(torch.get_rng_state(), before)
     first, again, other = built
     assert all(torch.equal(value, again[name]) for name, value in first.items())
@@ -130,7 +134,7 @@ def test_first_weights_are_the_seeds_and_leave_the_global_generator_alone() -> N
 
 
 def test_gates_move_when_they_are_trained() -> None:
-    model = build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=True)
+    model = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(3):
@@ -144,7 +148,7 @@ def test_gates_move_when_they_are_trained() -> None:
 @pytest.mark.parametrize("arch", SMALL)
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_trunk_then_suffix_is_the_model(arch: Arch, depth: int) -> None:
-    model = opened(build_model(arch, 5, 0.0, seed=0, squeeze_excite=True), seed=2).eval()
+    model = opened(build_model(Structure(arch, squeeze_excite=True), 5, 0.0, seed=0), seed=2).eval()
     with torch.no_grad():
         expected = model(images())
         trunk, suffix = split(model, depth)
@@ -165,7 +169,7 @@ def test_trunk_then_suffix_is_the_model(arch: Arch, depth: int) -> None:
 @pytest.mark.parametrize("arch", LARGE_SLOWLY)
 def test_model_json_says_whether_there_are_gates(arch: Arch, squeeze_excite: bool) -> None:
     with torch.device("meta"):
-        model = ResNetClassifier(arch, 6, 0.25, squeeze_excite)
+        model = ResNetClassifier(Structure(arch, squeeze_excite), 6, 0.25)
         description = describe(model)
         again = rebuild(json.loads(json.dumps(description)))
     assert description["squeeze_excite"] == ({"reduction": 16} if squeeze_excite else None)
@@ -175,9 +179,9 @@ def test_model_json_says_whether_there_are_gates(arch: Arch, squeeze_excite: boo
 
 
 def test_weights_without_gates_load_and_say_so(tmp_path: object) -> None:
-    stored = build_model("resnet18", 3, 0.0, seed=7).state_dict()
+    stored = build_model(Structure("resnet18"), 3, 0.0, seed=7).state_dict()
     save_file(stored, f"{tmp_path}/a.safetensors")
-    model = build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=True)
+    model = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
     untouched = copy.deepcopy(model.state_dict())
     messages = initialize(model, f"{tmp_path}/a.safetensors", no_run)
     assert messages[1:] == ["squeeze-excite: 8 gates start as identity"]
@@ -186,8 +190,8 @@ def test_weights_without_gates_load_and_say_so(tmp_path: object) -> None:
 
 
 def test_weights_with_gates_load_whole() -> None:
-    stored = opened(build_model("resnet18", 3, 0.0, seed=7, squeeze_excite=True), seed=4).state_dict()
-    model = build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=True)
+    stored = opened(build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=7), seed=4).state_dict()
+    model = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
     assert initialize(model, "run", lambda _: stored) == ["weights: run"]
     assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
 
@@ -208,8 +212,8 @@ Change = Callable[[Weights], Weights]
     ],
 )
 def test_gates_that_do_not_fit_are_refused(squeeze_excite: bool, change: Change, match: str) -> None:
-    stored = build_model("resnet18", 3, 0.0, seed=7, squeeze_excite=True).state_dict()
-    model = build_model("resnet18", 3, 0.0, seed=0, squeeze_excite=squeeze_excite)
+    stored = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=7).state_dict()
+    model = build_model(Structure("resnet18", squeeze_excite=squeeze_excite), 3, 0.0, seed=0)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(RunError, match=match):
         initialize(model, "other", lambda _: change(stored))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_dist.model.config import Arch
+from resnet_dist.model.architectures import Arch
 from resnet_dist.model.freezing import frozen_stages, stage_of
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import Trunk, split
 
 torch.set_num_threads(1)
@@ -18,7 +19,7 @@ SPLIT_ARCHS: list[Arch] = ["resnet18", "resnet50", "resnext50_32x4d", "wide_resn
 
 def trained_looking(arch: Arch, seed: int = 0) -> ResNetClassifier:
     """A network whose BatchNorm has statistics and affine that folding must take into account."""
-    model = build_model(arch, 5, 0.0, seed)
+    model = build_model(Structure(arch), 5, 0.0, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in model.modules():
@@ -144,4 +145,4 @@ def test_channels_last_stays() -> None:
 
 def test_depth_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="freeze_depth=6"):
-        split(build_model("resnet18", 2, 0.0, seed=0), 6)
+        split(build_model(Structure("resnet18"), 2, 0.0, seed=0), 6)

@@ -15,6 +15,7 @@ from resnet_dist.errors import RunError
 from resnet_dist.model import weights as weights_module
 from resnet_dist.model import weights_file
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.weights import Weights, hub_file, initialize
 
 torch.set_num_threads(1)
@@ -25,7 +26,7 @@ def no_run(name: str) -> Weights | None:
 
 
 def fresh(classes: int = 3, seed: int = 0) -> ResNetClassifier:
-    return build_model("resnet18", classes, 0.0, seed)
+    return build_model(Structure("resnet18"), classes, 0.0, seed)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_what_does_not_fit_is_refused_by_name(stored: Weights, change: Change, m
 
 
 def test_another_architecture_is_refused_with_the_first_few_names(tmp_path: Path) -> None:
-    torch.save(build_model("resnet50", 3, 0.0, 0).state_dict(), tmp_path / "a.pth")
+    torch.save(build_model(Structure("resnet50"), 3, 0.0, 0).state_dict(), tmp_path / "a.pth")
     with pytest.raises(RunError, match=r"do not fit model\.arch=resnet18") as caught:
         initialize(fresh(), f"{tmp_path}/a.pth", no_run)
     assert str(caught.value).count("layer") == 5

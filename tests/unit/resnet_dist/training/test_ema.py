@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.ema import Ema
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
@@ -140,7 +141,7 @@ def test_averages_and_weights_come_back_from_a_checkpoint_to_the_bit(
     def state_of(model: ResNetClassifier, freeze_depth: int) -> TrainState:
         return make_setup(model=model, freeze_depth=freeze_depth, ema_decay=0.9).state_at(0)
 
-    state = state_of(build_model("resnet18", 3, 0.0, seed=0), freeze_depth)
+    state = state_of(build_model(Structure("resnet18"), 3, 0.0, seed=0), freeze_depth)
     assert state.ema is not None
     generator = torch.Generator().manual_seed(0)
     for step in range(3):
@@ -150,7 +151,7 @@ def test_averages_and_weights_come_back_from_a_checkpoint_to_the_bit(
     assert not torch.equal(judged["fc.weight"], state.model.fc.weight)
     assert torch.equal(stored["raw_weights"]["fc.weight"], state.model.fc.weight)
 
-    model = build_model("resnet18", 3, 0.0, seed=1)
+    model = build_model(Structure("resnet18"), 3, 0.0, seed=1)
     model.load_state_dict(judged)
     restored = state_of(model, freeze_depth)
     restored.restore(stored)

@@ -19,6 +19,7 @@ from resnet_dist.config import OptimizerConfig
 from resnet_dist.errors import DivergedError
 from resnet_dist.model.config import FreezingConfig
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.fit import fit
 from resnet_dist.training.setup import Setup
@@ -83,7 +84,7 @@ def test_accumulation_over_microbatches_equals_one_large_batch_where_batch_norm_
         step = first_step(source(microbatch=size), 0)
         train_step(state, recipe, step, 0.05)
         learnt.append(everything(state))
-    before = build_model("resnet18", 3, 0.0, seed=0).state_dict()
+    before = build_model(Structure("resnet18"), 3, 0.0, seed=0).state_dict()
     for name, value in before.items():
         moved = (learnt[0][name] - value).abs().max()
         assert (learnt[0][name] - learnt[1][name]).abs().max() <= 1e-5 * max(float(moved), 1.0), name

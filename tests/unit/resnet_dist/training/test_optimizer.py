@@ -11,6 +11,7 @@ from torch import nn
 
 from resnet_dist.config import OptimizerConfig
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
 from resnet_dist.training.optimizer import build_optimizer, step_unless
 
@@ -79,7 +80,7 @@ def test_steps_are_torchs_own(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("freeze_depth", [0, 2, 5])
 def test_weight_decay_is_for_convolutions_and_the_heads_weight_only(kind: str, freeze_depth: int) -> None:
-    model = build_model("resnet18", 3, 0.0, seed=0)
+    model = build_model(Structure("resnet18"), 3, 0.0, seed=0)
     _, suffix = split(model, freeze_depth)
     optimizer = build_optimizer(suffix, config_of(kind))
     names = {parameter: name for name, parameter in suffix.named_parameters()}

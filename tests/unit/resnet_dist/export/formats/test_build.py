@@ -19,9 +19,10 @@ from resnet_dist.export.formats.build import Calibration, build, missing, wanted
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.formats.onnx_graph import operators
 from resnet_dist.export.formats.tensorrt_engine import OPERATORS, write_tensorrt
-from resnet_dist.model.config import Arch
+from resnet_dist.model.architectures import Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite
+from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.engines import Engine
 from resnet_dist.runtime.errors import RuntimeMissingError
 from resnet_dist.runtime.preprocess import Preprocess
@@ -44,7 +45,7 @@ PREPROCESS = Preprocess(
 
 def network(arch: Arch, squeeze_excite: bool = False) -> ResNetClassifier:
     """With BatchNorm and gates as if trained, so that folding them wrongly shows."""
-    model = build_model(arch, 5, 0.1, seed=0, squeeze_excite=squeeze_excite)
+    model = build_model(Structure(arch, squeeze_excite=squeeze_excite), 5, 0.1, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for part in model.modules():

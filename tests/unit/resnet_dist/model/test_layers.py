@@ -4,9 +4,10 @@ import pytest
 import torch
 import torchvision
 
-from resnet_dist.model.config import Arch
-from resnet_dist.model.parameter_count import stage_parameters
+from resnet_dist.model.architectures import Arch
+from resnet_dist.model.layers import stage_parameters
 from resnet_dist.model.resnet import _with_gates
+from resnet_dist.model.structure import Structure
 
 
 @pytest.mark.parametrize("squeeze_excite", [False, True])
@@ -19,4 +20,4 @@ def test_the_formula_counts_what_the_network_has(arch: Arch, squeeze_excite: boo
     for name, parameter in network.named_parameters():
         first = name.partition(".")[0]
         found["head" if first == "fc" else first if first.startswith("layer") else "stem"] += parameter.numel()
-    assert stage_parameters(arch, 7, squeeze_excite=squeeze_excite) == found
+    assert stage_parameters(Structure(arch, squeeze_excite), 7) == found
