@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.judged_answers import judge_answers
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics
-from resnet_dist.export.paired_interval import Changes
+from resnet_dist.evaluation.paired_interval import Changes
 from resnet_dist.runtime.bundle import Precision
 from resnet_dist.runtime.engines import Engine
 from resnet_dist.runtime.operating_point import OperatingPoint

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resnet_dist.export.paired_interval import Changes
+from resnet_dist.evaluation.paired_interval import Changes
 from resnet_dist.export.parity import int8_verdict
 
 
