@@ -50,7 +50,7 @@ class RunningStatistics:
                 layer.momentum = momentum
             for count, counted in zip(self._counts, counts, strict=True):
                 count.copy_(counted)
-            self._write(before)
+            self.write(before)
 
     def read(self) -> torch.Tensor:
         """float32 [width]: running means and variances of all layers, a copy."""
@@ -62,12 +62,13 @@ class RunningStatistics:
             return
         before = self.read()
         after = before + self._momenta * (mean_statistics.to(before.dtype) - before)
-        self._write(torch.where(skip, before, after))
+        self.write(torch.where(skip, before, after))
         for count in self._counts:
             count.add_((~skip).to(count.dtype))
 
     @torch.no_grad()
-    def _write(self, values: torch.Tensor) -> None:
+    def write(self, values: torch.Tensor) -> None:
+        """Replace the running means and variances by `values` [width], what `read` gives."""
         parts = torch.split(values, [buffer.numel() for buffer in self._buffers])
         for buffer, part in zip(self._buffers, parts, strict=True):
             buffer.copy_(part)
