@@ -27,7 +27,6 @@ from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import ResNetClassifier, build_model
-from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.telemetry import refuse_telemetry
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
@@ -213,7 +212,7 @@ def make_setup() -> Callable[..., Setup]:
         freezing, config = FreezingConfig(**of(FreezingConfig)), ModelConfig(arch="resnet18", **of(ModelConfig))
         training = TrainingConfig(**{"reduction": "exact"} | options)
         place = device or torch.device("cpu")
-        model = model or build_model(Structure("resnet18"), len(class_counts), config.dropout, 0, config.squeeze_excite)
+        model = model or build_model(config.structure, len(class_counts), config.dropout, 0)
         if weights is not None:
             model.load_state_dict(weights)
         return Setup(

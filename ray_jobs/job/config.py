@@ -10,6 +10,7 @@ from cluster.storage.folder_name import folder_name
 from data_pipeline.config import AugmentationConfig, DataConfig
 from ray_jobs.job.credentials import secrets_in_tree
 from ray_jobs.job.tracker import TrackerConfig
+from resnet_dist.compression.config import DistillationConfig
 from resnet_dist.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
@@ -46,6 +47,8 @@ class JobConfig(BaseModel):
     """How the learning rate moves."""
     training: TrainingConfig = TrainingConfig()
     """The loop."""
+    distillation: DistillationConfig = DistillationConfig()
+    """Learning from a teacher, a trained run."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When state is stored and how long it is kept."""
     evaluation: EvaluationConfig = EvaluationConfig()

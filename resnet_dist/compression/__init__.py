@@ -1,3 +1,3 @@
-"""Smaller networks from trained ones: which channels and blocks count, and a network without the others. Open
-`channels.py` first.
+"""Smaller networks from trained ones: learnt from a teacher's answers, or cut out of one. Open `config.py` first,
+`channels.py` for which channels and blocks count.
 """

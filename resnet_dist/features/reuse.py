@@ -220,7 +220,7 @@ def _batch_name(rows: NDArray[np.int64]) -> str:
 def _scope_digest(base_digest: str, kept: str, trunk: Trunk) -> str:
     """Of the trunk's layers and numbers, and of all that decides what goes into it."""
     # The layers' text has what their numbers do not tell: strides, groups, paddings.
-    digest = hashlib.blake2b(f"features 1\n{base_digest}\n{kept}\n{trunk}\n{trunk.pooled}\n".encode(), digest_size=20)
+    digest = hashlib.blake2b(f"features 2\n{base_digest}\n{kept}\n{trunk}\n".encode(), digest_size=20)
     for name, value in trunk.state_dict().items():
         numbers = value.detach().cpu().contiguous()
         digest.update(f"{name} {numbers.dtype} {tuple(numbers.shape)}\n".encode())

@@ -11,8 +11,8 @@ from resnet_dist.errors import RunError
 from resnet_dist.model.trunk import Suffix, Trunk
 
 
-def compile_parts(trunk: Trunk | None, suffix: Suffix) -> None:
-    """Compile both parts in place, for static shapes; parameters keep their names.
+def compile_parts(trunk: Trunk | None, suffix: Suffix, teacher: nn.Module | None = None) -> None:
+    """Compile both parts, and the network of a teacher, in place, for static shapes; parameters keep their names.
 
     Nothing is compiled before the first call, so blocks may still be checkpointed, but the parts not yet be wrapped.
     Raises RunError where the parts are on the CPU and there is no C++ compiler.
@@ -25,9 +25,9 @@ def compile_parts(trunk: Trunk | None, suffix: Suffix) -> None:
     # process that resumes later would not: so each time begins as a new process does, and the limit is an error.
     torch._dynamo.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    parts: list[nn.Module] = [suffix] if trunk is None else [trunk, suffix]
-    for part in parts:
-        part.compile(dynamic=False)
+    for part in (trunk, suffix, teacher):
+        if part is not None:
+            part.compile(dynamic=False)
 
 
 def require_compiler() -> None:

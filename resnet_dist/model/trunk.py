@@ -39,6 +39,10 @@ class Trunk(nn.Module):
         """Stays in evaluation mode."""
         return super().train(False)
 
+    def extra_repr(self) -> str:
+        """What its layers do not tell."""
+        return f"pooled={self.pooled}"
+
 
 class Suffix(nn.Module):
     """The stages that are trained and the head: the network's own modules under their own names, not copies.
@@ -56,11 +60,21 @@ class Suffix(nn.Module):
             self.add_module(name, stage)
         self.fc = fc
 
-    def forward(self, features: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [B, classes] of what the trunk gives, or of images where there is none; `keep` as in `classify`."""
+    def forward(
+        self, features: torch.Tensor, keep: torch.Tensor | None = None, *, with_stages: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits [B, classes] of what the trunk gives, or of images where there is none; `keep` as in `classify`.
+
+        `with_stages`: also what each of its stages among layer1 to layer4 gives, [B, C, h, w], by name. They are
+        outputs, since hooks would see neither DistributedDataParallel's nor torch.compile's passes as they are.
+        """
+        outputs: dict[str, torch.Tensor] = {}
         for name in self._stages:
             features = self.through(self.get_submodule(name), features)
-        return classify(self.fc, pool(features) if self._stages else features, keep)
+            if name.startswith("layer"):
+                outputs[name] = features
+        logits = classify(self.fc, pool(features) if self._stages else features, keep)
+        return (logits, outputs) if with_stages else logits
 
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode, but for the frozen BatchNorm layers: validation's return cannot thaw them."""

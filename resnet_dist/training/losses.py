@@ -29,7 +29,11 @@ class Loss:
     """float32 [C]: what is added to the logits."""
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, mix: Mix | None) -> torch.Tensor:
-        """The sum over the microbatch, scalar float32. `logits` [B, C] any float dtype; `labels` int64 [B].
+        """The sum over the microbatch, scalar float32. `logits` [B, C] any float dtype; `labels` int64 [B]."""
+        return self.of_samples(logits, labels, mix).sum()
+
+    def of_samples(self, logits: torch.Tensor, labels: torch.Tensor, mix: Mix | None) -> torch.Tensor:
+        """float32 [B]: each sample's own.
 
         With a mix it is factor * loss(own label) + (1 - factor) * loss(partner's label), each loss with its own
         label's weight; for plain cross entropy this equals that against the mixed target (arXiv:1710.09412).
@@ -37,13 +41,13 @@ class Loss:
         logits = logits.float()
         if self.adjustment is not None:
             logits = logits + self.adjustment
-        own = self._of_samples(logits, labels)
+        own = self._of_labels(logits, labels)
         if mix is None:
-            return own.sum()
-        partners = self._of_samples(logits, labels[mix.partner])
-        return (mix.factor * own + (1.0 - mix.factor) * partners).sum()
+            return own
+        partners = self._of_labels(logits, labels[mix.partner])
+        return mix.factor * own + (1.0 - mix.factor) * partners
 
-    def _of_samples(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _of_labels(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """float32 [B]."""
         losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
         if self.focal_gamma is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnet_dist.compression.distillation import Distillation
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks
@@ -57,6 +58,8 @@ class Setup:
     device: torch.device
     reuse: FeatureReuse | None = None
     """Where features of the frozen stages are kept for other trainings; None: nowhere."""
+    distillation: Distillation | None = None
+    """The teacher, on the same device, and how to learn from it; None: labels are all there is."""
     _built: tuple[Policies, Recipe] | None = field(default=None, init=False)
 
     def state_at(
@@ -116,6 +119,8 @@ class Setup:
             images = self._blank(size)
             try:
                 with statistics.of_microbatches(), autocast(self.device, dtype):
+                    if self.distillation is not None:
+                        self.distillation.teacher.answer(images)
                     features = images if trunk is None else trunk(images)
                     suffix(features).float().sum().backward()  # pyright: ignore[reportUnknownMemberType]
             finally:
@@ -135,14 +140,17 @@ class Setup:
             state.ema.averages |= {name: value for name, value in averages.items() if name in state.ema.averages}
 
     def _split(self, policies: Policies) -> tuple[Trunk | None, Suffix]:
+        teacher = None if self.distillation is None else self.distillation.teacher.network
         if self.device.type == "cpu":
             use_onednn(self.model, self.training)
+            if teacher is not None:
+                use_onednn(teacher, self.training)
         trunk, suffix = split(self.model, policies)
         suffix.train()
         if self.training.activation_checkpointing:
             checkpoint_blocks(suffix)
         if self.training.compile:
-            compile_parts(trunk, suffix)
+            compile_parts(trunk, suffix, teacher)
         return trunk, suffix
 
     def _ema(self, suffix: Suffix) -> Ema | None:
@@ -163,6 +171,7 @@ class Setup:
             clip_norm=self.optimizer.clip_norm,
             autocast=autocast_dtype(self.training.precision),
             reuse=self.reuse,
+            distillation=self.distillation,
         )
 
     def _blank(self, samples: int) -> torch.Tensor:

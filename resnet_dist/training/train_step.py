@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnet_dist.compression.distillation import Distillation
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.dropout import keep_mask, words_needed
@@ -48,6 +49,8 @@ class Recipe:
     """bfloat16 or float16 for autocast, None for float32 throughout."""
     reuse: FeatureReuse | None = None
     """Where features of a frozen trunk are kept for other trainings; None: nowhere."""
+    distillation: Distillation | None = None
+    """What is learnt from a teacher; None: labels are all there is."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,22 @@ def _forward(
     mix, keep = _mix(state, recipe, microbatch), _keep(state, recipe, microbatch)
     features = microbatch.features
     images = microbatch.images if mix is None or features is not None else mix.images(microbatch.images)
+    place, teaching = (state.epoch, step, microbatch.index), recipe.distillation
+    answer, outputs = None, dict[str, torch.Tensor]()
     with autocast(images.device, recipe.autocast):
+        if teaching is not None:
+            answer = teaching.teacher.answer(images)
         if features is None and recipe.reuse is not None:
-            place = state.epoch, step, microbatch.index
             features = recipe.reuse.of_microbatch(*place, lambda: state.features(images), waited)
-        logits = recipe.reduction.module(state.features(images) if features is None else features, keep)
-    loss = recipe.loss(logits, microbatch.labels, mix)
-    return loss, (logits.detach().argmax(1) == microbatch.labels).sum()
+        features = state.features(images) if features is None else features
+        if teaching is not None and teaching.needs_stages:
+            logits, outputs = recipe.reduction.module(features, keep, with_stages=True)
+        else:
+            logits = recipe.reduction.module(features, keep)
+    losses = recipe.loss.of_samples(logits, microbatch.labels, mix)
+    if teaching is not None and answer is not None:
+        losses = teaching.losses(losses, logits, answer, mix, outputs)
+    return losses.sum(), (logits.detach().argmax(1) == microbatch.labels).sum()
 
 
 def _mix(state: TrainState, recipe: Recipe, microbatch: Microbatch) -> Mix | None:
