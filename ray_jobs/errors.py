@@ -23,6 +23,7 @@ All exceptions of the four packages, each with the exit code of a command that i
         NoWholeCheckpointError     3   ray_jobs.training.restart_policy
       DivergedError                1   resnet_dist.errors
       ReportError                  1   resnet_dist.errors
+      UnreachableTargetError       2   resnet_dist.errors
       BundleError                  3   resnet_dist.runtime.errors
       RuntimeMissingError          2   resnet_dist.runtime.errors
 
@@ -53,7 +54,7 @@ No command shows these: the code that calls the module catches them.
 
 from cluster.errors import ResourceError, StorageError
 from data_pipeline.errors import DataError
-from resnet_dist.errors import DivergedError, RunError
+from resnet_dist.errors import DivergedError, RunError, UnreachableTargetError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 
 
@@ -74,7 +75,7 @@ class TerminationError(KeyboardInterrupt):
 
 
 CERTAIN = (
-    *(ConfigError, ResourceError, RuntimeMissingError),
+    *(ConfigError, ResourceError, RuntimeMissingError, UnreachableTargetError),
     *(DataError, RunError, StorageError, BundleError, DivergedError),
 )
 """Another attempt would end with the same error."""

@@ -10,7 +10,7 @@ from cluster.errors import RayDiedError, ResourceError, StorageError, Submission
 from cluster.storage.credentials import without_secrets
 from data_pipeline.errors import DataError
 from ray_jobs.errors import ConfigError, GateError, JobFailedError, TerminationError
-from resnet_dist.errors import DivergedError, RunError
+from resnet_dist.errors import DivergedError, RunError, UnreachableTargetError
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 
 
@@ -45,7 +45,7 @@ NOT_TRIED_AGAIN = (ExitCode.DONE, *FINAL, ExitCode.INTERRUPTED, ExitCode.TERMINA
 def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code that stands for an error."""
     match error:
-        case ConfigError() | ResourceError() | SubmissionError() | RuntimeMissingError():
+        case ConfigError() | ResourceError() | SubmissionError() | RuntimeMissingError() | UnreachableTargetError():
             return ExitCode.USAGE
         case DataError() | RunError() | StorageError() | BundleError():
             return ExitCode.UNUSABLE

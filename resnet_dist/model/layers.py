@@ -45,32 +45,78 @@ def hidden_units(channels: int) -> int:
     return max(LEAST_HIDDEN, channels // GATE_REDUCTION)
 
 
+@dataclass(frozen=True)
+class Site:
+    """A block's place in a network, and what it connects."""
+
+    stage: int
+    """0..3: layer1 .. layer4."""
+    number: int
+    inputs: int
+    """Channels."""
+    outputs: int
+    size: tuple[int, int]
+    """Height and width of what goes in."""
+
+    @property
+    def name(self) -> str:
+        """As torchvision names it: layer1.0."""
+        return f"{FREEZABLE[1 + self.stage]}.{self.number}"
+
+    @property
+    def stride(self) -> int:
+        """2 where it halves height and width."""
+        return 2 if self.number == 0 and self.stage > 0 else 1
+
+    @property
+    def size_out(self) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        return _halved(self.size) if self.stride == 2 else self.size
+
+
+def sites(structure: Structure, size: tuple[int, int] = (224, 224)) -> Iterator[tuple[Site, tuple[int, ...]]]:
+    """Each block that is there with its inner widths, for images of `size` (height, width)."""
+    widths = structure.layer_widths
+    channels, size = widths.stem, _halved(_halved(size))  # the stem's convolution, and max pooling
+    for stage, own in enumerate(widths.stages):
+        for number, inner in own.kept:
+            site = Site(stage, number, channels, own.channels, size)
+            yield site, inner
+            channels, size = own.channels, site.size_out
+
+
+def block_layers(structure: Structure, site: Site, inner: tuple[int, ...]) -> Iterator[Layer]:
+    """Of the block that has a place in `structure` and these inner widths, whatever the structure has there."""
+    shape, name, stage, size = SHAPES[structure.arch], site.name, FREEZABLE[1 + site.stage], site.size_out
+    if len(inner) == 1:
+        yield Layer(f"{name}.conv1", stage, site.inputs, inner[0], 3, site.stride, size=size)
+        yield Layer(f"{name}.conv2", stage, inner[0], site.outputs, 3, size=size)
+    else:
+        yield Layer(f"{name}.conv1", stage, site.inputs, inner[0], size=site.size)
+        yield Layer(f"{name}.conv2", stage, inner[0], inner[1], 3, site.stride, shape.groups, size)
+        yield Layer(f"{name}.conv3", stage, inner[1], site.outputs, size=size)
+    if not shape.is_identity(site.stage, site.number):
+        yield Layer(f"{name}.downsample", stage, site.inputs, site.outputs, stride=site.stride, size=size)
+    if structure.squeeze_excite:
+        hidden = hidden_units(site.outputs)
+        yield Layer(f"{name}.se.reduce", stage, site.outputs, hidden, is_linear=True)
+        yield Layer(f"{name}.se.expand", stage, hidden, site.outputs, is_linear=True)
+
+
+def end_layers(stem: int, last: int, classes: int, size: tuple[int, int] = (224, 224)) -> tuple[Layer, Layer]:
+    """The stem's convolution, of `stem` channels, and the head, behind `last` channels."""
+    convolution = Layer("conv1", "stem", 3, stem, 7, 2, size=_halved(size))
+    return convolution, Layer("fc", "head", last, classes, is_linear=True)
+
+
 def layers(structure: Structure, classes: int, size: tuple[int, int] = (224, 224)) -> Iterator[Layer]:
     """From the stem to the head, for images of `size` (height, width)."""
-    shape, widths = SHAPES[structure.arch], structure.layer_widths
-    size = _halved(size)
-    yield Layer("conv1", "stem", 3, widths.stem, 7, 2, size=size)
-    size = _halved(size)  # max pooling
-    channels = widths.stem
-    for place, (stage, own) in enumerate(zip(FREEZABLE[1:], widths.stages, strict=True)):
-        for number, inner in own.kept:
-            name, stride = f"{stage}.{number}", 2 if number == 0 and place > 0 else 1
-            before, size = size, _halved(size) if stride == 2 else size
-            if len(inner) == 1:
-                yield Layer(f"{name}.conv1", stage, channels, inner[0], 3, stride, size=size)
-                yield Layer(f"{name}.conv2", stage, inner[0], own.channels, 3, size=size)
-            else:
-                yield Layer(f"{name}.conv1", stage, channels, inner[0], size=before)
-                yield Layer(f"{name}.conv2", stage, inner[0], inner[1], 3, stride, shape.groups, size)
-                yield Layer(f"{name}.conv3", stage, inner[1], own.channels, size=size)
-            if not shape.is_identity(place, number):
-                yield Layer(f"{name}.downsample", stage, channels, own.channels, stride=stride, size=size)
-            if structure.squeeze_excite:
-                hidden = hidden_units(own.channels)
-                yield Layer(f"{name}.se.reduce", stage, own.channels, hidden, is_linear=True)
-                yield Layer(f"{name}.se.expand", stage, hidden, own.channels, is_linear=True)
-            channels = own.channels
-    yield Layer("fc", "head", channels, classes, is_linear=True)
+    widths = structure.layer_widths
+    stem, head = end_layers(widths.stem, widths.stages[-1].channels, classes, size)
+    yield stem
+    for site, inner in sites(structure, size):
+        yield from block_layers(structure, site, inner)
+    yield head
 
 
 def stage_parameters(structure: Structure, classes: int) -> dict[str, int]:
