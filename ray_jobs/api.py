@@ -136,10 +136,11 @@ def tune(
 
 def plan_search(job: JobConfig, search: SearchConfig, space: Space) -> SearchPlan:
     """What a search would try, how long it would take and what it would store."""
-    from ray_jobs.training.early_checks import check_images, check_weights
+    from ray_jobs.training.early_checks import check_images, check_teacher, check_weights
 
     check_images(job)
     check_weights(job)
+    check_teacher(job)
     began = perf_counter()
     from ray_jobs.search.dry_run import plan_search
 

@@ -17,7 +17,7 @@ from ray_jobs.job.toml import print_config, read_job_text
 from ray_jobs.run.argument import hint_at_folder, names_a_place
 from ray_jobs.run.records import CONFIG, DATASET, PREPROCESS, REMEDY, SEAL, SPLIT, Records
 from ray_jobs.terminal.watcher import note
-from resnet_dist.checkpoint.manifest import Origin, newest_origin, stored_steps
+from resnet_dist.checkpoint.manifest import Manifest, Origin, best_manifest, name_of, newest_origin, stored_steps
 from resnet_dist.checkpoint.progress import Progress, latest_progress
 from resnet_dist.checkpoint.store import Claim
 from resnet_dist.errors import RunError
@@ -198,6 +198,12 @@ class RunDirectory:
             monitor = self.read_config().checkpoint.monitor if which == "best" else ""
         found = load(self.store, which, self._believed(), monitor)
         self.records.check_origin(found.name, found.origin)
+        return found
+
+    def best_manifest(self) -> Manifest:
+        """That of the best checkpoint by what the run monitors, without its weights. Raises RunError."""
+        found = best_manifest(self.store, self._believed(), self.read_config().checkpoint.monitor)
+        self.records.check_origin(name_of(found.step), found.origin)
         return found
 
     def latest(self, log: Callable[[str], None] = _LOGGER.warning) -> "Checkpoint | None":

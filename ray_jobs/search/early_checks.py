@@ -7,13 +7,21 @@ from ray_jobs.run.argument import hint_at_folder, names_a_place
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.terminal.watcher import note
-from ray_jobs.training.early_checks import check_images, check_not_held, check_room_for, check_weights, trial_bytes
+from ray_jobs.training.early_checks import (
+    check_images,
+    check_not_held,
+    check_room_for,
+    check_teacher,
+    check_weights,
+    trial_bytes,
+)
 
 
 def check_search(job: JobConfig, config: SearchConfig, warm_start: str | None, submission: str | None) -> None:
     """Raise what would stop a search. `warm_start` and `submission`: as of `run_tune`."""
     check_images(job)
     check_weights(job)
+    check_teacher(job)
     directory = SearchDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, note)
     if warm_start is not None:
         earlier_search(warm_start, job.storage.root)

@@ -26,6 +26,7 @@ from ray_jobs.search.trial_worker import Slot, WeightsKey, key_of
 from ray_jobs.training.feature_sharing import GIB, FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.resolve import check_compiler, resolved_job
+from ray_jobs.training.teacher_network import TeacherNetwork
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class SearchStart:
     slots: int
     """Trials at a time."""
     initial_weights: dict[WeightsKey, InitialWeights]
+    teacher: TeacherNetwork | None
+    """Of all trials."""
     identity: dict[str, Any]
 
 
@@ -91,7 +94,8 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
         key_of(each): InitialWeights.of(each, len(samples.classes)) for each in _networks(resolved, space)
     }
     who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
-    return SearchStart(facts, data, plan, slots, initial_weights, {**who, "training.epochs": resolved.training.epochs})
+    who["training.epochs"] = resolved.training.epochs
+    return SearchStart(facts, data, plan, slots, initial_weights, TeacherNetwork.of(resolved), who)
 
 
 def _networks(job: JobConfig, space: Space) -> list[JobConfig]:
@@ -122,6 +126,7 @@ def slot_of(
         dataset=data.summary(),
         split_csv=write_split_csv(data.split_rows()),
         initial_weights={key: ray.put(weights) for key, weights in start.initial_weights.items()},
+        teacher=None if start.teacher is None else ray.put(start.teacher),
         objectives=facts.config.objectives,
         submission=submission,
         driver=ProcessIdentity.current(),

@@ -20,6 +20,8 @@ _SHARED = {
     "training.reduction": "it is how workers add, not what they learn",
     "schedule.epochs": "all trials have the schedule's whole length before them",
     "data.source": "every source shows the same views",
+    "distillation.teacher": "all trials of a search learn from one teacher",
+    "distillation.teacher_digest": "it is that of distillation.teacher, which all trials share",
 }
 _DATA_ONCE = (
     "rename_classes", "ignore_classes", "class_order", "val_fraction", "test_fraction", "bit_depth", "folds", "fold",

@@ -27,6 +27,7 @@ from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.last_checkpoint import EndedOnRequestError
 from ray_jobs.training.process_group import process_group
 from ray_jobs.training.rank import WorkerTask, train_rank
+from ray_jobs.training.teacher_network import TeacherNetwork
 from ray_jobs.training.worker import device_of
 from resnet_dist.checkpoint.progress import Progress
 from resnet_dist.errors import DivergedError
@@ -56,6 +57,8 @@ class Slot:
     objectives: tuple[str, ...]
     submission: str
     driver: ProcessIdentity
+    teacher: "ray.ObjectRef[TeacherNetwork] | None" = None
+    """What all trials learn from besides labels; None: nothing."""
     last_checkpoint: str | None = None
     """The key under which the driver asks for a last checkpoint; None: it never does."""
     sharing: FeatureSharing | None = None
@@ -123,6 +126,7 @@ def _serve(order: TrialOrder, slot: Slot, group: RankGroup, device: torch.device
         submission=slot.submission,
         driver=slot.driver,
         initial_weights=slot.initial_weights[key_of(order.job)],
+        teacher=slot.teacher,
         most_per_microbatch=order.most_per_microbatch,
         last_checkpoint=slot.last_checkpoint,
         sharing=slot.sharing,

@@ -45,6 +45,7 @@ from ray_jobs.training.restart_policy import (
     after_death,
     decide,
 )
+from ray_jobs.training.teacher_network import TeacherNetwork
 from ray_jobs.training.warning_lines import start_warnings
 from ray_jobs.training.worker_group import found_no_room
 from resnet_dist.run_records import Status
@@ -100,7 +101,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     def initial_weights() -> InitialWeights:
         return InitialWeights.of(job, len(data.dataset.samples.classes))
 
-    initial = initial_weights() if progress is None else None
+    initial, teacher = initial_weights() if progress is None else None, TeacherNetwork.of(job)
     run.write_records(job, data.summary(), write_split_csv(data.split_rows()))
     run.write_status(Status(state="starting", submission=submission, epochs=job.training.epochs))
     begun = RunDirectory(run.store.settled().impatient())
@@ -112,7 +113,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
             warnings = start_warnings(job, data)
             view.warn(warnings)
             view.show_start(job.cluster.num_workers)
-            training = _Training(job, run, train, val, submission, view, initial_weights, warnings)
+            training = _Training(job, run, train, val, submission, view, initial_weights, teacher, warnings)
             # A first failure is the first in a row, whatever was reached before: nothing need be read.
             training.until_done(_Standing(initial, Past(0)))
         outcome = _verified_outcome(run, job, data.summary())
@@ -146,6 +147,7 @@ class _Training:
     submission: str
     view: ProgressView
     initial_weights: Callable[[], InitialWeights]
+    teacher: TeacherNetwork | None
     warnings: tuple[str, ...]
 
     def until_done(self, standing: _Standing) -> None:
@@ -210,6 +212,7 @@ class _Training:
             submission=self.submission,
             driver=ProcessIdentity.current(),
             initial_weights=None if standing.initial is None else ray.put(standing.initial),
+            teacher=None if self.teacher is None else ray.put(self.teacher),
             most_per_microbatch=standing.most_per_microbatch,
             warnings=self.warnings,
         )

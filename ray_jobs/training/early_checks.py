@@ -16,6 +16,7 @@ from ray_jobs.job.folds import fold_jobs
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import is_done
 from ray_jobs.terminal.watcher import note
+from ray_jobs.training.teacher_run import TeacherRun
 from resnet_dist.checkpoint.manifest import FOLDER, stored_steps
 from resnet_dist.checkpoint.size import checkpoint_bytes
 from resnet_dist.errors import RunError
@@ -36,10 +37,11 @@ def check_training(job: JobConfig, submission: str | None) -> None:
     if not all(stored_steps(run.store) for run in runs):
         check_weights(job)
     needed = is_written = 0
-    for run in runs:
+    for each, run in zip(jobs, runs, strict=True):
         check_not_held(run.store, submission)
         progress = run.progress()
         if progress is None or not is_done(progress, job):
+            check_teacher(each)
             needed += max((_kept(job) - 1) * _largest(job) - _stored(run.store), 0)
             is_written = _largest(job)  # of one run at a time
     check_room_for(needed + is_written, job, f"checkpoints of {_largest(job) / 1e6:.0f} MB each")
@@ -67,6 +69,14 @@ def check_weights(job: JobConfig) -> None:
                 ) from error
         case "none" | "torchvision":
             pass
+
+
+def check_teacher(job: JobConfig) -> None:
+    """Raise ConfigError or RunError where the run to learn from is not there, not finished, or does not fit the job.
+
+    Its classes are compared once the images are listed.
+    """
+    TeacherRun.of(job)
 
 
 def check_not_held(store: Store, submission: str | None) -> None:

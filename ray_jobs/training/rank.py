@@ -25,8 +25,10 @@ from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.recorder import RunRecorder, RunStart
 from ray_jobs.training.restart_policy import NoWholeCheckpointError
 from ray_jobs.training.silent_recorder import EpochBarrier, SilentRecorder
+from ray_jobs.training.teacher_network import TeacherNetwork
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
+from resnet_dist.compression.distillation import Distillation
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.fit import fit
@@ -50,6 +52,8 @@ class WorkerTask:
     driver: ProcessIdentity
     initial_weights: "ray.ObjectRef[InitialWeights] | None"
     """What a run without a checkpoint starts from; None where it had one."""
+    teacher: "ray.ObjectRef[TeacherNetwork] | None" = None
+    """What the run learns from besides labels, however far it is; None: nothing."""
     most_per_microbatch: int | None = None
     """A microbatch size that the memory of an earlier attempt has shown to be the most."""
     sharing: FeatureSharing | None = None
@@ -176,7 +180,15 @@ def _setup(task: WorkerTask, model: ResNetClassifier, group: RankGroup, device: 
         draw=SeededDraw(job.seed),
         group=group,
         device=device,
+        distillation=None if task.teacher is None else _distillation(task, ray.get(task.teacher), device),
     )
+
+
+def _distillation(task: WorkerTask, network: TeacherNetwork, device: torch.device) -> Distillation:
+    config = task.job.distillation
+    teacher = network.teacher(with_maps=config.features > 0.0)
+    teacher.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return Distillation(config, teacher, task.job.data.input_size)
 
 
 def _microbatches(task: WorkerTask, setup: Setup, checkpoint: Checkpoint | None, messages: list[str]) -> Microbatches:

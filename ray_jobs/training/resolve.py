@@ -1,11 +1,17 @@
 """A job with everything filled in that depends on the machine or on the run's first start, and what that needs."""
 
+from typing import Any
+
 from cluster.storage.store import absolute_root
 from ray_jobs.data.prepare import PreparedData
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import difference, identity
 from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lifecycle import is_done
+from ray_jobs.training.teacher_run import TeacherRun, absolute_teacher
+from resnet_dist.compression.config import DistillationConfig
+from resnet_dist.errors import RunError
 from resnet_dist.model.compiling import require_compiler
 from resnet_dist.model.weights_file import kind_of_weights
 
@@ -43,6 +49,7 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
         ),
         "storage": job.storage.model_copy(update={"root": absolute_root(job.storage.root)}),
         "model": job.model.model_copy(update={"weights": _absolute_file(job.model.weights)}),
+        "distillation": _distillation(job, run, data.dataset.samples.classes, stored or {}),
     }
     resolved = job.model_copy(update={**sections, "training": training, "schedule": schedule})
     if stored is not None:
@@ -52,6 +59,36 @@ def resolved_job(job: JobConfig, run: RunDirectory, data: PreparedData, use_gpu:
                 f"{run.uri} is a run of another identity; choose another --name or go back:\n" + "\n".join(changes)
             )
     return resolved
+
+
+def _distillation(
+    job: JobConfig, run: RunDirectory, classes: tuple[str, ...], stored: dict[str, Any]
+) -> DistillationConfig:
+    """With the teacher's absolute path and digest.
+
+    Raises what `TeacherRun.of` raises, and ConfigError where the teacher has other classes, or another digest than the
+    job asks for.
+    """
+    config = job.distillation
+    try:
+        teacher = TeacherRun.of(job)
+    except RunError:
+        kept, progress = stored.get("distillation.teacher_digest"), run.progress()
+        if kept is None or progress is None or not is_done(progress, job):
+            raise
+        digest = config.teacher_digest or kept  # a finished run needs its teacher no more
+    else:
+        if teacher is None:
+            return config
+        teacher.check_classes(job, classes)
+        if config.teacher_digest not in (None, teacher.digest):
+            raise ConfigError(
+                f"distillation.teacher_digest={config.teacher_digest} is not that of distillation.teacher="
+                f"{config.teacher}, which is {teacher.digest}: it was trained further, or is another run; name the "
+                "teacher that is meant, or leave the digest unset"
+            )
+        digest = teacher.digest
+    return config.model_copy(update={"teacher": absolute_teacher(config.teacher), "teacher_digest": digest})
 
 
 def check_compiler(job: JobConfig, use_gpu: bool) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipeline.splits.assign import read_split_csv
 from ray_jobs.data.prepare import PreparedData
 from ray_jobs.job.config import JobConfig
+from ray_jobs.run.directory import RunDirectory
 from ray_jobs.trackers.tracker import Plain
 from resnet_dist.evaluation.few_images import ENOUGH
 from resnet_dist.model.config import FREEZABLE, FreezingConfig, freezing_phases
@@ -16,7 +18,7 @@ _MOST_NAMED = 10
 
 def start_warnings(job: JobConfig, data: PreparedData) -> tuple[str, ...]:
     """What is known before training starts."""
-    return (*frozen_at_random(job), *few_images(data))
+    return (*frozen_at_random(job), *few_images(data), *taught_images(job, data))
 
 
 def frozen_at_random(job: JobConfig) -> list[str]:
@@ -53,6 +55,23 @@ def few_images(data: PreparedData) -> list[str]:
                 "add images, or merge classes (data.rename_classes)"
             )
     return lines
+
+
+def taught_images(job: JobConfig, data: PreparedData) -> list[str]:
+    """Whether the teacher was trained on images of the job's val, by their names in its split.csv."""
+    name = job.distillation.teacher
+    if name is None:
+        return []
+    rows = read_split_csv(RunDirectory.find(name, job.storage.root).read_split_csv())
+    learnt, judged = {row.sample_id for row in rows if row.split == "train"}, data.split("val").sample_ids
+    both = sum(sample_id in learnt for sample_id in judged)
+    if not both:
+        return []
+    return [
+        f"warning: distillation.teacher={name} was trained on {both} of the {len(judged)} images of val, by the names "
+        "in its split.csv: it knows their labels, so val flatters what learns from it; give both runs the same split "
+        "(the same seed and fractions, or a split column in data.labels)"
+    ]
 
 
 class OneAnswerWatch:

@@ -141,6 +141,18 @@ def newest_origin(store: CheckpointStore, believed: Collection[Claim]) -> Origin
     return None
 
 
+def best_manifest(store: CheckpointStore, believed: Collection[Claim], monitor: str) -> Manifest:
+    """That of the best checkpoint by `monitor`, of the newest where none was validated. No weights are read.
+
+    Raises RunError where there is none.
+    """
+    manifests = read_manifests(store, believed)
+    steps = best_first(manifests, monitor) or sorted(manifests, reverse=True)
+    if not steps:
+        raise RunError("no whole checkpoint; train first")
+    return manifests[steps[0]]
+
+
 def best_first(manifests: Mapping[int, Manifest], monitor: str) -> list[int]:
     """Steps of epoch-end checkpoints, the best by `monitor` first, the earliest of equal ones first."""
     sign = 1.0 if monitor.endswith("/loss") else -1.0

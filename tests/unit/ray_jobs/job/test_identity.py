@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from ray_jobs.job.identity import belongs, difference, identity
+from ray_jobs.job.identity import belongs, completed, difference, identity
 from ray_jobs.job.toml import check, dotted_fields
 
 FIELDS = list(dotted_fields())
@@ -22,6 +22,7 @@ WHERE_AND_HOW = {
     "training.early_stopping_patience",
     "training.early_stopping_min_delta",
     "training.max_skipped_steps",
+    "distillation.teacher",
 }
 """Outside the sections that say so as a whole."""
 
@@ -72,3 +73,17 @@ def test_a_field_that_an_older_version_did_not_have_is_a_difference():
     old = identity(check({}), "f")
     del old["training.reduction"]
     assert difference(old, identity(check({}), "f")) == ["training.reduction: absent -> None"]
+
+
+def test_a_run_of_a_version_without_teachers_is_the_same_run_without_a_teacher():
+    old = {name: value for name, value in identity(check({}), "f").items() if not name.startswith("distillation.")}
+    assert difference(completed(old), identity(check({}), "f")) == []
+    taught = {"teacher": "large", "teacher_digest": "0123456789abcdef"}
+    assert difference(completed(old), identity(check({"distillation": taught}), "f")) == [
+        "distillation.teacher_digest: None -> 0123456789abcdef"
+    ]
+
+
+def test_where_a_teacher_lies_makes_no_difference():
+    first, second = ({"distillation": {"teacher": name, "teacher_digest": "0" * 16}} for name in ("large", "/a/large"))
+    assert difference(identity(check(first), "f"), identity(check(second), "f")) == []

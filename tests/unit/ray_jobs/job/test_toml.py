@@ -45,6 +45,8 @@ BOUND_TOGETHER = {
     "formats": ("onnx", "openvino"),
     "recall": ("good=0.9",),
     "costs": ("old=2:1.5",),
+    "teacher": "large",
+    "teacher_digest": "0123456789abcdef",
 }
 """Fields that validators tie to others of their section, with values that go with anything."""
 
