@@ -51,6 +51,13 @@ class _OnnxRuntime:
 def load_onnxruntime(model: bytes, contract: ModelContract, threads: int) -> LoadedModel:
     """A model of an ONNX file. Raises BundleError for what is none of `contract`, and whatever the runtime does."""
     require_own_data(model, contract.place)
+    session, running = onnx_session(model, threads)
+    contract.require(*([_onnx_spec(each) for each in side] for side in (session.get_inputs(), session.get_outputs())))
+    return _OnnxRuntime(session, running, contract)
+
+
+def onnx_session(model: bytes, threads: int) -> tuple[Any, Any]:
+    """ONNX Runtime's session of a model that is known to need no other file, and the options of its runs."""
     import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
 
     options, running = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
@@ -61,9 +68,7 @@ def load_onnxruntime(model: bytes, contract: ModelContract, threads: int) -> Loa
     # What was read as ONNX is loaded as ONNX, whatever else it may look like.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = running.log_severity_level = _FATAL
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    contract.require(*([_onnx_spec(each) for each in side] for side in (session.get_inputs(), session.get_outputs())))
-    return _OnnxRuntime(session, running, contract)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), running
 
 
 def _onnx_spec(found: Any) -> TensorSpec:
@@ -93,19 +98,29 @@ def load_openvino(
     Raises RuntimeMissingError where OpenVINO is not installed; BundleError, too, for hints that a bundle must not give.
     """
     _require_ir(network, hints, contract.place)
+    core = openvino_core()
+    model: Any = core.read_model(network, weights)
+    names = (contract.input_name, contract.output_name)
+    sides = zip((model.inputs, model.outputs), names, strict=True)
+    contract.require(*([_openvino_spec(each, name) for each in side] for side, name in sides))
+    return _OpenVino(openvino_request(core, model, hints, threads))
+
+
+def openvino_core() -> Any:
+    """OpenVINO. Raises RuntimeMissingError where it is not installed."""
     try:
         import openvino  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise RuntimeMissingError(
             "OpenVINO formats need the package openvino; pip install 'resnet-dist[openvino]'"
         ) from error
-    core: Any = openvino.Core()
-    model: Any = core.read_model(network, weights)
-    names = (contract.input_name, contract.output_name)
-    sides = zip((model.inputs, model.outputs), names, strict=True)
-    contract.require(*([_openvino_spec(each, name) for each in side] for side, name in sides))
+    return openvino.Core()
+
+
+def openvino_request(core: Any, model: Any, hints: Mapping[str, str], threads: int) -> Any:
+    """What answers one batch at a time, by a model that `core` has read."""
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **hints}
-    return _OpenVino(core.compile_model(model, "CPU", settings).create_infer_request())
+    return core.compile_model(model, "CPU", settings).create_infer_request()
 
 
 def _openvino_spec(port: Any, wanted: str) -> TensorSpec:
