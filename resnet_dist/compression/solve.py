@@ -52,7 +52,7 @@ def solve_widths(
     bounds = reachable(space, costs)
     whole = bounds.largest if whole is None else whole
     limit = target.limit(whole)
-    _require_reachable(space, target, bounds, whole)
+    require_reachable(space, target, bounds, whole)
     priced, values = _PricedSpace(space, costs), [block_values(space, scores, block) for block in space.blocks]
     candidates = _promising(priced, values, scores, limit)
     best, found = -np.inf, None
@@ -150,7 +150,8 @@ def _promising(
     return sorted(((bound * (1 + 1e-9), value, coarse) for bound, value, coarse in found), key=lambda each: -each[0])
 
 
-def _require_reachable(space: WidthSpace, target: Target, bounds: Reachable, whole: float) -> None:
+def require_reachable(space: WidthSpace, target: Target, bounds: Reachable, whole: float) -> None:
+    """Raises UnreachableTargetError, as `solve_widths` does."""
     limit = target.limit(whole)
     if limit >= bounds.largest:
         nearest = target.near(bounds.largest, whole, above=False).text
