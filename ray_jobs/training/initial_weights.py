@@ -7,8 +7,9 @@ import torch
 
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
+from resnet_dist.model.model_json import structure_of
 from resnet_dist.model.resnet import build_model
-from resnet_dist.model.weights import initialize
+from resnet_dist.model.weights import StructuredWeights, initialize
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class InitialWeights:
     def of(cls, job: JobConfig, classes: int) -> Self:
         """By the job's `model.weights`. Raises RunError for weights that are not there or do not fit."""
 
-        def of_run(name: str) -> dict[str, torch.Tensor]:
-            return RunDirectory.find(name, job.storage.root).checkpoint("best").weights()
+        def of_run(name: str) -> StructuredWeights:
+            best = RunDirectory.find(name, job.storage.root).checkpoint("best")
+            return StructuredWeights(best.weights(), structure_of(best.model_json()))
 
         model = build_model(job.model.structure, classes, job.model.dropout, job.seed)
         messages = initialize(model, job.model.weights, of_run)

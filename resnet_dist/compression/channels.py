@@ -82,7 +82,9 @@ def highest(scores: Channels[np.float64], widths: Widths) -> Channels[np.int64]:
     scores that are not finite.
     """
     if scores.own_stem is None and widths.stem != widths.stages[0].channels:
-        raise ValueError(f"widths {widths.text!r} have another stem than layer1, and the scores are of one group")
+        raise ValueError(
+            f"a stem of {widths.stem} channels and a layer1 of {widths.stages[0].channels}, whose scores are one group"
+        )
     one, two, three, four = (
         _highest(f"layer{place}", stream, stage.channels)
         for place, (stream, stage) in enumerate(zip(scores.streams, widths.stages, strict=True), start=1)
@@ -92,7 +94,7 @@ def highest(scores: Channels[np.float64], widths: Widths) -> Channels[np.int64]:
         for number, wanted in stage.kept:
             name = names[number]
             if len(scores.inner.get(name, ())) != len(wanted):
-                raise ValueError(f"widths {widths.text!r} have {name}, of which there are no such scores")
+                raise ValueError(f"{name} with {len(wanted)} inner widths, of which there are no scores")
             pairs = zip(scores.inner[name], wanted, strict=True)
             inner[name] = tuple(_highest(name, group, width) for group, width in pairs)
     stem = None if scores.own_stem is None else _highest("the stem", scores.own_stem, widths.stem)

@@ -86,8 +86,8 @@ def _changes(
     for name, change in changes.items():
         if not np.isfinite(change).all():
             raise RunError(
-                f"gradients at {name} are not finite on a microbatch of {len(labels)} images, whose loss is "
-                f"{float(total):g}; channels are scored by finite ones: take a checkpoint from before training diverged"
+                f"gradients at {name} are not finite on a microbatch of {len(labels)} images with a loss of "
+                f"{float(total.detach()):g}; scores need finite ones: take a checkpoint from before training diverged"
             )
     return changes
 

@@ -33,6 +33,17 @@ def describe(model: ResNetClassifier) -> dict[str, Any]:
 
 def rebuild(description: dict[str, Any]) -> ResNetClassifier:
     """The described network, with the weights of seed 0. Raises RunError for anything this version does not know."""
+    structure = structure_of(description)
+    classes, dropout = description["classes"], description["dropout"]
+    if type(classes) is not int or not 1 <= classes <= _MAX_CLASSES:
+        raise RunError(f"model.json has classes={classes!r}; they are a whole number in 1..{_MAX_CLASSES}")
+    if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
+        raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
+    return build_model(structure, classes, float(dropout), seed=0)
+
+
+def structure_of(description: dict[str, Any]) -> Structure:
+    """The described architecture, gates and widths. Raises RunError for anything this version does not know."""
     if description.get("schema") != SCHEMA or set(description) != _KEYS:
         raise RunError(
             f"model.json has schema {description.get('schema')!r} and keys {sorted(description)}; this version reads "
@@ -45,16 +56,6 @@ def rebuild(description: dict[str, Any]) -> ResNetClassifier:
     # By type too, since 16.0 and True are equal to numbers that they are not.
     if gates is not None and (gates != _GATES or type(gates["reduction"]) is not int):
         raise RunError(f"model.json has squeeze_excite={gates!r}; this version builds null or {_GATES}; upgrade")
-    classes, dropout = description["classes"], description["dropout"]
-    if type(classes) is not int or not 1 <= classes <= _MAX_CLASSES:
-        raise RunError(f"model.json has classes={classes!r}; they are a whole number in 1..{_MAX_CLASSES}")
-    if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
-        raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
-    return build_model(structure_of(description), classes, float(dropout), seed=0)
-
-
-def structure_of(description: dict[str, Any]) -> Structure:
-    """The described architecture, gates and widths. Raises RunError for anything this version does not know."""
     arch, widths = description["arch"], description["widths"]
     if arch not in ARCHS:
         raise RunError(f"model.json has arch={arch!r}; this version knows {', '.join(ARCHS)}")
@@ -63,4 +64,4 @@ def structure_of(description: dict[str, Any]) -> Structure:
         found = None if widths is None else Widths.from_json(widths, arch)
     except ValueError as error:
         raise RunError(f"model.json has {error}; the file is damaged, or of a later version") from None
-    return Structure(arch, squeeze_excite=description["squeeze_excite"] is not None, widths=found)
+    return Structure(arch, squeeze_excite=gates is not None, widths=found)

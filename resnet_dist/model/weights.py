@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import cast
@@ -13,9 +14,13 @@ import safetensors.torch
 import torch
 import torchvision
 
+from resnet_dist.compression.narrowing import narrowed
 from resnet_dist.errors import RunError
+from resnet_dist.model.architectures import Arch
+from resnet_dist.model.layers import layers
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.squeeze_excite import SqueezeExcite
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.weights_file import check_weights_file, kind_of_weights
 
 _HEAD = ("fc.weight", "fc.bias")
@@ -24,17 +29,33 @@ _LISTED = 5
 Weights = dict[str, torch.Tensor]
 
 
-def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], Weights | None]) -> list[str]:
+@dataclass(frozen=True)
+class StructuredWeights:
+    """Weights of which it is known what network they are of."""
+
+    tensors: Weights
+    structure: Structure
+
+
+def initialize(model: ResNetClassifier, weights: str, find_run: Callable[[str], StructuredWeights | None]) -> list[str]:
     """Load first weights into a freshly built model on the CPU; returns what a log should say of it.
 
     `weights`: "none"; "imagenet" (torchvision's best for the architecture); a torchvision name such as IMAGENET1K_V2;
-    a .safetensors, .pth or .pt file; anything else is a run, which `find_run` turns into its weights. A head for
+    a .safetensors, .pth or .pt file; anything else is a run, which `find_run` turns into its weights. Weights of a run
+    or of torchvision that are of a wider network are narrowed; files do not say what network theirs are of. A head for
     another number of classes is left out: the seed's stays, as do gates that the weights do not have. Raises RunError
     for weights that are not there or do not fit, and leaves the model as it is.
     """
     if kind_of_weights(weights) == "none":
         return ["weights: none, initialised from the seed"]
-    return [f"weights: {weights}", *_load(model, _find(model.structure.arch, weights, find_run), weights)]
+    found = _find(model.structure.arch, weights, find_run)
+    message = f"weights: {weights}"
+    if isinstance(found, StructuredWeights):
+        wide, narrow, found = found.structure, model.structure, found.tensors
+        if (wide.arch, wide.layer_widths) != (narrow.arch, narrow.layer_widths):
+            found = narrowed(found, wide, narrow)
+            message += f", narrowed from {_size(wide)} to {_size(narrow)}"
+    return [message, *_load(model, found, weights)]
 
 
 def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
@@ -48,10 +69,15 @@ def hub_file(arch: str, weights: str = "imagenet") -> tuple[Path, str]:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name, url
 
 
-def _find(arch: str, weights: str, find_run: Callable[[str], Weights | None]) -> Weights:
+def _size(structure: Structure) -> str:
+    millions = sum(layer.parameters for layer in layers(structure, 1)) / 1e6
+    return f"{structure.arch} of {millions:.1f} million weights"
+
+
+def _find(arch: Arch, weights: str, find_run: Callable[[str], StructuredWeights | None]) -> Weights | StructuredWeights:
     match kind_of_weights(weights):
         case "torchvision":
-            return _from_torchvision(arch, weights)
+            return StructuredWeights(_from_torchvision(arch, weights), Structure(arch))
         case "file":
             path = Path(weights)
             return _from_safetensors(path) if path.suffix == ".safetensors" else _from_pickle(path)

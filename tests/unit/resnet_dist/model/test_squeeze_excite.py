@@ -19,7 +19,7 @@ from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split
-from resnet_dist.model.weights import Weights, initialize
+from resnet_dist.model.weights import StructuredWeights, Weights, initialize
 
 torch.set_num_threads(1)
 
@@ -33,7 +33,10 @@ LARGE_SLOWLY = [
 """All of them; those that take seconds to make are left to the long run."""
 
 
-def no_run(name: str) -> Weights | None:
+GATED = Structure("resnet18", squeeze_excite=True)
+
+
+def no_run(name: str) -> StructuredWeights | None:
     raise AssertionError(f"{name} was looked up as a run")
 
 
@@ -192,7 +195,7 @@ def test_weights_without_gates_load_and_say_so(tmp_path: object) -> None:
 def test_weights_with_gates_load_whole() -> None:
     stored = opened(build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=7), seed=4).state_dict()
     model = build_model(Structure("resnet18", squeeze_excite=True), 3, 0.0, seed=0)
-    assert initialize(model, "run", lambda _: stored) == ["weights: run"]
+    assert initialize(model, "run", lambda _: StructuredWeights(stored, GATED)) == ["weights: run"]
     assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
 
 
@@ -216,5 +219,5 @@ def test_gates_that_do_not_fit_are_refused(squeeze_excite: bool, change: Change,
     model = build_model(Structure("resnet18", squeeze_excite=squeeze_excite), 3, 0.0, seed=0)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(RunError, match=match):
-        initialize(model, "other", lambda _: change(stored))
+        initialize(model, "other", lambda _: StructuredWeights(change(stored), GATED))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -16,13 +16,17 @@ from resnet_dist.model import weights as weights_module
 from resnet_dist.model import weights_file
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.structure import Structure
-from resnet_dist.model.weights import Weights, hub_file, initialize
+from resnet_dist.model.weights import StructuredWeights, Weights, hub_file, initialize
 
 torch.set_num_threads(1)
 
 
-def no_run(name: str) -> Weights | None:
+def no_run(name: str) -> StructuredWeights | None:
     raise AssertionError(f"{name} was looked up as a run")
+
+
+def of_resnet18(weights: Weights) -> StructuredWeights:
+    return StructuredWeights(weights, Structure("resnet18"))
 
 
 def fresh(classes: int = 3, seed: int = 0) -> ResNetClassifier:
@@ -108,9 +112,9 @@ def test_a_bare_malicious_pickle_never_runs(tmp_path: Path) -> None:
 def test_a_run_is_looked_up_by_its_name(stored: Weights) -> None:
     asked: list[str] = []
 
-    def find_run(name: str) -> Weights | None:
+    def find_run(name: str) -> StructuredWeights | None:
         asked.append(name)
-        return stored if name == "tiles-resnet18" else None
+        return of_resnet18(stored) if name == "tiles-resnet18" else None
 
     model = fresh()
     assert initialize(model, "tiles-resnet18", find_run) == ["weights: tiles-resnet18"]
@@ -122,7 +126,7 @@ def test_a_run_is_looked_up_by_its_name(stored: Weights) -> None:
 
 def test_a_head_of_another_size_is_replaced_by_the_seeds(stored: Weights) -> None:
     model, untouched = fresh(classes=5), fresh(classes=5).state_dict()
-    messages = initialize(model, "other", lambda _: stored)
+    messages = initialize(model, "other", lambda _: of_resnet18(stored))
     assert messages[1:] == ["head: 3 classes in the weights, 5 here: replaced by a new one from the seed"]
     assert differing(model, stored | {name: untouched[name] for name in ("fc.weight", "fc.bias")}) == []
 
@@ -130,7 +134,7 @@ def test_a_head_of_another_size_is_replaced_by_the_seeds(stored: Weights) -> Non
 def test_files_without_batch_counters_load(stored: Weights) -> None:
     old = {name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")}
     model = fresh()
-    initialize(model, "old", lambda _: old)
+    initialize(model, "old", lambda _: of_resnet18(old))
     assert differing(model, stored) == []
 
 
@@ -166,7 +170,7 @@ def with_(**values: torch.Tensor) -> Change:
 def test_what_does_not_fit_is_refused_by_name(stored: Weights, change: Change, match: str) -> None:
     model, untouched = fresh(), fresh().state_dict()
     with pytest.raises(RunError, match=match):
-        initialize(model, "other", lambda _: change(stored))
+        initialize(model, "other", lambda _: of_resnet18(change(stored)))
     assert differing(model, untouched) == []
 
 
