@@ -63,5 +63,7 @@ def structure_of(description: dict[str, Any]) -> Structure:
     try:
         found = None if widths is None else Widths.from_json(widths, arch)
     except ValueError as error:
-        raise RunError(f"model.json has {error}; the file is damaged, or of a later version") from None
+        raise RunError(
+            f"model.json has unusable widths ({error}); the file is damaged, or of a later version"
+        ) from None
     return Structure(arch, squeeze_excite=gates is not None, widths=found)

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import ARCHS, Arch
 from resnet_dist.model.freezing import frozen_stages, stage_of, stage_sizes, trainable_parameters
-from resnet_dist.model.model_json import describe, rebuild
+from resnet_dist.model.model_json import describe, rebuild, structure_of
 from resnet_dist.model.resnet import STAGES, ResNetClassifier, build_model, classify, pool
 from resnet_dist.model.structure import Structure
+from resnet_dist.model.widths import Widths
+from tests.laws import examples
+from tests.small_networks import random_widths
 
 torch.set_num_threads(1)
 
@@ -110,6 +113,22 @@ def test_model_json_rebuilds_the_same_network() -> None:
     again.load_state_dict(model.state_dict())
 
 
+@settings(max_examples=examples(0.2))
+@given(data=st.data(), arch=st.sampled_from(ARCHS), squeeze_excite=st.booleans())
+def test_model_json_says_how_wide_a_network_is(data: st.DataObject, arch: Arch, squeeze_excite: bool) -> None:
+    structure = Structure(arch, squeeze_excite, data.draw(random_widths(arch)))
+    description = json.loads(json.dumps(describe(ResNetClassifier(structure, 3, 0.1))))
+    assert structure_of(description) == structure
+
+
+def test_widths_in_model_json_rebuild_the_network() -> None:
+    widths = Widths.parse("48 48:-,16 128:128,- 200:256,256 512:512,512", "resnet18")
+    model = build_model(Structure("resnet18", widths=widths), 3, 0.0, seed=1)
+    again = rebuild(json.loads(json.dumps(describe(model))))
+    assert again.structure == model.structure
+    again.load_state_dict(model.state_dict(), strict=True)
+
+
 @given(
     st.sampled_from(
         [
@@ -133,6 +152,13 @@ def test_model_json_rebuilds_the_same_network() -> None:
             {"squeeze_excite": True},
             {"squeeze_excite": 16},
             {"widths": [64]},
+            {"widths": "0.5"},
+            {"widths": Widths.of("resnet34").to_json()},
+            {"widths": Widths.of("resnet18").to_json() | {"stem": 48}},
+            {"widths": Widths.of("resnet18").to_json() | {"stem": True}},
+            {"widths": Widths.of("resnet18").to_json() | {"stem": 64.0}},
+            {"widths": Widths.of("resnet18").to_json() | {"layer4": {"channels": 1024, "blocks": [[512], [512]]}}},
+            {"widths": Widths.of("resnet18").to_json() | {"layer4": {"channels": 512, "blocks": [None, [512]]}}},
             {"quantisation": "int8"},
             {"unknown": 1},
         ]

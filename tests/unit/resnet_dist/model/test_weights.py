@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from resnet_dist.compression.narrowing import narrowed
 from resnet_dist.errors import RunError
 from resnet_dist.model import weights as weights_module
 from resnet_dist.model import weights_file
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.weights import StructuredWeights, Weights, hub_file, initialize
+from resnet_dist.model.widths import Widths
 
 torch.set_num_threads(1)
 
@@ -129,6 +131,42 @@ def test_a_head_of_another_size_is_replaced_by_the_seeds(stored: Weights) -> Non
     messages = initialize(model, "other", lambda _: of_resnet18(stored))
     assert messages[1:] == ["head: 3 classes in the weights, 5 here: replaced by a new one from the seed"]
     assert differing(model, stored | {name: untouched[name] for name in ("fc.weight", "fc.bias")}) == []
+
+
+def test_a_wider_run_is_narrowed_and_said_to_be() -> None:
+    wide, narrow = Structure("resnet34"), Structure("resnet18", widths=Widths.of("resnet18", 0.5))
+    other = build_model(wide, 3, 0.0, seed=7).state_dict()
+    model = build_model(narrow, 5, 0.0, seed=0)
+    head = model.state_dict()["fc.weight"].clone()
+    messages = initialize(model, "other", lambda _: StructuredWeights(other, wide))
+    assert messages == [
+        "weights: other, narrowed from resnet34 of 21.3 million weights to resnet18 of 2.8 million weights",
+        "head: 3 classes in the weights, 5 here: replaced by a new one from the seed",
+    ]
+    assert differing(model, narrowed(other, wide, narrow) | {"fc.weight": head, "fc.bias": model.fc.bias}) == []
+
+
+def test_widths_that_are_written_out_are_no_other_network(stored: Weights) -> None:
+    written = Structure("resnet18", widths=Widths.of("resnet18"))
+    model = build_model(written, 3, 0.0, seed=0)
+    assert initialize(model, "other", lambda _: of_resnet18(stored)) == ["weights: other"]
+    assert differing(model, stored) == []
+
+
+def test_a_narrower_run_or_one_of_other_blocks_is_refused(tmp_path: Path) -> None:
+    half = Structure("resnet18", widths=Widths.of("resnet18", 0.5))
+    runs = {
+        "half": StructuredWeights(build_model(half, 3, 0.0, seed=7).state_dict(), half),
+        "deep": StructuredWeights(build_model(Structure("resnet50"), 3, 0.0, 7).state_dict(), Structure("resnet50")),
+    }
+    model, untouched = fresh(), fresh().state_dict()
+    for name, match in (("half", "a width of 64 for layer1, which has 32 channels"), ("deep", "2 convolutions")):
+        with pytest.raises(RunError, match=match):
+            initialize(model, name, runs.get)
+    # Nothing says of a file what network it is of.
+    save_file(runs["half"].tensors, tmp_path / "a.safetensors")
+    assert_refused(model, f"{tmp_path}/a.safetensors", r"do not fit model\.arch=resnet18")
+    assert differing(model, untouched) == []
 
 
 def test_files_without_batch_counters_load(stored: Weights) -> None:
@@ -267,6 +305,19 @@ class TestTorchvision:
         messages = initialize(model, "imagenet", no_run)
         assert messages[1].startswith("head: 1000 classes in the weights, 3 here")
         assert differing(model, stored | {name: untouched[name] for name in ("fc.weight", "fc.bias")}) == []
+
+    def test_they_are_narrowed_too(self) -> None:
+        stored = fresh(classes=1000, seed=7).state_dict()
+        path, _ = hub_file("resnet18")
+        path.parent.mkdir(parents=True)
+        torch.save(stored, path, _use_new_zipfile_serialization=False)
+        narrow = Structure("resnet18", widths=Widths.of("resnet18", 0.5))
+        model = build_model(narrow, 1000, 0.0, seed=0)
+        messages = initialize(model, "imagenet", no_run)
+        assert messages == [
+            "weights: imagenet, narrowed from resnet18 of 11.2 million weights to resnet18 of 2.8 million weights"
+        ]
+        assert differing(model, narrowed(stored, Structure("resnet18"), narrow)) == []
 
     def test_offline_it_says_which_file_goes_where(self, hub: Path) -> None:
         with pytest.raises(RunError) as caught:
