@@ -44,14 +44,15 @@ def channel_scores(
     """The scores over microbatches of images float32 [B, 3, height, width] and labels int64 [B], on any device.
 
     BatchNorm uses its running statistics. The sums over microbatches are exactly rounded, so that neither the order of
-    the microbatches nor who computed them matters; for that, 8 bytes a channel and microbatch are held. The model is
-    left as it was. Raises ValueError where there is no microbatch, and RunError for gradients that are not finite.
+    the microbatches nor who computed them matters; for that, 8 bytes a channel and microbatch are held. On a CPU, other
+    numbers of threads round otherwise. The model is left as it was. Raises ValueError where there is no microbatch, and
+    RunError for gradients that are not finite.
     """
     parts = cast("Iterable[tuple[str, nn.Module]]", model.named_modules())
     norms = {name: part for name, part in parts if isinstance(part, nn.BatchNorm2d)}
     branches = dict(identity_blocks(model.structure))
     channels: dict[str, list[NDArray[np.float64]]] = {name: [] for name in norms}
-    with _ready_for_gradients(model):
+    with _differentiable(model, norms.values()):
         for images, labels in batches:
             for name, change in _changes(model, norms, images, labels, loss).items():
                 channels[name].append(change)
@@ -99,11 +100,13 @@ def _mean_squares(changes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _ready_for_gradients(model: ResNetClassifier) -> Generator[None]:
-    """Within: evaluation mode, autograd, and all parameters require gradients. After: as before."""
+def _differentiable(model: ResNetClassifier, norms: Iterable[nn.BatchNorm2d]) -> Generator[None]:
+    """Within: evaluation mode, and gradients for BatchNorm alone, that of frozen stages too. After: as before."""
     modes = [(part, part.training) for part in model.modules()]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(True)
+    model.eval().requires_grad_(False)
+    for norm in norms:
+        norm.requires_grad_(True)
     try:
         with torch.enable_grad():
             yield
