@@ -11,7 +11,7 @@ from resnet_dist.compression.channels import highest
 from resnet_dist.compression.narrowing import narrowed
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import Arch
-from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 from tests.laws import examples
@@ -106,7 +106,7 @@ def test_gates_come_along_and_new_ones_are_left_to_the_seed() -> None:
     ],
 )
 def test_what_cannot_be_narrowed(wide: Arch, narrow: Arch, match: str) -> None:
-    weights = ResNetClassifier(Structure(wide), CLASSES, 0.0).state_dict()
+    weights = build_model(Structure(wide), CLASSES, 0.0, seed=0).state_dict()
     with pytest.raises(RunError, match=match):
         narrowed(weights, Structure(wide), Structure(narrow))
 
