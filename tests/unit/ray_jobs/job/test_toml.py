@@ -45,6 +45,7 @@ BOUND_TOGETHER = {
     "formats": ("onnx", "openvino"),
     "recall": ("good=0.9",),
     "costs": ("old=2:1.5",),
+    "widths": None,
     "teacher": "large",
     "teacher_digest": "0123456789abcdef",
 }
