@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
@@ -29,6 +29,7 @@ from ray_jobs.training.teacher_network import TeacherNetwork
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.compression.distillation import Distillation
+from resnet_dist.features.answers import SharedAnswers
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.training.fit import fit
@@ -77,8 +78,8 @@ def train_rank(
     """Train the run from where it stands to its end, or until `epoch_barrier` ends it after an epoch.
 
     Collective: every rank calls it alike, rank zero with the run's lease, the others without one. Raises
-    MicrobatchTooLargeError where memory runs out in the middle, and what ends any training. What was shared of frozen
-    stages comes back, None where nothing is shared.
+    MicrobatchTooLargeError where memory runs out in the middle, and what ends any training. What was shared
+    comes back, None where nothing is shared.
     """
     job, messages = task.job, list[str]()
     checkpoint = _agreed_checkpoint(run, group, device, messages.append)
@@ -88,23 +89,23 @@ def train_rank(
     setup = _setup(task, model, group, device)
     microbatches = _microbatches(task, setup, checkpoint, messages)
     state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, messages)
-    reuse = setup.reuse = _reuse(task, microbatches.size, device, messages)
+    kept = _reuse(task, setup, microbatches.size, messages)
     share = RankShare(group.rank, group.world_size, device)
-    training, validation = _sources(task, microbatches.size, share, reuse)
+    training, validation = _sources(task, microbatches.size, share, kept)
     recorder = SilentRecorder(epoch_barrier)
     if lease is not None:
         steps, classes = training.steps_per_epoch, _classes(task)
         key = task.last_checkpoint
         start = RunStart(job, run, lease, task.submission, checkpoint, microbatches, steps, classes, key)
         recorder = RunRecorder(start, messages, epoch_barrier)
-    with training, validation, nullcontext() if reuse is None else closing(reuse), recorder:
+    with training, validation, nullcontext() if kept is None else closing(kept), recorder:
         try:
             fit(state, setup, training, validation, job.training.epochs, job.training.max_skipped_steps, recorder)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise MicrobatchTooLargeError(microbatches.size) from error
             raise
-    return None if reuse is None else reuse.counts
+    return None if kept is None else kept.counts
 
 
 def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: list[str]) -> ResNetClassifier:
@@ -127,23 +128,32 @@ def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: l
 
 
 def _sources(
-    task: WorkerTask, microbatch_size: int, share: RankShare, reuse: FeatureReuse | None
+    task: WorkerTask, microbatch_size: int, share: RankShare, kept: FeatureReuse | SharedAnswers | None
 ) -> tuple[TrainingImages, EvaluationImages]:
     job = task.job
     threads = job.data.decode_threads or task.plan.threads
     spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed, threads)
-    cached = (None, None) if reuse is None else (reuse.cached_microbatch, reuse.cached_batch)
+    cached = (None, None) if kept is None else (kept.cached_microbatch, kept.cached_batch)
     return (
         training_source(spec, task.train, job.training.global_batch_size, microbatch_size, share, cached[0]),
         evaluation_source(spec, task.val, job.evaluation.batch_size, share, cached[1]),
     )
 
 
-def _reuse(task: WorkerTask, microbatch_size: int, device: torch.device, messages: list[str]) -> FeatureReuse | None:
+def _reuse(
+    task: WorkerTask, setup: Setup, microbatch_size: int, messages: list[str]
+) -> FeatureReuse | SharedAnswers | None:
+    """What `setup` from now on shares with other trainings, as sources ask for it; None: nothing."""
     if task.sharing is None:
         return None
-    threads = task.plan.threads
-    return task.sharing.open(task.job, task.train, task.val, microbatch_size, device, threads, messages.append)
+    threads, device = task.plan.threads, setup.device
+    reuse = task.sharing.open(task.job, task.train, task.val, microbatch_size, device, threads, messages.append)
+    setup.reuse = reuse
+    if reuse is None or setup.distillation is None:
+        return reuse
+    shared = SharedAnswers(reuse.beside("answers of the teacher"), reuse)
+    setup.distillation = replace(setup.distillation, shared=shared)
+    return shared
 
 
 def _classes(task: WorkerTask) -> list[tuple[str, int, int]]:

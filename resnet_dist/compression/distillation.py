@@ -9,6 +9,7 @@ from resnet_dist.compression.attention import STAGES, map_sizes
 from resnet_dist.compression.config import DistillationConfig
 from resnet_dist.compression.distillation_loss import distilled, map_distances
 from resnet_dist.compression.teacher import Teacher
+from resnet_dist.features.answers import Place, SharedAnswers
 from resnet_dist.training.mixing import Mix
 
 
@@ -24,6 +25,30 @@ class Distillation:
     teacher: Teacher
     input_size: tuple[int, int]
     """Height and width of images."""
+    shared: SharedAnswers | None = None
+    """Where answers are kept for other trainings; None: nowhere."""
+
+    def begin_epoch(self) -> None:
+        """Once the student's trunk is that of the epoch."""
+        if self.shared is not None:
+            self.shared.begin(self.teacher)
+
+    def answer(self, place: Place, images: torch.Tensor, waited: float) -> torch.Tensor:
+        """The teacher's answer to a microbatch of `images`, as `Teacher.answer` gives it, perhaps computed before.
+
+        `images`: [B, 3, height, width] as the student sees them, which took `waited` seconds; with B = 0 where the
+        source found all that it asked `shared` for. Raises RuntimeError where it did not.
+        """
+
+        def compute() -> torch.Tensor:
+            if not len(images):
+                raise RuntimeError(
+                    f"the microbatch at {place} has features, no images and no answer of the teacher; sources must ask "
+                    "SharedAnswers, which gives features only with answers"
+                )
+            return self.teacher.answer(images)
+
+        return compute() if self.shared is None else self.shared.of_microbatch(place, compute, waited)
 
     @property
     def needs_stages(self) -> bool:

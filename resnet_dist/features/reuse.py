@@ -1,7 +1,8 @@
 """Features of a frozen trunk, computed once for all trainings that see the same images through the same trunk.
 
 A view is a function of seed, epoch and sample, and a trunk does not change while it is one: what it makes of a
-microbatch is named by epoch, step and place, and what it makes of a validation batch by its rows.
+microbatch is named by epoch, step and place, and what it makes of a validation batch by its rows. The same holds of any
+network that never changes, such as a teacher.
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from resnet_dist.features.store import Claim, FeatureStore, NoRoomError, Scope
-from resnet_dist.model.trunk import Trunk
 
 _TRIES = 8
 """Entries that are computed and read back before it is decided whether reading them is worth while."""
@@ -38,14 +39,24 @@ class Counts:
     """Waiting for images and computing their features, where they had to be."""
     reading_s: float = 0.0
 
+    def __add__(self, other: "Counts") -> "Counts":
+        """The sums over both."""
+        return Counts(
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.stored_bytes + other.stored_bytes,
+            self.computing_s + other.computing_s,
+            self.reading_s + other.reading_s,
+        )
+
 
 class FeatureReuse:
     """The features of one training, shared with others through `store`.
 
     `base_digest`, in hex, stands for all that decides a trunk's input and arithmetic but the trunk itself. `kept`
     "fp32": training is, to the bit, what it is without. "bf16": features of float32 are rounded to bfloat16 and back,
-    stored or not, so that training never depends on what is stored. `say` gets messages for people. Unless `always`,
-    reuse ends for a trunk whose features are computed faster than they are read.
+    stored or not, so that training never depends on what is stored. `say` gets messages for people, which call what is
+    kept `what`. Unless `always`, reuse ends for a trunk whose features are computed faster than they are read.
     """
 
     def __init__(
@@ -56,6 +67,7 @@ class FeatureReuse:
         say: Callable[[str], None],
         *,
         always: bool = False,
+        what: str = "features of the frozen stages",
     ) -> None:
         self.counts = Counts()
         self._store = store
@@ -63,16 +75,21 @@ class FeatureReuse:
         self._kept = kept
         self._say = say
         self._always = always
+        self._what = what
         # Sources ask ahead, in threads of their own.
         self._counting = threading.Lock()
-        self._trunk: Trunk | None = None
+        self._trunk: nn.Module | None = None
         self._device = torch.device("cpu")
         self._scope: Scope | None = None
         self._storing = False
         self._computed: list[float] = []
         self._read: list[float] = []
 
-    def begin(self, trunk: Trunk | None) -> None:
+    def beside(self, what: str) -> "FeatureReuse":
+        """For another network that sees the same images: in the same store, its numbers always in float32."""
+        return FeatureReuse(self._store, self._base_digest, "fp32", self._say, always=self._always, what=what)
+
+    def begin(self, trunk: nn.Module | None) -> None:
         """From now on features are those of `trunk`; None: there are none. Its numbers must not change."""
         if trunk is self._trunk:
             return
@@ -86,7 +103,7 @@ class FeatureReuse:
             self._scope = self._store.scope(_scope_digest(self._base_digest, self._kept, trunk))
             self._storing = True
         except OSError as error:
-            self._say(f"features of the frozen stages are computed each time: {error}")
+            self._say(f"{self._what} are computed each time: {error}")
 
     def close(self) -> None:
         """Let go of the entries, which may then make room for others."""
@@ -184,7 +201,7 @@ class FeatureReuse:
 
     def _stop_storing(self, error: Exception) -> None:
         self._storing = False
-        self._say(f"no more features of the frozen stages are stored, new ones are computed each time: {error}")
+        self._say(f"no more {self._what} are stored, new ones are computed each time: {error}")
 
     def _patience_s(self) -> float:
         return max(_LEAST_PATIENCE_S, _PATIENCE_FACTOR * median(self._computed) if self._computed else 0.0)
@@ -202,7 +219,7 @@ class FeatureReuse:
         computing, reading = median(self._computed), median(self._read)
         if len(self._read) == _TRIES and reading >= computing:
             self._say(
-                f"features of the frozen stages are computed each time: reading those of a microbatch takes "
+                f"{self._what} are computed each time: reading those of a microbatch takes "
                 f"{reading * 1e3:.1f} ms, computing them {computing * 1e3:.1f} ms"
             )
             scope.close()
@@ -217,7 +234,7 @@ def _batch_name(rows: NDArray[np.int64]) -> str:
     return f"val-{hashlib.blake2b(rows.astype('<i8').tobytes(), digest_size=16).hexdigest()}"
 
 
-def _scope_digest(base_digest: str, kept: str, trunk: Trunk) -> str:
+def _scope_digest(base_digest: str, kept: str, trunk: nn.Module) -> str:
     """Of the trunk's layers and numbers, and of all that decides what goes into it."""
     # The layers' text has what their numbers do not tell: strides, groups, paddings.
     digest = hashlib.blake2b(f"features 2\n{base_digest}\n{kept}\n{trunk}\n".encode(), digest_size=20)

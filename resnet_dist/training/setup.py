@@ -100,6 +100,8 @@ class Setup:
             self._built = policies, self._recipe(state)
         if self.reuse is not None:
             self.reuse.begin(state.trunk)
+        if self.distillation is not None:
+            self.distillation.begin_epoch()
         return self._built[1]
 
     def fitting_microbatch(self, epoch: int, microbatch_size: int) -> int:

@@ -156,7 +156,8 @@ def _forward(
     answer, outputs = None, dict[str, torch.Tensor]()
     with autocast(images.device, recipe.autocast):
         if teaching is not None:
-            answer = teaching.teacher.answer(images)
+            # Without a trunk the images are needed anyway: an answer that is known saves no waiting for them.
+            answer = teaching.answer(place, images, 0.0 if state.trunk is None else waited)
         if features is None and recipe.reuse is not None:
             features = recipe.reuse.of_microbatch(*place, lambda: state.features(images), waited)
         features = state.features(images) if features is None else features
