@@ -21,8 +21,8 @@ from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.training.driver import run_train
-from resnet_dist.export.formats.torch_engines import load_torch_engine
 from resnet_dist.evaluation.paired_interval import Changes
+from resnet_dist.export.formats.torch_engines import load_torch_engine
 from resnet_dist.export.parity import answers
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import load_engine

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from cluster.errors import SubmissionError
 
-Verb = Literal["train", "tune", "evaluate", "export"]
+Verb = Literal["train", "tune", "evaluate", "export", "compress"]
 JobState = Literal["queued", "admitted", "running", "retrying", "done", "failed", "stopped"]
 ENDED: tuple[JobState, ...] = ("done", "failed", "stopped")
 

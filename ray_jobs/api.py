@@ -17,6 +17,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from ray_jobs.compression_api import (
+    compress_chain,
+    compress_distill,
+    compress_plan,
+    compress_prune,
+    compress_show,
+)
 from ray_jobs.pool_api import (
     Say,
     job_objects,
@@ -61,6 +68,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "benchmark",
+    "compress_chain",
+    "compress_distill",
+    "compress_plan",
+    "compress_prune",
+    "compress_show",
     "cross_validate",
     "doctor",
     "evaluate",

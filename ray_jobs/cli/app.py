@@ -4,6 +4,7 @@ import sys
 
 from ray_jobs.cli.bundles import benchmark, export, promote, pull
 from ray_jobs.cli.completion import completion
+from ray_jobs.cli.compress import compress
 from ray_jobs.cli.data import data
 from ray_jobs.cli.doctor import doctor
 from ray_jobs.cli.evaluate import evaluate
@@ -19,7 +20,7 @@ from ray_jobs.cli.tune import report, tune
 app = new_app()
 for command in (
     *(data, queue, export, predict, benchmark, promote, pull, submit, jobs),
-    *(train, tune, report, evaluate, runs, searches, doctor, completion),
+    *(train, tune, report, evaluate, compress, runs, searches, doctor, completion),
 ):
     app.command(command)
 

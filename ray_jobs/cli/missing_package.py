@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from resnet_dist.runtime.errors import RuntimeMissingError
 
 EXTRAS = {
-    **dict.fromkeys(("data", "train", "tune", "evaluate", "runs", "searches", "doctor"), "train"),
+    **dict.fromkeys(("data", "train", "tune", "evaluate", "runs", "searches", "doctor", "compress"), "train"),
     **dict.fromkeys(("submit", "jobs", "queue", "predict"), "cluster"),
     **dict.fromkeys(("promote", "pull"), "storage"),
     **dict.fromkeys(("export", "benchmark"), "export"),

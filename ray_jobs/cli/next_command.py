@@ -8,8 +8,8 @@ from ray_jobs.run.argument import names_a_place
 
 
 def run_words(verb: str, run: str, *options: str) -> str:
-    """`resnet-dist VERB` for the run at a URI: by its name, with --storage.root where that is not the default; a run
-    that is elsewhere by its whole address. Quoted for a shell.
+    """`resnet-dist VERB`, of one word or two, for the run at a URI: by its name, with --storage.root where that is not
+    the default; a run that is elsewhere by its whole address. Quoted for a shell.
     """
     place, mark, query = run.partition("?")
     folder, _, name = place.rpartition("/runs/")
@@ -20,4 +20,4 @@ def run_words(verb: str, run: str, *options: str) -> str:
         words = [name, *options]
     else:
         words = [name, *options, "--storage.root", root]
-    return shlex.join(["resnet-dist", verb, *words])
+    return shlex.join(["resnet-dist", *verb.split(), *words])

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ray_jobs.cli.flags import JobFlags, with_folder
-from ray_jobs.cli.program import COMMAND, DryRun, File, Text, strategy_of
+from ray_jobs.cli.program import COMMAND, DryRun, File, Text, Whole, strategy_of
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
@@ -13,8 +13,9 @@ from ray_jobs.submission.environment import is_ray_jobs_address
 
 
 def submit(
-    verb: Annotated[Literal["train", "tune", "evaluate", "export"], Parameter(group=COMMAND)],
+    verb: Annotated[Literal["train", "tune", "evaluate", "export", "compress"], Parameter(group=COMMAND)],
     run: Text = None,
+    compressed: Text = None,
     /,
     *,
     config: File = None,
@@ -23,6 +24,11 @@ def submit(
     split: Text = None,
     checkpoint: Text = None,
     formats: Text = None,
+    target: Text = None,
+    scope: Annotated[Literal["inner", "blocks", "all"] | None, Parameter(group=COMMAND, show_default=False)] = None,
+    rounds: Whole = None,
+    recipe: Text = None,
+    max_loss: Annotated[float | None, Parameter(group=COMMAND, show_default=False)] = None,
     then: Annotated[Literal["export"] | None, Parameter(group=COMMAND)] = None,
     team: Text = None,
     namespace: Text = None,
@@ -44,7 +50,9 @@ def submit(
         The command to run.
     run
         For evaluate and export: the run, as a name under storage.root, a URI, or a path that the cluster has, too.
-        For train and tune: the images, as --data.root.
+        For train and tune: the images, as --data.root. For compress: distill, prune or chain.
+    compressed
+        For compress: the run, as for evaluate.
     config
         The job's TOML file.
     search
@@ -57,6 +65,16 @@ def submit(
         For evaluate and export: best, last, or the number of a step.
     formats
         For export: names separated by commas.
+    target
+        For compress prune, as there.
+    scope
+        For compress prune, as there.
+    rounds
+        For compress prune, as there.
+    recipe
+        For compress chain: the name of a recipe that ships.
+    max_loss
+        For compress distill and prune, as there.
     then
         For train: the same job exports the run when it is trained. --checkpoint and --formats are the export's.
     team
@@ -76,15 +94,27 @@ def submit(
     dry_run
         client prints the objects as YAML and stops; server lets the API server check them first.
     """
-    words = {"--split": split, "--checkpoint": checkpoint, "--formats": formats}
-    _check_options(verb, run, {**words, "--search": search, "--warm-start": warm_start, "--then": then})
+    words: dict[str, object] = {
+        "--split": split,
+        "--checkpoint": checkpoint,
+        "--formats": formats,
+        "--target": target,
+        "--scope": scope,
+        "--rounds": rounds,
+        "--recipe": recipe,
+        "--max-loss": max_loss,
+    }
+    _check_options(verb, run, compressed, {**words, "--search": search, "--warm-start": warm_start, "--then": then})
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import say
     from ray_jobs.cli.show_submit import print_objects, show_pool_job, show_ray_job
     from ray_jobs.submission.command import PoolFlags, SubmitCommand
 
-    options = tuple(word for flag, value in words.items() if value is not None for word in (flag, value))
-    if verb in {"evaluate", "export"}:
+    options = tuple(str(word) for flag, value in words.items() if value is not None for word in (flag, value))
+    if verb == "compress":
+        resolved, changes = read_job_and_overrides(config, job or {}, lambda _: True)
+        command = SubmitCommand(verb, resolved, run=str(compressed), options=(str(run), *options), overrides=changes)
+    elif verb in {"evaluate", "export"}:
         wanted = of_evaluation if verb == "evaluate" else of_export
         resolved, changes = read_job_and_overrides(config, job or {}, wanted)
         command = SubmitCommand(verb, resolved, run=str(run), options=options, overrides=changes)
@@ -116,8 +146,26 @@ def submit(
         show_pool_job(api.submit_to_pool(command, flags, say=say))
 
 
-def _check_options(verb: str, run: str | None, options: dict[str, object]) -> None:
+_OF_COMPRESS = {
+    "distill": {"--max-loss"},
+    "prune": {"--target", "--scope", "--rounds", "--max-loss"},
+    "chain": {"--recipe"},
+}
+"""What each verb of compress takes."""
+
+
+def _check_options(verb: str, run: str | None, compressed: str | None, options: dict[str, object]) -> None:
+    if verb == "compress" and (run not in _OF_COMPRESS or compressed is None):
+        raise ConfigError(
+            f"submit compress {run or ''}: name its verb, one of {', '.join(_OF_COMPRESS)}, and then the run"
+        )
+    if verb != "compress" and compressed is not None:
+        raise ConfigError(f"submit {verb} takes one argument; remove {compressed}")
+    needed = {"prune": "--target", "chain": "--recipe"}.get(str(run)) if verb == "compress" else None
+    if needed is not None and options[needed] is None:
+        raise ConfigError(f"submit compress {run} needs {needed}; see resnet-dist compress {run} --help")
     takes = {
+        "compress": _OF_COMPRESS.get(str(run), set()),
         "train": {"--then", "--checkpoint", "--formats"} if options["--then"] is not None else {"--then"},
         "tune": {"--search", "--warm-start"},
         "evaluate": {"--split", "--checkpoint"},
@@ -127,4 +175,4 @@ def _check_options(verb: str, run: str | None, options: dict[str, object]) -> No
         raise ConfigError(f"submit {verb} needs a RUN: a name under storage.root, a URI or a path")
     for flag, value in options.items():
         if value is not None and flag not in takes[verb]:
-            raise ConfigError(f"{flag} does not apply to {verb}; remove it")
+            raise ConfigError(f"{flag} does not apply to {verb}{f' {run}' if verb == 'compress' else ''}; remove it")

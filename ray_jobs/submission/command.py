@@ -20,19 +20,20 @@ class SubmitCommand:
 
     verb: Verb
     job: JobConfig
-    """The whole job; for evaluate and export, the overrides with defaults for the rest."""
+    """The whole job; for commands on a run, the overrides with defaults for the rest."""
     search: tuple[SearchConfig, Space] | None = None
     """For tune."""
     warm_start: str | None = None
     """For tune."""
     run: str = ""
-    """For evaluate and export."""
+    """For evaluate, export and compress."""
     options: tuple[str, ...] = ()
-    """For evaluate and export, also for an export after train: words of the command line besides the run."""
+    """For evaluate, export and compress, also for an export after train: words of the command line besides the run; of
+    compress the first is its own verb."""
     then: Literal["export"] | None = None
     """For train: what the same job does with the run when it is trained."""
     overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """For evaluate and export: what differs from the run's own job."""
+    """For evaluate, export and compress: what differs from the run's own job."""
 
     def __post_init__(self) -> None:
         data = self.job.data

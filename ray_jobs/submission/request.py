@@ -11,6 +11,7 @@ from typing import Any
 from cluster.jobs import JobRequest, Verb
 from cluster.kube.jobs.names import job_name
 from cluster.storage.store import absolute_root, child_uri
+from ray_jobs.compression.names import VERBS, result_name
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
@@ -32,6 +33,8 @@ def request_of(command: SubmitCommand, cluster: Mapping[str, Any]) -> JobRequest
             return _request_on_run(command, job, {**command.overrides, "cluster": cluster})
         case "export":
             return _request_on_run(command, job, command.overrides)
+        case "compress":
+            return _compress_request(command, job, {**command.overrides, "cluster": cluster})
         case "train" | "tune":
             if not job.data.root and job.data.source != "synthetic":
                 raise ConfigError("data.root is not set; name an ImageFolder with --data.root URI")
@@ -91,12 +94,7 @@ def _search_request(command: SubmitCommand, job: JobConfig) -> JobRequest:
 def _request_on_run(command: SubmitCommand, job: JobConfig, overrides: Mapping[str, Any]) -> JobRequest:
     """Work on a finished run. Raises ConfigError for a run on this machine, which no pod could see."""
     run, options = command.run, command.options
-    if names_a_place(run) and "://" not in run and not run.startswith("/"):
-        raise ConfigError(
-            f"{command.verb} {run} is a folder of this machine, which the cluster cannot see; name a run under "
-            "storage.root, a URI, or an absolute path that the cluster has, too"
-        )
-    place = run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
+    place = _place_of(command, job)
     name = PurePosixPath(place.partition("?")[0]).name
     config = merged(overrides, {} if names_a_place(run) else {"storage": {"root": job.storage.root}})
     changes = {
@@ -107,6 +105,34 @@ def _request_on_run(command: SubmitCommand, job: JobConfig, overrides: Mapping[s
     full = f"{name}-{_digest(same)[:6]}" if options or changes else name
     request = _request(command.verb, full, same=same, run=place, job_toml=print_overrides(config))
     return replace(request, arguments=(run, *options))
+
+
+def _place_of(command: SubmitCommand, job: JobConfig) -> str:
+    """Path or URI of the run that a command works on. Raises ConfigError for one that the cluster cannot see."""
+    run = command.run
+    if names_a_place(run) and "://" not in run and not run.startswith("/"):
+        raise ConfigError(
+            f"{command.verb} {run} is a folder of this machine, which the cluster cannot see; name a run under "
+            "storage.root, a URI, or an absolute path that the cluster has, too"
+        )
+    return run if names_a_place(run) else child_uri(job.storage.root, f"{RUNS}/{run}")
+
+
+def _compress_request(command: SubmitCommand, job: JobConfig, overrides: Mapping[str, Any]) -> JobRequest:
+    """Its name is that of the run that it makes."""
+    verb, *words = command.options
+    if verb not in VERBS:
+        raise ConfigError(f"submit compress {verb}: it is one of {', '.join(VERBS)}; the others need no cluster")
+    recipe = dict(zip(words[::2], words[1::2], strict=True)).get("--recipe", "")
+    if recipe.endswith(".toml"):
+        raise ConfigError(f"--recipe {recipe} is a file of this machine; name one that ships, or submit its phases")
+    run = command.run
+    name = job.name or result_name(run, verb, recipe)
+    same = {"run": _place_of(command, job), "options": list(command.options), "overrides": dict(command.overrides)}
+    config = merged(overrides, {"storage": {"root": job.storage.root}})
+    written = child_uri(job.storage.root, f"{RUNS}/{name}")
+    request = _request("compress", name, same=same, run=written, job_toml=print_overrides(config))
+    return replace(request, arguments=(verb, run, *words))
 
 
 def _request(verb: Verb, name: str, *, same: Mapping[str, Any], run: str, job_toml: str) -> JobRequest:

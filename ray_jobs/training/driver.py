@@ -99,7 +99,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     check_compiler(job, use_gpu)
 
     def initial_weights() -> InitialWeights:
-        return InitialWeights.of(job, len(data.dataset.samples.classes))
+        return InitialWeights.of(job, len(data.dataset.samples.classes), run)
 
     initial, teacher = initial_weights() if progress is None else None, TeacherNetwork.of(job)
     run.write_records(job, data.summary(), write_split_csv(data.split_rows()))

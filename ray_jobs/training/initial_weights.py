@@ -6,6 +6,7 @@ from typing import Self
 import torch
 
 from ray_jobs.job.config import JobConfig
+from ray_jobs.run.compression_record import initial_weights
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.model.model_json import structure_of
 from resnet_dist.model.resnet import build_model
@@ -20,8 +21,14 @@ class InitialWeights:
     messages: list[str]
 
     @classmethod
-    def of(cls, job: JobConfig, classes: int) -> Self:
-        """By the job's `model.weights`. Raises RunError for weights that are not there or do not fit."""
+    def of(cls, job: JobConfig, classes: int, run: RunDirectory | None = None) -> Self:
+        """Those that the run itself holds, where it is one of pruning; else by the job's `model.weights`.
+
+        Raises RunError for weights that are not there or do not fit.
+        """
+        own = None if run is None else initial_weights(run)
+        if own is not None:
+            return cls(own, [f"weights: what pruning left of {job.model.weights}"])
 
         def of_run(name: str) -> StructuredWeights:
             best = RunDirectory.find(name, job.storage.root).checkpoint("best")

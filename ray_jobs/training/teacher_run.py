@@ -51,11 +51,9 @@ class TeacherRun:
                 )
             views = _views(run.read_preprocess())
             _check_views(name, views, _views(preprocess_of(job)))
-            step, model, weights = _best(run)
+            step, digest = _best(run, views)
         except RunError as error:
             raise RunError(f"distillation.teacher={name}: {error}") from error
-        decides = {"model": model, "weights": weights, "preprocess": views}
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:_DIGITS]
         return cls(run, step, digest)
 
     def check_classes(self, job: JobConfig, classes: tuple[str, ...]) -> None:
@@ -93,8 +91,14 @@ def _find(name: str, storage_root: str) -> RunDirectory:
         ) from error
 
 
-def _best(run: RunDirectory) -> tuple[int, dict[str, Any], str]:
-    """Step, model.json and the weights' SHA-256 of a finished run's best checkpoint."""
+def run_digest(run: RunDirectory) -> str:
+    """16 hex digits that stand for what a finished run answers: its network, the weights of its best checkpoint and
+    its preprocessing. Raises RunError for a run that is not finished, or has no whole checkpoint."""
+    return _best(run, _views(run.read_preprocess()))[1]
+
+
+def _best(run: RunDirectory, views: dict[str, Any]) -> tuple[int, str]:
+    """Step of a finished run's best checkpoint, and the digest."""
     job, progress = run.read_config(), run.progress()
     if progress is None:
         raise RunError(f"{run.uri} has no whole checkpoint; train it first")
@@ -105,7 +109,8 @@ def _best(run: RunDirectory) -> tuple[int, dict[str, Any], str]:
         )
     best = run.best_manifest()
     model = json_object(best.read(run.store, MODEL), f"{run.uri}: {MODEL}", "choose another teacher")
-    return best.step, model, best.files[WEIGHTS][1]
+    decides = {"model": model, "weights": best.files[WEIGHTS][1], "preprocess": views}
+    return best.step, hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def _check_views(name: str, theirs: dict[str, Any], own: dict[str, Any]) -> None:

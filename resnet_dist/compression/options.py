@@ -54,7 +54,7 @@ class Choices:
     multiple: int = MULTIPLE
     """Widths that are chosen are multiples of it, or stay."""
     floor: float = 0.25
-    """Least share of a layer's present width; a width never falls below 16 or `multiple`."""
+    """Least share of the width that a layer had before all pruning; no width falls below 16 or `multiple`."""
 
     def __post_init__(self) -> None:
         if self.multiple < 1:
@@ -62,14 +62,14 @@ class Choices:
         if not 0.0 < self.floor <= 1.0:
             raise ValueError(f"the floor {self.floor:g} is a share of present widths in (0, 1]; the default is 0.25")
 
-    def least(self, width: int) -> float:
-        """The least that a width may become."""
-        return min(width, max(LEAST_WIDTH, self.multiple, self.floor * width))
+    def least(self, width: int, before: int) -> int:
+        """The least that a width may become which was `before` all pruning: a multiple, unless it is the width."""
+        least = max(LEAST_WIDTH, self.multiple, self.floor * before)
+        return min(width, int(-(-least // self.multiple)) * self.multiple)
 
-    def widths(self, width: int) -> list[int]:
-        """What a width may become, ascending; itself is the last."""
-        first = -(-self.least(width) // self.multiple) * self.multiple
-        return [*range(int(first), width, self.multiple), width]
+    def widths(self, width: int, before: int) -> list[int]:
+        """What a width may become that was `before` all pruning, ascending; itself is the last."""
+        return [*range(self.least(width, before), width, self.multiple), width]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class WidthSpace:
     size: tuple[int, int]
     """Height and width of an image."""
     choices: Choices = Choices()
+    origin: Structure | None = None
+    """As it was before all pruning, of which floors are shares; None: as it is now."""
 
     def __post_init__(self) -> None:
         arch = self.structure.arch
@@ -96,28 +98,32 @@ class WidthSpace:
     @cached_property
     def coarse(self) -> list["Coarse"]:
         """Channels of the stem and of the stages; the present ones come first."""
-        now = self.structure.layer_widths
+        now, before = self.structure.layer_widths, self._before
         channels = [stage.channels for stage in now.stages]
         if self.choices.scope != "all":
             return [Coarse(now.stem, channels[0], channels[1], channels[2], channels[3])]
-        shares = [self._shares(width) for width in channels]
+        shares = [self._shares(width, own.channels) for width, own in zip(channels, before.stages, strict=True)]
         ties_stem = SHAPES[self.structure.arch].expansion == 1
         found = list[Coarse]()
         for factors in product(*shares):
             one, two, three, four = (share[factor] for share, factor in zip(shares, factors, strict=True))
-            stem = one if ties_stem else self._scaled(now.stem, factors[0])
+            stem = one if ties_stem else self._scaled(now.stem, before.stem, factors[0])
             found.append(Coarse(stem, one, two, three, four))
         return found
 
-    def _shares(self, width: int) -> dict[float, int]:
+    @property
+    def _before(self) -> Widths:
+        return (self.origin or self.structure).layer_widths
+
+    def _shares(self, width: int, before: int) -> dict[float, int]:
         """A width by the factor that gives it, without those that give the same."""
-        by_width = {self._scaled(width, factor): factor for factor in reversed(_STAGE_FACTORS)}
+        by_width = {self._scaled(width, before, factor): factor for factor in reversed(_STAGE_FACTORS)}
         return {factor: each for each, factor in sorted(by_width.items(), reverse=True)}
 
-    def _scaled(self, width: int, factor: float) -> int:
+    def _scaled(self, width: int, before: int, factor: float) -> int:
         multiple = self.choices.multiple
-        least = -(-self.choices.least(width) // multiple) * multiple
-        return width if factor == 1.0 else min(width, max(int(least), round(width * factor / multiple) * multiple))
+        wanted = round(width * factor / multiple) * multiple
+        return width if factor == 1.0 else min(width, max(self.choices.least(width, before), wanted))
 
     @cached_property
     def blocks(self) -> list["BlockOptions"]:
@@ -127,7 +133,11 @@ class WidthSpace:
     def _options(self, site: Site, inner: tuple[int, ...]) -> "BlockOptions":
         scope = self.choices.scope
         is_identity = SHAPES[self.structure.arch].is_identity(site.stage, site.number)
-        axes = [[width] for width in inner] if scope == "blocks" else [self.choices.widths(width) for width in inner]
+        before = self._before.stages[site.stage].blocks[site.number] or inner
+        axes = [
+            [width] if scope == "blocks" else self.choices.widths(width, own)
+            for width, own in zip(inner, before, strict=True)
+        ]
         widths = np.array(list(product(*axes)), dtype=np.int64)
         return BlockOptions(site.stage, site.number, site.name, widths, scope != "inner" and is_identity)
 

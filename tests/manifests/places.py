@@ -11,7 +11,7 @@ import yaml
 from tests.manifests import crd_schemas
 
 K8S = Path(__file__).parents[2] / "k8s"
-VERBS = ("train", "tune", "evaluate", "export")
+VERBS = ("train", "tune", "evaluate", "compress", "export")
 
 needs_definitions = pytest.mark.skipif(not crd_schemas.available(), reason=crd_schemas.MISSING)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on this machine")

@@ -92,6 +92,8 @@ def check_files(config_map: dict[str, Any], job: dict[str, Any]) -> None:
     words = shlex.split(job["spec"]["entrypoint"])
     if words[3] in ("evaluate", "export"):
         assert words[4] == run
+    if words[3] == "compress":
+        assert (words[4], words[5]) == ("prune", "example")
 
 
 def test_the_job_file_is_one_and_says_where_it_writes(verb: Verb):

@@ -25,7 +25,7 @@ pytestmark = needs_definitions
 
 LABELS = st.from_regex(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", fullmatch=True)
 WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20), max_size=3)
-VERBS: list[Verb] = ["train", "tune", "evaluate", "export"]
+VERBS: list[Verb] = ["train", "tune", "evaluate", "compress", "export"]
 
 
 def request(verb: Verb, name: str, arguments: tuple[str, ...]) -> JobRequest:

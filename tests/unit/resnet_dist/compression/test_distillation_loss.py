@@ -81,9 +81,7 @@ def test_a_batch_is_its_microbatches_one_after_the_other(seed: int, halves: int,
 
     def of(part: slice) -> torch.Tensor:
         own = Mix(mix.partner[part] - (part.start or 0), mix.factor[part])
-        return distilled(
-            config(), Loss().of_samples(logits[part], labels[part], own), logits[part], teacher[part], own
-        )
+        return distilled(config(), Loss().of_samples(logits[part], labels[part], own), logits[part], teacher[part], own)
 
     torch.testing.assert_close(torch.cat([of(slice(0, cut)), of(slice(cut, None))]), of(slice(None)))
 

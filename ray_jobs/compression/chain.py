@@ -1,0 +1,115 @@
+"""`resnet-dist compress chain`: the phases of a recipe, each on the result of the one before it.
+
+Nothing of a chain is stored besides its runs: their names follow from the recipe, and a phase whose run is finished is
+passed over. So the same command goes on where it was interrupted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ray_jobs.compression.distill import run_distill
+from ray_jobs.compression.max_loss import JudgedLoss, gated, judged_loss
+from ray_jobs.compression.names import result_name
+from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.prune import run_prune
+from ray_jobs.compression.recipe import Phase, recipe_of
+from ray_jobs.errors import GateError
+from ray_jobs.job.toml_codec import Tree, merged
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lookup import find_run
+from resnet_dist.errors import UnreachableTargetError
+
+Say = Callable[[str], None]
+_LEAST, _FIRST = 0.05, 0.5
+"""smallest: the least share that is tried, and the first one."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """A pruning of a phase that searches the smallest network."""
+
+    share: float
+    run: str
+    """URI; empty where the share cannot be reached."""
+    loss: str
+    """On val, in words; why it was not pruned, where it was not."""
+    is_small_enough: bool
+
+
+@dataclass(frozen=True)
+class ChainOutcome:
+    """A chain that is done."""
+
+    recipe: str
+    phases: tuple[PhaseOutcome, ...]
+    tries: tuple[Try, ...] = field(default=())
+    """Of phases that search the smallest network."""
+
+    @property
+    def run(self) -> str:
+        """URI of the result."""
+        return self.phases[-1].run
+
+
+def run_chain(
+    run: str, recipe: str, changes: Tree, submission: str | None = None, say: Say = lambda _: None
+) -> ChainOutcome:
+    """Run the phases of a recipe, or go on where that was interrupted. Raises ConfigError for a recipe that cannot be
+    read, GateError where a phase loses more than it may, and what the phases raise."""
+    name, phases = recipe_of(recipe)
+    origin = find_run(run, changes)
+    chain = str(changes.get("name") or result_name(origin.name, "chain", name))
+    parent, done, tries = run, list[PhaseOutcome](), list[Try]()
+    for number, phase in enumerate(phases.phase, start=1):
+        is_last = number == len(phases.phase)
+        phase_name = chain if is_last else f"{chain}-{number}-{phase.kind}"
+        say(f"phase {number} of {len(phases.phase)}: {phase.kind} {parent}")
+        own = merged(changes, {**phase.changes, "name": phase_name})
+        match phase.kind:
+            case "distill":
+                outcome = gated(run_distill(parent, own, submission), phase.max_loss, changes)
+            case "prune":
+                found = run_prune(parent, phase.request(str(phase.target)), own, submission, say)
+                outcome = gated(found, phase.max_loss, changes)
+            case "smallest":
+                outcome = _smallest(parent, phase, own, tries, submission, say)
+        done.append(outcome)
+        parent = outcome.run
+    return ChainOutcome(name, tuple(done), tuple(tries))
+
+
+def _smallest(
+    parent: str, phase: Phase, changes: Tree, tries: list[Try], submission: str | None, say: Say
+) -> PhaseOutcome:
+    """The smallest network whose loss on val stays below the limit, by bisection of the share that is kept."""
+    too_small, enough = _LEAST, 1.0
+    share, best = _FIRST, None
+    for _ in range(phase.tries):
+        name = f"{changes['name']}-{round(100 * share)}pct"
+        try:
+            outcome = run_prune(
+                parent, phase.request(f"{phase.target}={share:.3g}"), {**changes, "name": name}, submission, say
+            )
+        except UnreachableTargetError as error:
+            tries.append(Try(share, "", str(error), is_small_enough=False))
+            too_small = share
+        else:
+            loss = judged_loss(find_run(parent, changes), RunDirectory.find(outcome.run, ""), "val", changes)
+            fits = _fits(loss, phase)
+            tries.append(Try(share, outcome.run, str(loss), fits))
+            say(f"{phase.target}={share:.3g}: {loss}; {'small enough a loss' if fits else 'too much'}")
+            if fits:
+                best, enough = outcome, share
+            else:
+                too_small = share
+        share = round((too_small + enough) / 2, 3)
+    if best is None:
+        raise GateError(
+            f"none of {len(tries)} prunings of {parent} loses less than {phase.max_loss:g} points of top-1 on val: "
+            f"{'; '.join(each.loss for each in tries)}. Train longer, allow more, or start from a larger network"
+        )
+    return best
+
+
+def _fits(loss: JudgedLoss, phase: Phase) -> bool:
+    return phase.max_loss is not None and 100 * loss.changes.interval()[1] <= phase.max_loss

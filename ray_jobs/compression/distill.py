@@ -1,0 +1,77 @@
+"""`resnet-dist compress distill`: a smaller network learns from a finished run; in short, `train` with a teacher."""
+
+from ray_jobs.compression.names import result_name
+from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.phase_job import phase_job
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml_codec import Tree
+from ray_jobs.run.compression_record import run_text
+from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.lookup import find_run
+from ray_jobs.training.driver import run_train
+from resnet_dist.model.architectures import SHAPES
+from resnet_dist.model.structure import Structure
+
+
+def run_distill(run: str, changes: Tree, submission: str | None = None) -> PhaseOutcome:
+    """Train a student of a finished run, or go on where that was interrupted. Raises what `run_train` raises, and
+    ConfigError for a student that is the teacher's own network."""
+    teacher = find_run(run, changes)
+    job = distillation_job(teacher, changes)
+    outcome = run_train(job, submission)
+    return PhaseOutcome("distill", run_text(teacher, job.storage.root), outcome, {}, {}, "")
+
+
+def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:
+    """The job of a student: the teacher's own with `changes`.
+
+    Unless the changes name other first weights, it starts from torchvision's where they are on this machine and fit,
+    else from the teacher's by width where its blocks are of the same kind, else from random ones. Raises ConfigError
+    for a student that is no smaller network than the teacher.
+    """
+    root = str(changes.get("storage", {}).get("root") or teacher.read_config().storage.root)
+    name = changes.get("name") or result_name(teacher.name, "distill")
+    phase: Tree = {"name": name, "distillation": {"teacher": run_text(teacher, root)}}
+    model = dict(changes.get("model", {}))
+    own = teacher.read_config().model
+    if "arch" in model and "widths" not in model:
+        phase = {**phase, "model": {"widths": None}}
+    job = phase_job(teacher, changes, phase)
+    if job.model.structure == own.structure:
+        raise ConfigError(
+            f"the student would be the teacher's own network, a {own.arch}{f' {own.widths}' if own.widths else ''}; "
+            "name a smaller one with --model.arch or --model.widths, such as --model.widths 0.75"
+        )
+    if "weights" in model:
+        return job
+    weights = first_weights(job.model.structure, own.structure, run_text(teacher, root))
+    return job.model_copy(update={"model": job.model.model_copy(update={"weights": weights})})
+
+
+def first_weights(student: Structure, teacher: Structure, run: str) -> str:
+    """`model.weights` of a student."""
+    if student.widths is None and not student.squeeze_excite:
+        from resnet_dist.model.weights import hub_file  # noqa: PLC0415 - it needs torch
+
+        if hub_file(student.arch)[0].exists():
+            return "imagenet"
+    return run if _same_kind(student, teacher) else "none"
+
+
+def _same_kind(student: Structure, teacher: Structure) -> bool:
+    """Whether the student's layers are parts of the teacher's."""
+    own, other = SHAPES[student.arch], SHAPES[teacher.arch]
+    if (own.expansion, own.groups) != (other.expansion, other.groups):
+        return False
+    wide, narrow = teacher.layer_widths, student.layer_widths
+    if narrow.stem > wide.stem:
+        return False
+    for mine, theirs in zip(narrow.stages, wide.stages, strict=True):
+        if mine.channels > theirs.channels or len(mine.blocks) > len(theirs.blocks):
+            return False
+        for number, block in mine.kept:
+            there = theirs.blocks[number]
+            if there is None or any(own > most for own, most in zip(block, there, strict=True)):
+                return False
+    return True

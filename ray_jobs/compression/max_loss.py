@@ -1,0 +1,62 @@
+"""The gate of `--max-loss`: how much of its teacher's top-1 a compressed run may lose."""
+
+from dataclasses import dataclass, replace
+
+from ray_jobs.compression.ladder import answers_of, compared
+from ray_jobs.compression.lineage import storage_root_of
+from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.errors import GateError
+from ray_jobs.job.toml_codec import Tree
+from ray_jobs.run.directory import RunDirectory
+from resnet_dist.evaluation.paired_interval import Changes
+
+
+@dataclass(frozen=True)
+class JudgedLoss:
+    """What a run lost of another one's top-1, on the same images of a split."""
+
+    split: str
+    changes: Changes
+
+    def __str__(self) -> str:
+        low, high = self.changes.interval()
+        return (
+            f"top-1 on {self.split} ({self.changes.samples} images) fell by {100 * self.changes.loss:.2f} points "
+            f"({100 * low:.2f} .. {100 * high:.2f})"
+        )
+
+
+def judged_loss(teacher: RunDirectory, run: RunDirectory, split: str, changes: Tree) -> JudgedLoss:
+    """What `run` lost of the teacher's top-1, each judged by its best checkpoint."""
+    first, second = answers_of(teacher, split, changes), answers_of(run, split, changes)
+    return JudgedLoss(split, compared(first, second))
+
+
+def gated(outcome: PhaseOutcome, points: float | None, changes: Tree) -> PhaseOutcome:
+    """The outcome with what its run lost of its teacher's top-1, on test where there is one, else on val.
+
+    Without a limit, as it is. Raises GateError as `enforce` does.
+    """
+    if points is None:
+        return outcome
+    run = RunDirectory.find(outcome.run, "")
+    teacher = run.read_config().distillation.teacher or outcome.parent
+    split = "test" if outcome.training.splits.get("test") else "val"
+    loss = judged_loss(RunDirectory.find(teacher, storage_root_of(run)), run, split, changes)
+    enforce(loss, points)
+    return replace(outcome, loss=str(loss))
+
+
+def enforce(loss: JudgedLoss, points: float) -> None:
+    """Raise GateError unless the loss is below so many points, the whole interval of it."""
+    low, high = (100 * bound for bound in loss.changes.interval())
+    if high <= points:
+        return
+    if low > points:
+        raise GateError(f"{loss}, more than --max-loss {points:g}; keep more of the network, or train it longer")
+    needed = loss.changes.samples_to_tell(points / 100)
+    images = "more images than can be collected" if needed is None else f"{needed} images"
+    raise GateError(
+        f"{loss}: whether that is more than --max-loss {points:g} cannot be told from so few; with the same shares "
+        f"{images} would tell. Keep more of the network, train it longer, or judge it on more images"
+    )

@@ -1,0 +1,70 @@
+"""Channels scored and cut by the views that training sees: a pure function of weights, data and seed.
+
+One worker does it. What it computes does not depend on how many workers train.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from cluster.session.resources import WorkerPlan
+from data_pipeline.sources.build import training_source
+from data_pipeline.sources.spec import RankShare, SourceSpec
+from ray_jobs.compression.worker import Network
+from ray_jobs.data.node_images import on_this_node
+from ray_jobs.data.prepare import decoder
+from resnet_dist.compression.channels import Channels
+from resnet_dist.compression.cut import cut
+from resnet_dist.compression.reestimate import reestimate
+from resnet_dist.compression.scores import Scores, channel_scores
+from resnet_dist.model.model_json import describe, rebuild
+from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.torch_threads import torch_threads
+
+
+def score_network(network: Network, plan: WorkerPlan) -> Scores:
+    """Scores by the first microbatches of the first epoch."""
+    with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
+        device = _device(plan)
+        model = _model(network)
+        model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return channel_scores(model, _microbatches(network, train, plan, device))
+
+
+def cut_network(
+    network: Network, keep: Channels[np.int64], plan: WorkerPlan
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """model.json and the weights on the CPU of what is left of a network."""
+    with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
+        device = _device(plan)
+        model = cut(_model(network), keep)
+        model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        reestimate(model, _microbatches(network, train, plan, device))
+        weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        return describe(model), weights
+
+
+def _microbatches(
+    network: Network, train: Any, plan: WorkerPlan, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    job = network.job
+    spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed, job.data.decode_threads or plan.threads)
+    training = job.training
+    share = RankShare(0, 1, device)
+    with training_source(spec, train, training.global_batch_size, training.microbatch_size, share) as source:
+        every = (each for step in source.epoch(0) for each in step.microbatches)
+        for microbatch in islice(every, network.microbatches):
+            yield microbatch.images, microbatch.labels
+
+
+def _model(network: Network) -> ResNetClassifier:
+    model = rebuild(network.model)
+    model.load_state_dict(network.weights)
+    return model
+
+
+def _device(plan: WorkerPlan) -> torch.device:
+    return torch.device("cuda" if plan.use_gpu else "cpu")

@@ -1,0 +1,45 @@
+"""The job of a phase: its parent's own, with what the phase and the user change."""
+
+import tomllib
+from typing import Any
+
+from ray_jobs.job.config import JobConfig
+from ray_jobs.job.toml import check, print_config
+from ray_jobs.job.toml_codec import Tree, merged
+from ray_jobs.run.directory import RunDirectory
+
+_SLOWER = 0.5
+"""Peak learning rate of a recovery over that of the training whose weights it goes on from."""
+
+
+def phase_job(parent: RunDirectory, changes: Tree, phase: Tree) -> JobConfig:
+    """The parent's job without what belongs to it alone, `changes` of the user on top, and above both the `phase`'s.
+
+    Raises ConfigError as `check` does, RunError where the parent's config cannot be read.
+    """
+    stored: dict[str, Any] = tomllib.loads(print_config(parent.read_config()))
+    for section, names in _ITS_OWN.items():
+        for name in names:
+            stored.get(section, {}).pop(name, None)
+    stored.pop("cluster", None)  # it may be used elsewhere than it was trained
+    return check(merged(merged(stored, changes), phase))
+
+
+_ITS_OWN: dict[str, tuple[str, ...]] = {
+    "schedule": ("epochs",),  # those of its training
+    "training": ("reduction",),  # by the machine
+    "distillation": ("teacher", "teacher_digest"),
+}
+
+
+def gentler(parent: JobConfig, changes: Tree) -> Tree:
+    """The learning rate for weights that are good already, unless the user sets one."""
+    if "learning_rate" in changes.get("optimizer", {}):
+        return {}
+    return {"optimizer": {"learning_rate": parent.optimizer.learning_rate * _SLOWER}}
+
+
+def epochs_of_rounds(epochs: int, rounds: int) -> list[int]:
+    """How `epochs` of recovery are spread: half of them after the last cut, the rest evenly, one each at least."""
+    before = max((epochs - epochs // 2) // max(rounds - 1, 1), 1) if rounds > 1 else 0
+    return [*[before] * (rounds - 1), max(epochs - before * (rounds - 1), 1)]

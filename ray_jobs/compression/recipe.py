@@ -1,0 +1,95 @@
+"""A recipe: the phases of a chain, one after the other, each on the result of the one before it. Torch-free."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ray_jobs.compression.request import MOST_ROUNDS, PruneRequest, Scope
+from ray_jobs.errors import ConfigError
+from ray_jobs.job.toml_codec import Tree, checked
+from ray_jobs.job.toml_file import read_toml
+
+
+class Phase(BaseModel):
+    """One phase. What it leaves unset is the command's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["distill", "prune", "smallest"]
+    """distill, prune as the commands of that name; smallest: prune to smaller and smaller targets, as long as the loss
+    on val stays below max_loss."""
+    target: str | None = None
+    """prune: as --target. smallest: macs or parameters, whose share is searched."""
+    scope: Scope = "inner"
+    """prune, smallest: as --scope."""
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)] | None = None
+    """prune, smallest: as --rounds."""
+    floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    """prune, smallest: as --floor."""
+    tries: Annotated[int, Field(ge=1, le=8)] = 4
+    """smallest: prunings at most."""
+    max_loss: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    """Points of top-1 of the run before the chain, with its interval: on val for smallest, else on test (else val)."""
+    arch: str | None = None
+    """distill: the student's model.arch."""
+    widths: str | None = None
+    """distill: the student's model.widths."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs of the phase; unset: those of the job."""
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> "Phase":
+        if self.kind == "distill" and self.arch is None and self.widths is None:
+            raise ValueError('kind=distill names its student by arch, widths or both, such as widths = "0.75"')
+        if self.kind == "prune":
+            if self.target is None:
+                raise ValueError('kind=prune needs a target, such as target = "latency=0.5x@openvino"')
+            try:
+                self.request(self.target)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        if self.kind == "smallest" and (self.target not in ("macs", "parameters") or self.max_loss is None):
+            raise ValueError(
+                f'kind=smallest needs target = "macs" or "parameters", not {self.target!r}, and max_loss, such as 1.0'
+            )
+        return self
+
+    def request(self, target: str) -> PruneRequest:
+        """Of a pruning to that target. Raises ConfigError."""
+        return PruneRequest(target, self.scope, self.rounds, self.floor)
+
+    @property
+    def changes(self) -> Tree:
+        """What the phase changes of the job."""
+        model = {name: value for name in ("arch", "widths") if (value := getattr(self, name)) is not None}
+        found: dict[str, Any] = {"model": model} if model else {}
+        return found if self.epochs is None else {**found, "training": {"epochs": self.epochs}}
+
+
+class Recipe(BaseModel):
+    """One phase or more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    phase: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=10)]
+    """In their order."""
+
+
+RECIPES: dict[str, Recipe] = {
+    "half-latency": Recipe(phase=(Phase(kind="prune", target="latency=0.5x@openvino"),)),
+    "quarter-size": Recipe(phase=(Phase(kind="prune", target="parameters=0.25", scope="all"),)),
+    "smallest-within-1pt": Recipe(phase=(Phase(kind="smallest", target="parameters", scope="all", max_loss=1.0),)),
+}
+
+
+def recipe_of(text: str) -> tuple[str, Recipe]:
+    """The name and the phases of a recipe that ships, or of a TOML file. Raises ConfigError."""
+    if text in RECIPES:
+        return text, RECIPES[text]
+    path = Path(text)
+    if path.suffix != ".toml":
+        raise ConfigError(f"--recipe {text}: it is none of {', '.join(RECIPES)}, and no .toml file; name one of them")
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)[:40]
+    return name, checked(Recipe, read_toml(path, "--recipe"))

@@ -1,0 +1,81 @@
+"""What `compress prune` and `compress plan` are asked for, checked before anything is imported that takes time."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ray_jobs.errors import ConfigError
+from resnet_dist.compression.target import Target
+from resnet_dist.model.architectures import SHAPES
+from resnet_dist.model.structure import Structure
+
+Scope = Literal["inner", "blocks", "all"]
+MOST_ROUNDS = 10
+_ROUNDS = 3
+_ONE_ROUND = 0.75
+"""Where so much is kept, one cut does."""
+
+
+@dataclass(frozen=True)
+class PruneRequest:
+    """Raises ConfigError for values that nothing can be made of."""
+
+    target: str
+    """As `Target.parse` reads it."""
+    scope: Scope = "inner"
+    rounds: int | None = None
+    """None: 3, or 1 where three quarters are kept."""
+    floor: float = 0.25
+    """Smallest share of a layer's channels that is kept."""
+    score_microbatches: int = 64
+    threads: int | None = None
+    """Of the engine that a latency is of; None: all cores."""
+    latency_table: str | None = None
+    """A file; None: the one that is kept under the storage root for this machine."""
+
+    def __post_init__(self) -> None:
+        _ = self.parsed
+        problems: list[str] = []
+        if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
+            problems.append(f"--rounds {self.rounds}: give a whole number in 1..{MOST_ROUNDS}")
+        if not 0.0 < self.floor <= 1.0:
+            problems.append(f"--floor {self.floor:g}: give a share of the channels in (0, 1], such as 0.25")
+        if not 1 <= self.score_microbatches <= 100_000:
+            problems.append(f"--score-microbatches {self.score_microbatches}: give a whole number in 1..100000")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            problems.append(f"--threads {self.threads}: give a whole number in 1..1024")
+        if self.latency_table is not None and self.parsed.kind != "latency":
+            problems.append(
+                f"--latency-table {self.latency_table}: {self.target} is no latency, so no table is used; remove it"
+            )
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    @property
+    def parsed(self) -> Target:
+        """Raises ConfigError where it is none."""
+        try:
+            return Target.parse(self.target)
+        except ValueError as error:
+            raise ConfigError(f"--target: {error}") from None
+
+    def check_fits(self, structure: Structure) -> None:
+        """Raise ConfigError where the scope cannot cut such a network."""
+        if self.scope != "blocks" and SHAPES[structure.arch].groups > 1:
+            raise ConfigError(
+                f"--scope {self.scope} changes widths, and the grouped convolutions of {structure.arch} cannot change "
+                "theirs; --scope blocks removes whole blocks"
+            )
+
+    def rounds_for(self, kept: float) -> int:
+        """How many cuts, where a share `kept` of the cost is left at the end."""
+        return self.rounds or (1 if kept >= _ONE_ROUND else _ROUNDS)
+
+    def to_json(self) -> dict[str, Any]:
+        """What makes it another pruning: where a table lies does not."""
+        return {name: value for name, value in asdict(self).items() if name != "latency_table"}
+
+    @classmethod
+    def difference(cls, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        """A line for each value of two requests that differs."""
+        names = sorted(before.keys() | after.keys())
+        return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
