@@ -24,8 +24,11 @@ SPLITS = {"train": 6, "val": 20, "test": 4}
 """Images of each class."""
 
 
-def untrained_run(folder: Path, name: str) -> Path:
-    """The storage root of the run, below `folder`: a ResNet-18 at 32 px, which answers noise by chance."""
+def untrained_run(folder: Path, name: str, epochs: int = 10) -> Path:
+    """The storage root of the run, below `folder`: a ResNet-18 at 32 px, which answers noise by chance.
+
+    One of its `epochs` is done.
+    """
     root = folder / "images"
     generator = np.random.default_rng(0)
     for split, count in SPLITS.items():
@@ -42,6 +45,7 @@ def untrained_run(folder: Path, name: str) -> Path:
         "data": {"root": str(root), "image_size": 32, "source": "reference"},
         "model": {"arch": "resnet18", "weights": "none"},
         "storage": {"root": str(storage)},
+        "training": {"epochs": epochs},
     }
     job = check(sections)
     data = prepare_data(job)

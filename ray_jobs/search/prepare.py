@@ -28,6 +28,11 @@ from ray_jobs.training.initial_weights import InitialWeights
 from ray_jobs.training.resolve import check_compiler, resolved_job
 from ray_jobs.training.teacher_network import TeacherNetwork
 
+_VIEWS = {
+    f"data.{name}" for name in ("image_size", "image_width", "resize", "crop_fraction", "pad_colour", "mean", "std")
+}
+"""Searchable fields that preprocess.json repeats."""
+
 
 @dataclass(frozen=True)
 class SearchStart:
@@ -62,6 +67,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
             f"search.total_epochs={config.total_epochs} ends before the default configuration has trained its "
             f"training.epochs={job.training.epochs}; give at least as many"
         )
+    _refuse_other_views(job, space)
     space.check(job)
     check_compiler(job, plan.use_gpu)
     data = prepare_data(job)
@@ -96,6 +102,15 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
     who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
     who["training.epochs"] = resolved.training.epochs
     return SearchStart(facts, data, plan, slots, initial_weights, TeacherNetwork.of(resolved), who)
+
+
+def _refuse_other_views(job: JobConfig, space: Space) -> None:
+    views = [each.field for each in space.parameters if each.field in _VIEWS]
+    if job.distillation.teacher is not None and views:
+        raise ConfigError(
+            f"space {views[0]}: cannot be searched with distillation.teacher={job.distillation.teacher}, which knows "
+            "images of one preprocessing; set it in the job"
+        )
 
 
 def _networks(job: JobConfig, space: Space) -> list[JobConfig]:

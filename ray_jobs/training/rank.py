@@ -87,6 +87,8 @@ def train_rank(
     messages += task.warnings
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
+    if setup.distillation is not None:
+        messages.append(f"teacher: {job.distillation.teacher} ({job.distillation.teacher_digest})")
     microbatches = _microbatches(task, setup, checkpoint, messages)
     state = setup.state_at(0) if checkpoint is None else _resumed(setup, checkpoint, messages)
     kept = _reuse(task, setup, microbatches.size, messages)

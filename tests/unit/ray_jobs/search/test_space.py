@@ -97,6 +97,8 @@ def test_a_space_that_cannot_be_is_refused_with_field_value_and_rule(table: dict
         ("tracker.kind", "does not change"),
         ("storage.root", "does not change"),
         ("checkpoint.monitor", "does not change"),
+        ("distillation.teacher", "all trials of a search learn from one teacher"),
+        ("distillation.teacher_digest", "all trials share"),
     ],
 )
 def test_fields_that_may_not_be_searched_are_refused_with_the_reason(field: str, reason: str):
@@ -256,3 +258,11 @@ def test_a_bound_that_only_the_whole_job_refuses_is_found():
         space.check(JobConfig())
     with pytest.raises(ConfigError, match="finite"):
         Space.of({"optimizer.learning_rate": {"categorical": [0.1, float("inf")]}}).check(JobConfig())
+
+
+def test_how_to_learn_from_a_teacher_can_be_searched_where_there_is_one():
+    fields = ("temperature", "weight", "features")
+    space = Space.of({f"distillation.{field}": {"uniform": [0.5, 1.0]} for field in fields})
+    space.check(check({"distillation": {"teacher": "large"}}))
+    with pytest.raises(ConfigError, match=r"distillation.teacher names none"):
+        space.check(check({}))
