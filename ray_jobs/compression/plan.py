@@ -26,6 +26,8 @@ class PlanOutcome:
     run: str
     """URI."""
     plan: Plan
+    measured_ms: dict[str, float]
+    """Of whole networks with these widths, for a target of latency: "before", "after" and "wanted"; else empty."""
 
     @property
     def rows(self) -> list[tuple[str, float, float]]:
@@ -36,6 +38,8 @@ class PlanOutcome:
             found.append(("bytes", before.bytes, after.bytes))
         if before.milliseconds is not None and after.milliseconds is not None:
             found.append(("milliseconds, predicted", before.milliseconds, after.milliseconds))
+        if self.measured_ms:
+            found.append(("milliseconds, measured", self.measured_ms["before"], self.measured_ms["after"]))
         return found
 
     @property
@@ -48,7 +52,7 @@ class PlanOutcome:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"schema": SCHEMA, "run": self.run, **self.plan.to_json()}
+        return {"schema": SCHEMA, "run": self.run, **self.plan.to_json(), "measured_ms": self.measured_ms}
 
 
 def run_plan(
@@ -64,4 +68,4 @@ def run_plan(
     costing = costing_of(request, structure, len(directory.read_dataset().classes), job, say)
     costing.check_reachable()
     found = costing.solved(structure, magnitudes(best.weights(), structure), 1, 1)
-    return PlanOutcome(directory.uri, found.plan)
+    return PlanOutcome(directory.uri, found.plan, found.measured_ms)

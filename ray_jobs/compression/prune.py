@@ -32,7 +32,8 @@ from ray_jobs.run.lookup import find_run
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.watcher import note
 from ray_jobs.training.driver import run_train
-from ray_jobs.training.teacher_run import run_digest
+from ray_jobs.training.early_checks import check_training
+from ray_jobs.training.teacher_run import TeacherRun, run_digest
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.compression.channels import highest
 from resnet_dist.model.config import FREEZABLE, freezing_phases
@@ -50,7 +51,7 @@ def run_prune(
     `changes` are those of the job of the recovery, and say where it runs. Before anything is written, it raises
     ConfigError for what the run or the job does not allow, and UnreachableTargetError; later what `run_train` raises.
     """
-    pruning = _Pruning.of(run, request, changes, say)
+    pruning = _Pruning.of(run, request, changes, submission, say)
     pruning.check()
     outcome: TrainOutcome | None = None
     parent = pruning.origin
@@ -82,13 +83,15 @@ class _Pruning:
     say: Say
 
     @classmethod
-    def of(cls, run: str, request: PruneRequest, changes: Tree, say: Say) -> "_Pruning":
+    def of(cls, run: str, request: PruneRequest, changes: Tree, submission: str | None, say: Say) -> "_Pruning":
         origin = find_run(run, changes)
         own = origin.read_config()
         root = str(changes.get("storage", {}).get("root") or own.storage.root)
         name = changes.get("name") or result_name(origin.name, "prune")
         phase: Tree = {"name": name, "distillation": {"teacher": run_text(origin, root)}}
         job = phase_job(origin, merged(gentler(own, changes), changes), phase)
+        weights = {"weights": run_text(origin, root)}
+        check_training(job.model_copy(update={"model": job.model.model_copy(update=weights)}), submission)
         origin = origin.waiting(job.storage.outage_s, note)
         best = origin.checkpoint("best")
         structure = structure_of(best.model_json())
@@ -105,6 +108,8 @@ class _Pruning:
 
     def check(self) -> None:
         """Raise what would stop the rounds, before the first of them takes its time."""
+        if (teacher := TeacherRun.of(self.job)) is not None:
+            teacher.check_classes(self.job, self.data.dataset.samples.classes)
         if not self.data.counts.get("val"):
             raise ConfigError(
                 f"{self.job.data.root} has no images of the split val, by which recovery chooses its best epoch; set "

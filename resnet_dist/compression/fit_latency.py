@@ -17,6 +17,7 @@ TRIES = 4
 TOLERANCE = 0.05
 """How far from the target a measured time may be, as a share of it."""
 _BELOW = 1 - 1e-6
+"""Inside the bounds of what can be reached."""
 
 Measure = Callable[[Mapping[str, Structure]], Mapping[str, float]]
 """Milliseconds of one image through each network, measured by turns."""
@@ -112,4 +113,5 @@ def _amount(target: Target, milliseconds: float) -> Target:
 
 
 def _within(bounds: Reachable, limit: float) -> float:
-    return min(max(limit, bounds.smallest), bounds.largest * _BELOW)
+    """A limit that can be solved for: the sums of costs are rounded."""
+    return min(max(limit, bounds.smallest * (2.0 - _BELOW)), bounds.largest * _BELOW)

@@ -1,0 +1,220 @@
+"""Pruning on real workers: any number of them learns the same, and what was interrupted goes on to the bit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.learnt import learnt_by
+from ray_jobs import api
+from ray_jobs.compression.request import PruneRequest
+from ray_jobs.errors import ConfigError, GateError
+from ray_jobs.job.toml_codec import merged
+from ray_jobs.run.compression_record import INITIAL, RECORD, read_record
+from ray_jobs.run.directory import RunDirectory
+from resnet_dist.errors import UnreachableTargetError
+from resnet_dist.model.model_json import rebuild, structure_of
+from tests.complaints import complains
+
+Tree = dict[str, Any]
+HALF = PruneRequest("parameters=0.5", rounds=1, score_microbatches=4)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A storage root that holds the trained run "whole"."""
+
+    root: Path
+
+    def changes(self, name: str, workers: int = 1, **sections: Tree) -> Tree:
+        """Of the job of a phase."""
+        where = {
+            "name": name,
+            "storage": {"root": str(self.root)},
+            "training": {"epochs": 1},
+            "cluster": {"num_workers": workers, "cpus_per_worker": 1, "local_cpus": 4},
+        }
+        return merged(where, sections)
+
+    def run(self, name: str) -> RunDirectory:
+        return RunDirectory.named(str(self.root), name)
+
+    def learnt(self, name: str) -> dict[str, torch.Tensor]:
+        return learnt_by(self.run(name))
+
+
+@pytest.fixture
+def place(tmp_path: Path, undisturbed: Any) -> Place:
+    found = RunDirectory.named(undisturbed.job.storage.root, "undisturbed").uri
+    shutil.copytree(found, tmp_path / "storage/runs/whole")
+    return Place(tmp_path / "storage")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_three_workers_prune_as_one_does_and_the_result_is_a_run_like_any_other(place: Place):
+    outcomes = [
+        api.compress_prune("whole", HALF, changes=place.changes(f"small-{workers}", workers)) for workers in (1, 3)
+    ]
+    assert same(place.learnt("small-1"), place.learnt("small-3"))
+    assert outcomes[0].training.metrics == outcomes[1].training.metrics
+
+    run = place.run("small-1")
+    best = run.checkpoint("best")
+    model = rebuild(best.model_json())
+    model.load_state_dict(best.weights())
+    parameters = sum(value.numel() for value in model.parameters())
+    whole = rebuild(place.run("whole").checkpoint("best").model_json())
+    assert 0.4 < parameters / sum(value.numel() for value in whole.parameters()) <= 0.5
+    record = read_record(run)
+    assert record is not None
+    assert (record.phase, record.parent.run, record.teacher.run) == ("prune", "whole", "whole")
+    assert record.plan["widths"] == structure_of(best.model_json()).layer_widths.to_json()
+
+    again = api.compress_prune("whole", HALF, changes=place.changes("small-1"))
+    assert again.training.already_finished
+    exported = api.export("small-1", changes={"storage": {"root": str(place.root)}, "export": {"formats": ["onnx"]}})
+    assert "onnx" in exported.parities
+    assert not exported.refused
+
+
+def test_another_pruning_under_the_name_is_refused(place: Place):
+    api.compress_prune("whole", HALF, changes=place.changes("small"))
+    with pytest.raises(ConfigError) as caught:
+        api.compress_prune("whole", PruneRequest("macs=0.6", rounds=1), changes=place.changes("small"))
+    assert "target: parameters=0.5 -> macs=0.6" in str(caught.value)
+    with pytest.raises(ConfigError, match="is the run itself"):
+        api.compress_prune("whole", HALF, changes=place.changes("whole"))
+    shutil.copytree(place.root / "runs/whole", place.root / "runs/trained")
+    with pytest.raises(ConfigError, match="is a run that pruning did not make; choose another --name"):
+        api.compress_prune("whole", HALF, changes=place.changes("trained"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "sections", "error", "words"),
+    [
+        (PruneRequest("parameters=0.01"), {}, UnreachableTargetError, ("parameters=0.01", "the nearest is")),
+        (HALF, {"freezing": {"freeze_depth": 3}}, ConfigError, ("layer1", "--freezing.freeze-depth 0")),
+        (HALF, {"data": {"image_size": 48}}, ConfigError, ("distillation.teacher", "size")),
+        (HALF, {"data": {"mean": [0.5, 0.5, 0.5]}}, ConfigError, ("distillation.teacher", "mean")),
+        (HALF, {"data": {"ignore_classes": ["digit 2"]}}, ConfigError, ("distillation.teacher", "digit 2")),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused_before_anything_is_written(
+    place: Place, request_: PruneRequest, sections: Tree, error: type[Exception], words: tuple[str, ...]
+):
+    with pytest.raises(error) as caught:
+        api.compress_prune("whole", request_, changes=place.changes("small", **sections))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert sorted(path.name for path in (place.root / "runs").iterdir()) == ["whole"]
+
+
+def test_a_student_that_is_the_teacher_itself_is_refused(place: Place):
+    with pytest.raises(ConfigError) as caught:
+        api.compress_distill("whole", changes=place.changes("student"))
+    assert complains(caught, "--model.widths", remedy="name")
+
+
+def test_more_loss_than_is_allowed_ends_with_numbers(place: Place):
+    changes = place.changes("student", model={"widths": "0.25", "weights": "none"})
+    with pytest.raises(GateError, match=r"top-1 on val \(11 images\) fell by .* points .* --max-loss 0\.5"):
+        api.compress_distill("whole", changes=changes, max_loss=0.5)
+    ladder = api.compress_show("student", changes={"storage": {"root": str(place.root)}}, seconds=0)
+    assert [(rung.run, rung.phase) for rung in ladder.rungs] == [("whole", "train"), ("student", "distill")]
+    first, second = ladder.rungs
+    assert first.top1_loss is None
+    assert second.top1_loss is not None
+    assert second.top1_loss.value == pytest.approx(first.top1 - second.top1)
+    assert second.top1_loss.low <= second.top1_loss.value <= second.top1_loss.high
+    stored = json.loads((place.root / "runs/student/compression/ladder.json").read_text())
+    assert stored == json.loads(json.dumps(ladder.to_json()))
+
+
+ROUNDS = ("--target", "parameters=0.4", "--rounds", "2", "--score-microbatches", "4")
+
+
+def start(place: Place, name: str) -> "subprocess.Popen[bytes]":
+    """`compress prune` as a process of its own, with its own Ray."""
+    flags = [
+        *("--name", name, "--storage.root", str(place.root), "--training.epochs", "2"),
+        *("--checkpoint.every-steps", "1", "--cluster.cpus-per-worker", "1"),
+    ]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    words = [sys.executable, "-m", "ray_jobs", "compress", "prune", "whole", *ROUNDS, *flags]
+    return subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def kill_when(process: "subprocess.Popen[bytes]", there: Callable[[], bool]) -> None:
+    """SIGKILL the driver as soon as `there` is true."""
+    deadline = time.monotonic() + 240
+    while not there():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_pruning_that_is_killed_in_each_phase_goes_on_to_the_bit(place: Place):
+    one, last = place.root / "runs/killed-round1", place.root / "runs/killed"
+    moments: list[Callable[[], bool]] = [
+        (one / INITIAL).exists,  # before or while the record is written
+        (one / RECORD).exists,  # before the round is trained
+        lambda: any(one.glob("checkpoints/step-*/manifest.json")),
+        (last / RECORD).exists,
+        lambda: any(last.glob("checkpoints/step-*/manifest.json")),
+    ]
+    for moment in moments:
+        kill_when(start(place, "killed"), moment)
+    for name in ("killed", "undisturbed"):
+        process = start(place, name)
+        output = process.communicate(timeout=300)[0].decode()
+        assert process.returncode == 0, output
+    for suffix in ("-round1", ""):
+        assert same(place.learnt(f"undisturbed{suffix}"), place.learnt(f"killed{suffix}"))
+
+
+@pytest.mark.slow
+def test_a_chain_of_two_phases_goes_on_where_it_was(place: Place, tmp_path: Path):
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        '[[phase]]\nkind = "distill"\nwidths = "0.75"\nepochs = 1\n'
+        '[[phase]]\nkind = "prune"\ntarget = "macs=0.7"\nrounds = 1\nepochs = 1\n'
+    )
+    changes = {name: value for name, value in place.changes("chained").items() if name != "training"}
+    outcome = api.compress_chain("whole", str(recipe), changes=changes)
+    assert [each.phase for each in outcome.phases] == ["distill", "prune"]
+    assert outcome.run.endswith("/runs/chained")
+    again = api.compress_chain("whole", str(recipe), changes=changes)
+    assert all(each.training.already_finished for each in again.phases)
+    ladder = api.compress_show("chained", changes={"storage": {"root": str(place.root)}}, seconds=0.2)
+    assert [rung.phase for rung in ladder.rungs] == ["train", "distill", "prune"]
+    assert ladder.rungs[0].parameters > ladder.rungs[1].parameters > ladder.rungs[2].parameters
+    assert all(rung.speeds.keys() == {"onnx", "openvino"} for rung in ladder.rungs)
+
+
+@pytest.mark.slow
+def test_the_smallest_within_a_limit_is_searched_on_val(place: Place, tmp_path: Path):
+    recipe = tmp_path / "least.toml"
+    recipe.write_text(
+        '[[phase]]\nkind = "smallest"\ntarget = "parameters"\nrounds = 1\ntries = 2\nmax_loss = 100.0\nepochs = 1\n'
+    )
+    changes = {name: value for name, value in place.changes("least").items() if name != "training"}
+    outcome = api.compress_chain("whole", str(recipe), changes=changes)
+    assert [each.share for each in outcome.tries] == [0.5, 0.275]
+    assert all(each.is_small_enough for each in outcome.tries)
+    assert outcome.run.endswith("/runs/least-28pct")
