@@ -46,14 +46,21 @@ def main() -> None:
     stopwatch = Stopwatch(chosen.engine, chosen.threads)
     structure, size = Structure(chosen.arch), (chosen.size, chosen.size)
     table = measure_table(structure, 1000, size, stopwatch, chosen.points, print)
-    print(f"{table.fingerprint.text}: {table.seconds:.0f} s, whole {table.whole:.2f} ms, scale {table.scale:.3f}")
+    print(f"{table.fingerprint.text}, {table.busy_cores:.1f} cores busy with other work")
+    print(f"{table.seconds:.0f} s, whole {table.whole:.2f} ms, scale {table.scale:.3f}")
     blocks = block_errors(table, stopwatch)
     networks = network_errors(table, stopwatch, chosen.networks)
     for name, errors in (*blocks.items(), *networks.items()):
         print(f"{name}: median {np.median(np.abs(errors)):.1%}, most {np.max(np.abs(errors)):.1%} {_signed(errors)}")
     if chosen.json:
         figures: dict[str, Any] = {"fingerprint": table.fingerprint.text, "seconds": table.seconds}
-        figures |= {"scale": table.scale, "whole_ms": table.whole, "blocks": blocks, "networks": networks}
+        figures |= {
+            "scale": table.scale,
+            "busy_cores": table.busy_cores,
+            "whole_ms": table.whole,
+            "blocks": blocks,
+            "networks": networks,
+        }
         chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 

@@ -9,13 +9,15 @@ from resnet_dist.compression.latency_table import LatencyTable
 from resnet_dist.compression.options import Scores, WidthSpace
 from resnet_dist.compression.solve import Reachable, reachable, require_reachable, solve_widths
 from resnet_dist.compression.target import Target
-from resnet_dist.compression.timed_graphs import ROUNDS, measure_whole
+from resnet_dist.compression.timed_graphs import measure_whole
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 
 TRIES = 4
 TOLERANCE = 0.05
 """How far from the target a measured time may be, as a share of it."""
+_ROUNDS = 15
+"""Other work on the machine must not pass for widths that are too large or too small."""
 _BELOW = 1 - 1e-6
 """Inside the bounds of what can be reached."""
 
@@ -65,7 +67,7 @@ class Fit:
         return abs(self.best.excess) <= TOLERANCE
 
 
-def measure_by(table: LatencyTable, rounds: int = ROUNDS) -> Measure:
+def measure_by(table: LatencyTable, rounds: int = _ROUNDS) -> Measure:
     """Measures networks of the table's architecture in its engine, on as many threads."""
     found = table.fingerprint
 

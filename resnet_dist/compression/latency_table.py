@@ -73,6 +73,8 @@ class LatencyTable:
     fingerprint: Fingerprint
     seconds: _NotNegative
     """That measuring took."""
+    busy_cores: _NotNegative
+    """That other work took as measuring began."""
     overhead: _NotNegative
     """Milliseconds of a call that computes nothing."""
     whole: _Positive

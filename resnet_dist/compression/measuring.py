@@ -17,6 +17,7 @@ from resnet_dist.compression.interpolation import Grid, monotone
 from resnet_dist.compression.latency_table import SCHEMA, BlockTimes, LatencyTable
 from resnet_dist.compression.target import LatencyEngine
 from resnet_dist.compression.timed_graphs import fingerprint, measure_whole, time_graphs
+from resnet_dist.export.benchmarking.machine_load import CALM, cores_in_use
 from resnet_dist.model.architectures import SHAPES
 from resnet_dist.model.layers import Site, sites
 from resnet_dist.model.structure import Structure
@@ -75,7 +76,12 @@ def measure_table(
     `points`: widths an axis, at least 2. Raises RuntimeMissingError where onnx or the engine is not installed.
     """
     begin = perf_counter()
-    found = fingerprint(stopwatch.engine, stopwatch.threads)
+    found, load = fingerprint(stopwatch.engine, stopwatch.threads), cores_in_use()
+    if load > CALM:
+        say(
+            f"other work keeps {load:.1f} of {found.cores} cores busy: it slows some parts more than others, above all "
+            "on several threads; measure again on an idle machine"
+        )
     own = Structure(structure.arch, structure.squeeze_excite)
     say("stem and head")
     overhead, stem, head = _ends(own, classes, size, stopwatch)
@@ -87,7 +93,20 @@ def measure_table(
     graphs = {"whole": block_graphs.whole_graph(own, classes, size)}
     whole = measure_whole(graphs, stopwatch.engine, stopwatch.threads, _WHOLE_ROUNDS)["whole"]
     table = LatencyTable(
-        SCHEMA, own.arch, own.squeeze_excite, classes, size, found, 0.0, overhead, whole, 1.0, stem, head, tuple(blocks)
+        SCHEMA,
+        own.arch,
+        own.squeeze_excite,
+        classes,
+        size,
+        found,
+        0.0,
+        load,
+        overhead,
+        whole,
+        1.0,
+        stem,
+        head,
+        tuple(blocks),
     )
     scale = whole / table.cost(own.layer_widths)
     return replace(table, scale=scale, seconds=perf_counter() - begin)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_dist.runtime.engines import usable_cores
 
-_CALM = 0.5
+CALM = 0.5
 """Cores taken by other work up to which figures are believed."""
 _LOOK_S = 0.5
 
@@ -17,8 +17,8 @@ def busy() -> str | None:
     Turns spread other load evenly over time and not over runtimes: PyTorch's threads wait for each other by spinning,
     and lose far more of their speed than the others when one of them is not given a core.
     """
-    load = _cores_in_use(_LOOK_S)
-    if load <= _CALM:
+    load = cores_in_use()
+    if load <= CALM:
         return None
     return (
         f"other work keeps {load:.1f} of {usable_cores()} cores busy: PyTorch suffers more from it than formats do, "
@@ -26,7 +26,7 @@ def busy() -> str | None:
     )
 
 
-def _cores_in_use(seconds: float) -> float:
+def cores_in_use(seconds: float = _LOOK_S) -> float:
     """By others than this thread, which sleeps meanwhile; 0 where the system does not say (no /proc).
 
     Not the load average: it remembers for a minute what has ended since, such as the formats' own building.
