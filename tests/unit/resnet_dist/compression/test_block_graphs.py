@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from math import prod
 
@@ -7,9 +8,11 @@ import pytest
 
 from resnet_dist.compression import block_graphs
 from resnet_dist.compression.costs import byte_costs
+from resnet_dist.compression.timed_graphs import fingerprint
 from resnet_dist.model.layers import sites
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
+from resnet_dist.runtime.errors import RuntimeMissingError
 from resnet_dist.runtime.loaded_model import onnx_session, openvino_core, openvino_request
 from resnet_dist.runtime.model_contract import INPUT, OUTPUT
 
@@ -69,3 +72,12 @@ def test_each_part_gives_as_many_numbers_as_channels(structure: Structure):
     last = draw.random((1, block_graphs.SHELL_CHANNELS, 2, 2), dtype=np.float32)
     assert _answer(block_graphs.head_graph(48, 5, (2, 2)), last).shape == (1, 5)
     assert _answer(block_graphs.null_graph(), np.ones((1, 1, 1, 1), dtype=np.float32)).tolist() == [[1.0]]
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RuntimeMissingError, match=r"needs the package onnx; pip install 'resnet-dist\[export\]'"):
+        block_graphs.null_graph()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'resnet-dist\[openvino\]'"):
+        fingerprint("openvino", 1)
