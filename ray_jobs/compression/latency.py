@@ -70,18 +70,33 @@ def latency_of(
         table = LatencyTable.load(path.read_bytes(), here, str(path))
         _check_fits(table, structure, classes, size, str(path))
         return Latency(table, stopwatch, say)
-    store = Store.open(job.storage.root).child(FOLDER)
+    return Latency(kept_table(job.storage.root, structure, classes, size, stopwatch, say), stopwatch, say)
+
+
+def kept_table(
+    storage_root: str,
+    structure: Structure,
+    classes: int,
+    size: tuple[int, int],
+    stopwatch: Stopwatch,
+    say: Callable[[str], None] = lambda _: None,
+) -> LatencyTable:
+    """The table of this machine that is kept under the storage root, measured now unless it is there.
+
+    Of several that are measured at the same time, the one that is stored first counts.
+    """
+    here = fingerprint(stopwatch.engine, stopwatch.threads)
+    store = Store.open(storage_root).child(FOLDER)
     gates = "-gates" if structure.squeeze_excite else ""
-    name = f"{structure.arch}{gates}-{classes}-{size[0]}x{size[1]}-{engine}-{_digest(here)}.json"
-    data = store.read_or_none(name, _MOST_BYTES)
+    name = f"{structure.arch}{gates}-{classes}-{size[0]}x{size[1]}-{stopwatch.engine}-{_digest(here)}.json"
     place = child_uri(store.uri, name)
-    if data is None:
-        say(f"measuring {engine} on this machine, which takes some minutes; kept as {place}")
-        table = measure_table(structure, classes, size, stopwatch, say=say)
-        store.write(name, table.to_text().encode())
-    else:
-        table = LatencyTable.load(data, here, place)
-    return Latency(table, stopwatch, say)
+    if (data := store.read_or_none(name, _MOST_BYTES)) is None:
+        say(f"measuring {stopwatch.engine} on this machine, a minute or two; kept as {place}")
+        found = measure_table(structure, classes, size, stopwatch, say=say).to_text().encode()
+        if (data := store.read_or_none(name, _MOST_BYTES)) is None:
+            store.write(name, found)
+            data = found
+    return LatencyTable.load(data, here, place)
 
 
 def _check_fits(table: LatencyTable, structure: Structure, classes: int, size: tuple[int, int], place: str) -> None:

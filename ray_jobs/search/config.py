@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 
 from resnet_dist.config import Monitor
 
-Objective = Literal[Monitor, "latency_ms", "parameters"]
+Objective = Literal[Monitor, "latency_ms", "latency_onnx_ms", "latency_openvino_ms", "parameters"]
 OBJECTIVES: tuple[str, ...] = tuple(
     name for part in get_args(Objective) for name in (get_args(part) or (part,)) if isinstance(name, str)
 )
@@ -30,7 +30,8 @@ class SearchConfig(BaseModel):
 
     objectives: tuple[Objective, ...] = ("val/macro_f1",)
     """What is to be as good as possible, of each trial's best epoch by the first of them: a validation metric, and with
-    several a Pareto front, among them latency_ms (one image, measured) and parameters (trained and frozen ones)."""
+    several a Pareto front, among them latency_ms (one image, measured), latency_onnx_ms and latency_openvino_ms (by a
+    table of the machine, measured once: docs/compression.md) and parameters (trained and frozen ones)."""
     sampler: Literal["tpe", "gp", "cmaes", "random"] = "tpe"
     """Optuna's tree-structured Parzen estimator (multivariate, with a constant liar), Gaussian process, CMA-ES or
     chance. All are seeded by the job's seed."""
@@ -100,7 +101,7 @@ class SearchConfig(BaseModel):
 
 def is_maximized(objective: str) -> bool:
     """Whether more of it is better."""
-    return objective not in ("val/loss", "latency_ms", "parameters")
+    return objective != "val/loss" and objective in MONITORS
 
 
 def best_value(objective: str, values: list[float]) -> float:

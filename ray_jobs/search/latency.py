@@ -1,13 +1,17 @@
 """How long a trial's network takes for one image: as ONNX where that can be exported here, else in PyTorch."""
 
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from ray_jobs.compression.latency import kept_table
 from ray_jobs.job.config import JobConfig
+from resnet_dist.compression.measuring import Stopwatch
+from resnet_dist.compression.target import LatencyEngine
 from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.benchmarking.timing import time_calls
 from resnet_dist.export.benchmarking.worker import BenchmarkWorker
@@ -31,8 +35,19 @@ def parameter_count(job: JobConfig, classes: int) -> int:
     return sum(stage_parameters(job.model.structure, classes).values())
 
 
-def latency_how(job: JobConfig) -> str:
-    """How `latency_ms` measures, in words."""
+def latency_how(job: JobConfig, objectives: Sequence[str]) -> str:
+    """How the objectives' latency is known, in words; empty where none of them is one."""
+    found = [f"{names[1]} by a table of the machine" for names in _TABLES if names[0] in objectives]
+    if "latency_ms" in objectives:
+        found.insert(0, _measured_how(job))
+    return "; ".join(found)
+
+
+_TABLES = (("latency_onnx_ms", "ONNX Runtime fp32"), ("latency_openvino_ms", "OpenVINO fp32"))
+
+
+def _measured_how(job: JobConfig) -> str:
+    """Of `latency_ms`."""
     threads = f"{job.cluster.cpus_per_worker} threads"
     if missing("onnx", _any_preprocess(job.data.input_size)) is None:
         return f"ONNX Runtime fp32, CPU, {threads}, one image"
@@ -50,6 +65,18 @@ def latency_ms(job: JobConfig, classes: int, device: torch.device) -> float:
     if missing("onnx", _any_preprocess(size)) is None:
         return _exported_ms(structure, size, classes, torch.get_num_threads())
     return _eager_ms(structure, size, classes, device.type)
+
+
+def table_ms(job: JobConfig, classes: int, engine: LatencyEngine) -> float:
+    """Milliseconds of one image by the latency table of this machine, on this process's number of threads.
+
+    The table is the one that `compress` uses: measured at its first use, and kept under storage.root. Raises
+    RuntimeMissingError where the engine is not installed.
+    """
+    structure = job.model.structure
+    stopwatch = Stopwatch(engine, torch.get_num_threads())
+    table = kept_table(job.storage.root, structure, classes, job.data.input_size, stopwatch)
+    return table.cost(structure.layer_widths)
 
 
 @cache

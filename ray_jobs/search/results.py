@@ -129,7 +129,7 @@ def search_json(
             {"metric": name, "direction": "maximize" if is_maximized(name) else "minimize"}
             for name in config.objectives
         ],
-        "latency": {"how": latency_how(job)} if "latency_ms" in config.objectives else None,
+        "latency": {"how": how} if (how := latency_how(job, config.objectives)) else None,
         "space": facts.space.to_json(),
         "sampler": config.sampler,
         "scheduler": config.ends_early,

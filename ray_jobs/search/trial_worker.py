@@ -20,7 +20,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import outcome_of, write_end
 from ray_jobs.search.actors import DispatcherClient
 from ray_jobs.search.dispatcher import Dispatcher, TrialEvent, TrialOrder
-from ray_jobs.search.latency import latency_ms, parameter_count
+from ray_jobs.search.latency import latency_ms, parameter_count, table_ms
 from ray_jobs.search.records import TRIALS, Epoch
 from ray_jobs.training.feature_sharing import FeatureSharing
 from ray_jobs.training.initial_weights import InitialWeights
@@ -201,8 +201,11 @@ def _say_stopped(run: RunDirectory, why: str) -> None:
 
 def _measured(order: TrialOrder, slot: Slot, device: torch.device) -> dict[str, float]:
     """Measurements of a trial's network that training does not make."""
+    classes = len(slot.train.classes)
     measures: dict[str, Callable[[], float]] = {
-        "latency_ms": lambda: latency_ms(order.job, len(slot.train.classes), device),
-        "parameters": lambda: float(parameter_count(order.job, len(slot.train.classes))),
+        "latency_ms": lambda: latency_ms(order.job, classes, device),
+        "latency_onnx_ms": lambda: table_ms(order.job, classes, "onnx"),
+        "latency_openvino_ms": lambda: table_ms(order.job, classes, "openvino"),
+        "parameters": lambda: float(parameter_count(order.job, classes)),
     }
     return {name: measures[name]() for name in slot.objectives if name in measures}

@@ -39,7 +39,7 @@ def _front(record: SearchRecord, up: int, across: int) -> Figure:
     x_sought, y_sought = record.objectives[across], record.objectives[up]
     how = (
         f" Latency: {record.latency.how}."
-        if record.latency and "latency_ms" in {x_sought.metric, y_sought.metric}
+        if record.latency and any("latency_" in each.metric for each in (x_sought, y_sought))
         else ""
     )
     front = {
