@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from resnet_dist.compression import block_graphs
-from resnet_dist.compression.latency_table import LatencyTable
-from resnet_dist.compression.measuring import POINTS, Stopwatch, block_times, distinct_blocks, measure_table
-from resnet_dist.compression.options import Choices, WidthSpace
-from resnet_dist.compression.target import LatencyEngine
-from resnet_dist.compression.timed_graphs import time_graphs
+from resnet_dist.compression.latency import block_graphs
+from resnet_dist.compression.latency.measuring import POINTS, Stopwatch, block_times, distinct_blocks, measure_table
+from resnet_dist.compression.latency.table import LatencyTable
+from resnet_dist.compression.latency.timed_graphs import time_graphs
+from resnet_dist.compression.planning.options import Choices, WidthSpace
+from resnet_dist.compression.planning.target import LatencyEngine
 from resnet_dist.model.architectures import ARCHS
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths

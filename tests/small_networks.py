@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_dist.compression.channels import Channels, every_channel
+from resnet_dist.compression.pruning.channels import Channels, every_channel
 from resnet_dist.model.architectures import SHAPES, Arch
 from resnet_dist.model.layers import hidden_units
 from resnet_dist.model.resnet import ResNetClassifier, build_model

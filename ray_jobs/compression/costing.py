@@ -9,10 +9,10 @@ from ray_jobs.compression.request import PruneRequest
 from ray_jobs.compression.speeds import graph_bytes
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.preprocessing import preprocess_of
-from resnet_dist.compression.options import Choices, Scores, WidthSpace
-from resnet_dist.compression.plan import Measured, Plan, Prices, describe
-from resnet_dist.compression.solve import reachable, require_reachable, solve_widths
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.options import Choices, Scores, WidthSpace
+from resnet_dist.compression.planning.plan import Measured, Plan, Prices, describe
+from resnet_dist.compression.planning.solve import reachable, require_reachable, solve_widths
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.export.config import Format
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.structure import Structure

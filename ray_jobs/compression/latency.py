@@ -10,12 +10,12 @@ from cluster.storage.store import Store, child_uri
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from resnet_dist.compression.fit_latency import fit_to_latency, measure_by
-from resnet_dist.compression.latency_table import LatencyTable
-from resnet_dist.compression.measuring import Stopwatch, measure_table
-from resnet_dist.compression.options import Scores, WidthSpace
-from resnet_dist.compression.target import LatencyEngine, Target
-from resnet_dist.compression.timed_graphs import Fingerprint, fingerprint
+from resnet_dist.compression.latency.fit import fit_to_latency, measure_by
+from resnet_dist.compression.latency.measuring import Stopwatch, measure_table
+from resnet_dist.compression.latency.table import LatencyTable
+from resnet_dist.compression.latency.timed_graphs import Fingerprint, fingerprint
+from resnet_dist.compression.planning.options import Scores, WidthSpace
+from resnet_dist.compression.planning.target import LatencyEngine, Target
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 from resnet_dist.runtime.engines import usable_cores

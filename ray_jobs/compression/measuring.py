@@ -16,10 +16,10 @@ from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.compression.worker import Network
 from ray_jobs.data.node_images import on_this_node
 from ray_jobs.data.prepare import decoder
-from resnet_dist.compression.channels import Channels
-from resnet_dist.compression.cut import cut
-from resnet_dist.compression.reestimate import reestimate
-from resnet_dist.compression.scores import Scores, channel_scores
+from resnet_dist.compression.pruning.channels import Channels
+from resnet_dist.compression.pruning.cut import cut
+from resnet_dist.compression.pruning.reestimate import reestimate
+from resnet_dist.compression.pruning.scores import Scores, channel_scores
 from resnet_dist.model.model_json import describe, rebuild
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.torch_threads import torch_threads

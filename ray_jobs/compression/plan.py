@@ -12,8 +12,8 @@ from ray_jobs.compression.costing import costing_of
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run
-from resnet_dist.compression.magnitudes import magnitudes
-from resnet_dist.compression.plan import Plan
+from resnet_dist.compression.planning.plan import Plan
+from resnet_dist.compression.pruning.magnitudes import magnitudes
 from resnet_dist.model.model_json import structure_of
 
 SCHEMA = 1

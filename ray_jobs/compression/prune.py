@@ -35,7 +35,7 @@ from ray_jobs.training.driver import run_train
 from ray_jobs.training.early_checks import check_training
 from ray_jobs.training.teacher_run import TeacherRun, run_digest
 from resnet_dist.checkpoint.contents import Checkpoint
-from resnet_dist.compression.channels import highest
+from resnet_dist.compression.pruning.channels import highest
 from resnet_dist.model.config import FREEZABLE, freezing_phases
 from resnet_dist.model.model_json import structure_of
 from resnet_dist.model.widths import Widths

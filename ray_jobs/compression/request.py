@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ray_jobs.errors import ConfigError
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.architectures import SHAPES
 from resnet_dist.model.structure import Structure
 

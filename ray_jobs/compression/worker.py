@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from data_pipeline.listing.samples import Samples
     from ray_jobs.data.node_images import NodeImages
     from ray_jobs.job.config import JobConfig
-    from resnet_dist.compression.channels import Channels
-    from resnet_dist.compression.scores import Scores
+    from resnet_dist.compression.pruning.channels import Channels
+    from resnet_dist.compression.pruning.scores import Scores
 
 
 @dataclass(frozen=True)

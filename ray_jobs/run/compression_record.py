@@ -44,7 +44,7 @@ class CompressionRecord:
     request: dict[str, Any] = field(default_factory=dict[str, Any])
     """What was asked for: target, scope, rounds and the like, as plain values. Another request is another run."""
     plan: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What was decided and what it is expected to cost; `resnet_dist.compression.plan`."""
+    """What was decided and what it is expected to cost; `resnet_dist.compression.planning.plan`."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     """Spent before training, by what on."""
     initial_sha256: str = ""

@@ -10,8 +10,8 @@ import torch
 
 from ray_jobs.compression.latency import kept_table
 from ray_jobs.job.config import JobConfig
-from resnet_dist.compression.measuring import Stopwatch
-from resnet_dist.compression.target import LatencyEngine
+from resnet_dist.compression.latency.measuring import Stopwatch
+from resnet_dist.compression.planning.target import LatencyEngine
 from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.benchmarking.timing import time_calls
 from resnet_dist.export.benchmarking.worker import BenchmarkWorker

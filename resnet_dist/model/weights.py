@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from resnet_dist.compression.narrowing import narrowed
+from resnet_dist.compression.pruning.narrowing import narrowed
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import Arch
 from resnet_dist.model.layers import layers

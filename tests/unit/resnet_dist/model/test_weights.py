@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from resnet_dist.compression.narrowing import narrowed
+from resnet_dist.compression.pruning.narrowing import narrowed
 from resnet_dist.errors import RunError
 from resnet_dist.model import weights as weights_module
 from resnet_dist.model import weights_file

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.compression.channels import Channels, every_channel
+from resnet_dist.compression.pruning.channels import Channels, every_channel
 from resnet_dist.model.architectures import SHAPES
 from resnet_dist.model.layers import hidden_units
 from resnet_dist.model.resnet import ResNetClassifier

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnet_dist.compression.channels import Channels, identity_blocks, summed_over_norms
+from resnet_dist.compression.pruning.channels import Channels, identity_blocks, summed_over_norms
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier
 

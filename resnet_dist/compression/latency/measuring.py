@@ -12,11 +12,11 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_dist.compression import block_graphs
-from resnet_dist.compression.interpolation import Grid, monotone
-from resnet_dist.compression.latency_table import SCHEMA, BlockTimes, LatencyTable
-from resnet_dist.compression.target import LatencyEngine
-from resnet_dist.compression.timed_graphs import fingerprint, measure_whole, time_graphs
+from resnet_dist.compression.latency import block_graphs
+from resnet_dist.compression.latency.interpolation import Grid, monotone
+from resnet_dist.compression.latency.table import SCHEMA, BlockTimes, LatencyTable
+from resnet_dist.compression.latency.timed_graphs import fingerprint, measure_whole, time_graphs
+from resnet_dist.compression.planning.target import LatencyEngine
 from resnet_dist.export.benchmarking.machine_load import CALM, cores_in_use
 from resnet_dist.model.architectures import SHAPES
 from resnet_dist.model.layers import Site, sites

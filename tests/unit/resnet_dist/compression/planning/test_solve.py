@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_dist.compression.costs import CostModel, byte_costs, mac_costs, parameter_costs, summed_cost
-from resnet_dist.compression.kept_scores import block_values, coarse_value
-from resnet_dist.compression.knapsack import CELLS
-from resnet_dist.compression.options import Choices, Scope, WidthSpace
-from resnet_dist.compression.solve import kept_share, reachable, solve_widths
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.costs import CostModel, byte_costs, mac_costs, parameter_costs, summed_cost
+from resnet_dist.compression.planning.kept_scores import block_values, coarse_value
+from resnet_dist.compression.planning.knapsack import CELLS
+from resnet_dist.compression.planning.options import Choices, Scope, WidthSpace
+from resnet_dist.compression.planning.solve import kept_share, reachable, solve_widths
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.layers import sites
 from resnet_dist.model.structure import Structure

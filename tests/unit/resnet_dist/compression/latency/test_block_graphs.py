@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from resnet_dist.compression import block_graphs
-from resnet_dist.compression.costs import byte_costs
-from resnet_dist.compression.timed_graphs import fingerprint
+from resnet_dist.compression.latency import block_graphs
+from resnet_dist.compression.latency.timed_graphs import fingerprint
+from resnet_dist.compression.planning.costs import byte_costs
 from resnet_dist.model.layers import sites
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths

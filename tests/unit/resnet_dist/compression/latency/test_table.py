@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from benchmarks.latency_table import network_errors
-from resnet_dist.compression import block_graphs
-from resnet_dist.compression.costs import summed_cost
-from resnet_dist.compression.latency_table import LatencyTable
-from resnet_dist.compression.measuring import Stopwatch, axis, distinct_blocks, measure_table
-from resnet_dist.compression.options import Choices, WidthSpace
-from resnet_dist.compression.solve import solve_widths
-from resnet_dist.compression.target import LatencyEngine, Target
-from resnet_dist.compression.timed_graphs import fingerprint, measure_whole, time_graphs
+from resnet_dist.compression.latency import block_graphs
+from resnet_dist.compression.latency.measuring import Stopwatch, axis, distinct_blocks, measure_table
+from resnet_dist.compression.latency.table import LatencyTable
+from resnet_dist.compression.latency.timed_graphs import fingerprint, measure_whole, time_graphs
+from resnet_dist.compression.planning.costs import summed_cost
+from resnet_dist.compression.planning.options import Choices, WidthSpace
+from resnet_dist.compression.planning.solve import solve_widths
+from resnet_dist.compression.planning.target import LatencyEngine, Target
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import Arch
 from resnet_dist.model.layers import sites

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_dist.compression.channels import Channels, highest, identity_blocks, summed_over_norms
-from resnet_dist.compression.cut import cut
-from resnet_dist.compression.scores import Scores, channel_scores
+from resnet_dist.compression.pruning.channels import Channels, highest, identity_blocks, summed_over_norms
+from resnet_dist.compression.pruning.cut import cut
+from resnet_dist.compression.pruning.scores import Scores, channel_scores
 from resnet_dist.errors import RunError
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.structure import Structure

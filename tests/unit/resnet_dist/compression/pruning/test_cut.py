@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_dist.compression.channels import Channels, every_channel, highest
-from resnet_dist.compression.cut import cut
+from resnet_dist.compression.pruning.channels import Channels, every_channel, highest
+from resnet_dist.compression.pruning.cut import cut
 from resnet_dist.export.formats.inference_module import InferenceModule
 from resnet_dist.export.formats.onnx_graph import write_onnx
 from resnet_dist.model.architectures import Arch

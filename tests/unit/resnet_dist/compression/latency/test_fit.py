@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from resnet_dist.compression.costs import CountCosts
-from resnet_dist.compression.fit_latency import TOLERANCE, TRIES, fit_to_latency
-from resnet_dist.compression.options import Choices, WidthSpace
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.latency.fit import TOLERANCE, TRIES, fit_to_latency
+from resnet_dist.compression.planning.costs import CountCosts
+from resnet_dist.compression.planning.options import Choices, WidthSpace
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure

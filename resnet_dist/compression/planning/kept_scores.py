@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_dist.compression.options import BlockOptions, Coarse, Scores, WidthSpace
+from resnet_dist.compression.planning.options import BlockOptions, Coarse, Scores, WidthSpace
 from resnet_dist.model.architectures import SHAPES
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from resnet_dist.compression.block_graphs import whole_graph
-from resnet_dist.compression.costs import CostModel
-from resnet_dist.compression.latency_table import LatencyTable
-from resnet_dist.compression.options import Scores, WidthSpace
-from resnet_dist.compression.solve import Reachable, reachable, require_reachable, solve_widths
-from resnet_dist.compression.target import Target
-from resnet_dist.compression.timed_graphs import measure_whole
+from resnet_dist.compression.latency.block_graphs import whole_graph
+from resnet_dist.compression.latency.table import LatencyTable
+from resnet_dist.compression.latency.timed_graphs import measure_whole
+from resnet_dist.compression.planning.costs import CostModel
+from resnet_dist.compression.planning.options import Scores, WidthSpace
+from resnet_dist.compression.planning.solve import Reachable, reachable, require_reachable, solve_widths
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 

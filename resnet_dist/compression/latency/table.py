@@ -1,7 +1,7 @@
 """Milliseconds of a network's parts by their widths, measured in one engine on this machine. Torch-free.
 
 A network's time is the sum of its parts' times and of one call's overhead, times a factor that the whole network's
-measured time gives. Open `measure_table` first; `LatencyTable` is a `resnet_dist.compression.costs.CostModel`.
+measured time gives. Open `measure_table` first; `LatencyTable` is a `resnet_dist.compression.planning.costs.CostModel`.
 """
 
 import json
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from resnet_dist.compression.costs import summed_cost
-from resnet_dist.compression.interpolation import Grid
-from resnet_dist.compression.timed_graphs import Fingerprint
+from resnet_dist.compression.latency.interpolation import Grid
+from resnet_dist.compression.latency.timed_graphs import Fingerprint
+from resnet_dist.compression.planning.costs import summed_cost
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import SHAPES, Arch
 from resnet_dist.model.layers import Site

@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_dist.compression.costs import CostModel
-from resnet_dist.compression.kept_scores import block_values, check_scores, coarse_value
-from resnet_dist.compression.knapsack import CELLS, Group, solve
-from resnet_dist.compression.options import BlockOptions, Coarse, Scores, WidthSpace
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.costs import CostModel
+from resnet_dist.compression.planning.kept_scores import block_values, check_scores, coarse_value
+from resnet_dist.compression.planning.knapsack import CELLS, Group, solve
+from resnet_dist.compression.planning.options import BlockOptions, Coarse, Scores, WidthSpace
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.layers import Site, sites
 from resnet_dist.model.widths import Widths
@@ -44,8 +44,8 @@ def solve_widths(
 ) -> Widths:
     """The widths of a space whose kept channels have the greatest sum of scores, at a cost within the target.
 
-    Exact up to the grid of `resnet_dist.compression.knapsack`. `whole`: the cost of which a target's ratio is a share,
-    by default that of the network as it is. Raises UnreachableTargetError for a target below the smallest network's
+    Exact up to the knapsack's grid. `whole`: the cost of which a target's ratio is a share, by default that of the
+    network as it is. Raises UnreachableTargetError for a target below the smallest network's
     cost or not below the present one, ValueError for scores of another network.
     """
     check_scores(space, scores)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.compression.channels import identity_blocks, summed_over_norms
-from resnet_dist.compression.scores import Scores
+from resnet_dist.compression.pruning.channels import identity_blocks, summed_over_norms
+from resnet_dist.compression.pruning.scores import Scores
 from resnet_dist.model.structure import Structure
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_dist.compression.target import LatencyEngine
+from resnet_dist.compression.planning.target import LatencyEngine
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.loaded_model import onnx_session, openvino_core, openvino_request
 from resnet_dist.runtime.model_contract import INPUT

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_dist.compression.target import ENGINES, KINDS, Target
+from resnet_dist.compression.planning.target import ENGINES, KINDS, Target
 
 _UNITS = {"macs": "KMG", "parameters": "KMG", "bytes": ("KB", "MB", "GB"), "latency": ("us", "ms", "s")}
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_dist.compression.channels import highest
-from resnet_dist.compression.narrowing import narrowed
+from resnet_dist.compression.pruning.channels import highest
+from resnet_dist.compression.pruning.narrowing import narrowed
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model

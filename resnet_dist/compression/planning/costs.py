@@ -1,6 +1,6 @@
 """What a network costs, as a sum over its blocks: multiplications, parameters, bytes. Torch-free.
 
-`resnet_dist.compression.latency_table` has the cost in milliseconds.
+`resnet_dist.compression.latency.table` has the cost in milliseconds.
 """
 
 from collections.abc import Callable

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resnet_dist.compression.costs import CostModel, byte_costs, mac_costs, parameter_costs
-from resnet_dist.compression.options import Choices, Scores, WidthSpace
-from resnet_dist.compression.solve import Reachable, kept_share, reachable, solve_widths
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.costs import CostModel, byte_costs, mac_costs, parameter_costs
+from resnet_dist.compression.planning.options import Choices, Scores, WidthSpace
+from resnet_dist.compression.planning.solve import Reachable, kept_share, reachable, solve_widths
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 

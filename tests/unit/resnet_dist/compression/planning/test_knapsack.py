@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_dist.compression.knapsack import Group, solve
+from resnet_dist.compression.planning.knapsack import Group, solve
 
 _options = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), min_size=1, max_size=5)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_dist.compression.channels import (
+from resnet_dist.compression.pruning.channels import (
     Channels,
     every_channel,
     highest,

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from resnet_dist.compression.costs import CountCosts, byte_costs
-from resnet_dist.compression.options import Choices, WidthSpace
-from resnet_dist.compression.plan import Measured, make_plan
-from resnet_dist.compression.target import Target
+from resnet_dist.compression.planning.costs import CountCosts, byte_costs
+from resnet_dist.compression.planning.options import Choices, WidthSpace
+from resnet_dist.compression.planning.plan import Measured, make_plan
+from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths

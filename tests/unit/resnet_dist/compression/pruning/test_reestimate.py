@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_dist.compression.reestimate import reestimate
+from resnet_dist.compression.pruning.reestimate import reestimate
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.trunk import split

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from resnet_dist.compression.interpolation import Grid, monotone
+from resnet_dist.compression.latency.interpolation import Grid, monotone
 
 _arrays = arrays.arrays(
     np.float64,

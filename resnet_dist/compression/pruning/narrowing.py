@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from resnet_dist.compression.channels import highest, summed_over_norms
-from resnet_dist.compression.cut import cut_weights
+from resnet_dist.compression.pruning.channels import highest, summed_over_norms
+from resnet_dist.compression.pruning.cut import cut_weights
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import SHAPES, Shape
 from resnet_dist.model.resnet import ResNetClassifier
