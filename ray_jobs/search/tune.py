@@ -42,6 +42,7 @@ from ray_jobs.search.tuner import QUIET, run_tuner
 from ray_jobs.terminal.watcher import note
 from ray_jobs.training.last_checkpoint import LastCheckpoint
 from ray_jobs.training.restart_policy import Past, Raise, Restart, after_death
+from ray_jobs.training.warning_lines import taught_images
 from resnet_dist.errors import RunError
 
 
@@ -157,6 +158,8 @@ def _run_trials(
             f"{directory.uri}: {config.trials} trials, {config.trials - trials_left(config, records)} of them over; "
             f"{start.slots} at a time with {facts.job.cluster.num_workers} workers each"
         )
+        for warning in taught_images(facts.job, start.data):
+            table.say(warning)
         last_checkpoint = LastCheckpoint()
         slot = slot_of(start, directory, actors.dispatcher, submission, last_checkpoint.key)
         supervisors = Supervisors(ray.put(slot), start.plan, start.slots, actors, table.say)

@@ -45,7 +45,7 @@ class TeacherRun:
         own = RunDirectory.named(job.storage.root, run_name(job))
         try:
             run = _find(name, job.storage.root)
-            if run.uri == own.uri:
+            if _is_same(run, own):
                 raise ConfigError(
                     f"distillation.teacher={name} is the run itself, {own.uri}; choose another --name for the student"
                 )
@@ -89,6 +89,13 @@ def _find(name: str, storage_root: str) -> RunDirectory:
             f"{error}; a run that is to be trained needs its teacher at each start: restore it, or name the place "
             "where it lies now"
         ) from error
+
+
+def _is_same(one: RunDirectory, other: RunDirectory) -> bool:
+    places = one.store.local_path, other.store.local_path
+    if places[0] is None or places[1] is None:
+        return one.uri == other.uri
+    return places[0].resolve() == places[1].resolve()
 
 
 def run_digest(run: RunDirectory) -> str:

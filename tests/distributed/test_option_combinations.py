@@ -20,7 +20,11 @@ from data_pipeline.views.randomness import SeededDraw
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
+from resnet_dist.compression.config import DistillationConfig
+from resnet_dist.compression.distillation import Distillation
+from resnet_dist.compression.teacher import Teacher
 from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.training.fit import fit
 from resnet_dist.training.rank_group import RankGroup
 from resnet_dist.training.setup import Setup
@@ -60,6 +64,11 @@ CHOICES: dict[str, list[Any]] = {
     "training.early_stopping": [False, True],
     "training.early_stopping_patience": [1],
     "data.sampling": ["all", "balanced"],
+    "distillation": [
+        {},
+        {"teacher": "large"},
+        {"teacher": "large", "temperature": 4.0, "weight": 0.5, "features": 2.0},
+    ],
 }
 BASE: dict[str, Any] = {
     "data": {"source": "synthetic", "image_size": 32},
@@ -130,6 +139,11 @@ class Keeper:
         }
 
 
+def distillation_of(config: DistillationConfig) -> Distillation:
+    model = build_model(Structure("resnet18"), 3, 0.0, seed=9)
+    return Distillation(config, Teacher(model, with_maps=config.features > 0.0), (32, 32))
+
+
 def train(
     job: JobConfig,
     group: RankGroup,
@@ -157,6 +171,7 @@ def train(
         draw=SeededDraw(job.seed),
         group=group,
         device=CPU,
+        distillation=None if job.distillation.teacher is None else distillation_of(job.distillation),
     )
     size = setup.fitting_microbatch(found["at"][1] if found else 0, job.training.microbatch_size)
     assert size == job.training.microbatch_size
@@ -216,7 +231,11 @@ def test_sampled_options_resume_to_the_bit_and_know_no_worker_count(tmp_path: Pa
     undisturbed = [train(job, RankGroup()).kept for job in jobs]
     for number, (job, whole) in enumerate(zip(jobs, undisturbed, strict=True)):
         stop_at = generator.randint(1, max(whole["at"][0] - 1, 1))
-        options = {key: value for key, value in job.model_dump().items() if key in {"model", "freezing", "training"}}
+        options = {
+            key: value
+            for key, value in job.model_dump().items()
+            if key in {"model", "freezing", "training", "distillation"}
+        }
         print(f"case {number}, ended at step {stop_at}: {options} {job.optimizer} {job.schedule} {job.data.sampling}")
         kept = tmp_path / "kept.pt"
         for where in ({"stop_at": stop_at}, {"stop_after": 1}):

@@ -122,6 +122,13 @@ def test_what_does_not_fit_is_refused_early(taught: Path, case: str) -> None:
         check_training(student(taught, tree), None)
 
 
+def test_the_run_itself_is_known_by_any_address(folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "storage/runs")
+    for name in (f"file://{folder}/storage/runs/large", f"{folder}/link/large/", f"{folder}/storage/../link/large"):
+        with pytest.raises(ConfigError, match="is the run itself"):
+            TeacherRun.of(student(folder, {"name": "large", "distillation": {"teacher": name}}))
+
+
 def test_bounds_that_change_no_image_may_differ(taught: Path) -> None:
     check_training(student(taught, {"data": {"max_pixels": 10**6}}), None)
 
