@@ -28,7 +28,7 @@ from ray_jobs.training.silent_recorder import EpochBarrier, SilentRecorder
 from ray_jobs.training.teacher_network import TeacherNetwork
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.checkpoint.progress import Microbatches
-from resnet_dist.compression.distillation import Distillation
+from resnet_dist.compression.distillation.student_loss import Distillation
 from resnet_dist.features.answers import SharedAnswers
 from resnet_dist.features.reuse import Counts, FeatureReuse
 from resnet_dist.model.resnet import ResNetClassifier, build_model

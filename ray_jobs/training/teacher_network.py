@@ -8,7 +8,7 @@ import torch
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.training.teacher_run import TeacherRun
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.errors import RunError
 
 

@@ -1,3 +1,3 @@
-"""Smaller networks from trained ones: learnt from a teacher's answers, or cut out of one. Open `config.py` first,
-`channels.py` for which channels and blocks count.
+"""Smaller networks from trained ones. Rooms: distillation, pruning, planning (which widths), latency (how fast they are
+on this machine). Open `config.py` first.
 """

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.compression.distillation import Distillation
+from resnet_dist.compression.distillation.student_loss import Distillation
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.model.activation_checkpointing import checkpoint_blocks

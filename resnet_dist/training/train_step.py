@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_dist.compression.distillation import Distillation
+from resnet_dist.compression.distillation.student_loss import Distillation
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.dropout import keep_mask, words_needed

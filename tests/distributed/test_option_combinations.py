@@ -21,8 +21,8 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
 from resnet_dist.compression.config import DistillationConfig
-from resnet_dist.compression.distillation import Distillation
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.student_loss import Distillation
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.structure import Structure
 from resnet_dist.training.fit import fit

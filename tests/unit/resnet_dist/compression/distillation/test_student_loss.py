@@ -17,8 +17,8 @@ from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from resnet_dist.compression.config import DistillationConfig
-from resnet_dist.compression.distillation import Distillation
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.student_loss import Distillation
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.features.answers import SharedAnswers
 from resnet_dist.features.reuse import FeatureReuse
 from resnet_dist.features.store import FeatureStore
@@ -223,8 +223,8 @@ from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.sources.synthetic_source import synthetic_samples
 from data_pipeline.views.randomness import SeededDraw
 from resnet_dist.compression.config import DistillationConfig
-from resnet_dist.compression.distillation import Distillation
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.student_loss import Distillation
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.model.config import FreezingConfig, ModelConfig
 from resnet_dist.model.resnet import build_model

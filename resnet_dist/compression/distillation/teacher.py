@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from resnet_dist.compression.attention import STAGES, attention_map
+from resnet_dist.compression.distillation.attention import STAGES, attention_map
 from resnet_dist.model.model_json import rebuild
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, fold_batch_norm

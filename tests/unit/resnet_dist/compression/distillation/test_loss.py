@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_dist.compression.attention import STAGES, attention_map
 from resnet_dist.compression.config import DistillationConfig
-from resnet_dist.compression.distillation_loss import distilled, map_distances
+from resnet_dist.compression.distillation.attention import STAGES, attention_map
+from resnet_dist.compression.distillation.loss import distilled, map_distances
 from resnet_dist.training.losses import Loss
 from resnet_dist.training.mixing import Mix
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from resnet_dist.compression.attention import STAGES, map_sizes
 from resnet_dist.compression.config import DistillationConfig
-from resnet_dist.compression.distillation_loss import distilled, map_distances
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.attention import STAGES, map_sizes
+from resnet_dist.compression.distillation.loss import distilled, map_distances
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.features.answers import Place, SharedAnswers
 from resnet_dist.training.mixing import Mix
 

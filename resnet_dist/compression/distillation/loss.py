@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
-from resnet_dist.compression.attention import attention_map
 from resnet_dist.compression.config import DistillationConfig
+from resnet_dist.compression.distillation.attention import attention_map
 from resnet_dist.training.mixing import Mix
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_dist.compression.attention import STAGES, attention_map, map_sizes
-from resnet_dist.compression.teacher import Teacher
+from resnet_dist.compression.distillation.attention import STAGES, attention_map, map_sizes
+from resnet_dist.compression.distillation.teacher import Teacher
 from resnet_dist.errors import RunError
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import ResNetClassifier, build_model
