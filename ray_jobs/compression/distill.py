@@ -64,6 +64,8 @@ def _same_kind(student: Structure, teacher: Structure) -> bool:
     own, other = SHAPES[student.arch], SHAPES[teacher.arch]
     if (own.expansion, own.groups) != (other.expansion, other.groups):
         return False
+    if teacher.squeeze_excite and not student.squeeze_excite:
+        return False
     wide, narrow = teacher.layer_widths, student.layer_widths
     if narrow.stem > wide.stem:
         return False

@@ -128,7 +128,7 @@ def _compress_request(command: SubmitCommand, job: JobConfig, overrides: Mapping
         raise ConfigError(f"--recipe {recipe} is a file of this machine; name one that ships, or submit its phases")
     run = command.run
     name = job.name or result_name(run, verb, recipe)
-    same = {"run": _place_of(command, job), "options": list(command.options), "overrides": dict(command.overrides)}
+    same = {"run": _place_of(command, job), "options": list(command.options), **_same(job)}
     config = merged(overrides, {"storage": {"root": job.storage.root}})
     written = child_uri(job.storage.root, f"{RUNS}/{name}")
     request = _request("compress", name, same=same, run=written, job_toml=print_overrides(config))

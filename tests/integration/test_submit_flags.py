@@ -10,6 +10,26 @@ NOBODY = "http://127.0.0.1:9"
 """Where no Ray answers: a command that asked one would end with 1."""
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("compress",), "distill, prune, chain"),
+        (("compress", "prune"), "the run"),
+        (("compress", "show", "tiles"), "distill, prune, chain"),
+        (("compress", "prune", "tiles"), "--target"),
+        (("compress", "chain", "tiles"), "--recipe"),
+        (("compress", "distill", "tiles", "--target", "macs=0.5"), "--target does not apply to compress distill"),
+        (("evaluate", "tiles", "other"), "other"),
+        (("train", "--recipe", "half-latency"), "--recipe"),
+    ],
+)
+def test_a_command_with_words_that_are_not_its_own_is_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], part: str
+) -> None:
+    assert main(["submit", *words, "--storage.root", str(folder / "out"), "--cluster.address", NOBODY]) == 2
+    assert part in capfd.readouterr()[1]
+
+
 @pytest.mark.parametrize(("words", "flag"), [(("--team", "vision"), "--team"), (("--dry-run",), "--dry-run")])
 def test_flags_of_the_other_kind_are_refused(
     folder: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], flag: str

@@ -75,6 +75,53 @@ def test_work_on_a_run_is_told_only_what_was_said(tmp_path: Path) -> None:
     assert request.run == "s3://bucket/out/runs/tiles"
 
 
+PRUNE = ("prune", "--target", "macs=0.5")
+
+
+def compressed(*options: str, run: str = "tiles", **sections: Any) -> SubmitCommand:
+    overrides = {"storage": {"root": "s3://bucket/out"}, **sections}
+    return SubmitCommand("compress", check(overrides), run=run, options=options, overrides=overrides)
+
+
+def test_a_compression_is_named_by_the_run_that_it_makes(tmp_path: Path) -> None:
+    plan = plan_for_pool(compressed(*PRUNE, distillation={"teacher": "tiles", "temperature": 4.0}), PoolFlags())
+    request = plan.request
+    assert request.arguments == ("prune", "tiles", "--target", "macs=0.5")
+    assert request.run == "s3://bucket/out/runs/tiles-pruned"
+    assert request.name == "tiles-pruned-compress"
+    assert plan.placement.use_gpu  # it trains
+    words = shlex.split(entrypoint(request, "/etc/job"))
+    assert words[3:] == ["compress", "prune", "tiles", "--target", "macs=0.5", "--config", "/etc/job/job.toml"]
+    (tmp_path / "job.toml").write_text(request.job_toml)
+    _, read = read_job_and_overrides(tmp_path / "job.toml", {}, lambda _: True)
+    assert read["distillation"]["temperature"] == 4.0
+    assert read["storage"]["root"] == "s3://bucket/out"
+    assert read["cluster"]["address"] == "auto"
+
+
+def test_more_epochs_are_the_same_compression_and_another_target_is_not() -> None:
+    first = plan_for_pool(compressed(*PRUNE), PoolFlags()).request
+    longer = plan_for_pool(compressed(*PRUNE, training={"epochs": 77}, cluster={"num_workers": 3}), PoolFlags()).request
+    other = plan_for_pool(compressed("prune", "--target", "macs=0.6"), PoolFlags()).request
+    assert first.identity == longer.identity
+    assert first.name == other.name
+    assert first.identity != other.identity
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "parts"),
+    [
+        (("show",), "tiles", ["show", "distill, prune, chain"]),
+        (("chain", "--recipe", "ours.toml"), "tiles", ["--recipe", "ours.toml"]),
+        (PRUNE, "./tiles", ["compress ./tiles"]),
+    ],
+)
+def test_a_compression_that_no_cluster_can_do_is_refused(options: tuple[str, ...], run: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for_pool(compressed(*options, run=run), PoolFlags())
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
 def test_a_running_ray_is_told_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     job = check(
