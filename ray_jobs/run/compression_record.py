@@ -1,7 +1,7 @@
 """What a run that compresses another one says of it (compression.json), and the weights that such a run starts from.
 
 A pruned run starts from the weights that are left of its parent, in initial.safetensors. compression.json, which has
-their SHA-256, is written last: where it is, they are.
+their SHA-256 and its own, is written last: where it is, they are.
 """
 
 import hashlib
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from cluster.storage.store import Store
 from ray_jobs.run.directory import RUNS, RunDirectory
 from resnet_dist.errors import RunError
-from resnet_dist.plain_json import json_object
-from resnet_dist.sealed_json import json_bytes
+from resnet_dist.sealed_json import sealed, unsealed
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +79,7 @@ def read_record(run: RunDirectory) -> CompressionRecord | None:
     if data is None:
         return None
     try:
-        return CompressionRecord.from_json(json_object(data, f"{run.uri}/{RECORD}", _REMEDY))
+        return CompressionRecord.from_json(unsealed(data))
     except ValueError as error:
         raise RunError(f"{run.uri}/{RECORD} cannot be used: {error}; {_REMEDY}") from error
 
@@ -95,7 +94,7 @@ def write_record(
         data = safetensors.torch.save({name: value.contiguous() for name, value in initial.items()})
         run.store.write(INITIAL, data)
         record = replace(record, initial_sha256=hashlib.sha256(data).hexdigest())
-    run.store.write(RECORD, json_bytes(record.to_json()))
+    run.store.write(RECORD, sealed(record.to_json()))
     return record
 
 

@@ -1,12 +1,13 @@
 """What a compressed run says of its parent is read as it was written, or refused by name."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ray_jobs.run.compression_record import (
     INITIAL,
@@ -20,6 +21,7 @@ from ray_jobs.run.compression_record import (
 )
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.errors import RunError
+from resnet_dist.sealed_json import sealed
 
 WHOLE = Ancestor("tiles", "0123456789abcdef")
 FOUND = CompressionRecord(
@@ -87,8 +89,22 @@ def test_weights_that_were_lost_or_changed_are_refused_by_name(tmp_path: Path, c
 )
 def test_a_damaged_record_is_refused_by_name(tmp_path: Path, change: dict[str, Any]):
     run = run_in(tmp_path)
-    run.store.write(RECORD, json.dumps({**FOUND.to_json(), **change}).encode())
+    run.store.write(RECORD, sealed({**FOUND.to_json(), **change}))
     with pytest.raises(RunError, match=rf"tiles-pruned/{RECORD} cannot be used"):
+        read_record(run)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_changed_byte_is_believed(tmp_path: Path, data: st.DataObject):
+    run = run_in(tmp_path)
+    write_record(run, FOUND)
+    whole = run.store.read(RECORD)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = bytearray(whole)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    run.store.write(RECORD, bytes(changed))
+    with pytest.raises(RunError, match=RECORD):
         read_record(run)
 
 
