@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from cluster.session.resources import plan_workers
 from cluster.session.session import cluster_resources, ray_session
@@ -165,7 +166,7 @@ class _Pruning:
             shared = ray.put(network)
             self.say(f"round {number} of {self.rounds}: scoring the channels of {parent.uri}")
             began = perf_counter()
-            scores = ray.get(ray.remote(score).options(**options).remote([shared], workers))
+            scores = _result(ray.remote(score).options(**options).remote([shared], workers))
             seconds["score"] = perf_counter() - began
             began = perf_counter()
             plan = self.costing.solved(structure_of(found.model_json()), scores, number, self.rounds)
@@ -173,7 +174,7 @@ class _Pruning:
             self.say(f"round {number} of {self.rounds}: {plan.summary}")
             began = perf_counter()
             keep = highest(scores, plan.widths)
-            _, weights = ray.get(ray.remote(cut).options(**options).remote([shared], keep, workers))
+            _, weights = _result(ray.remote(cut).options(**options).remote([shared], keep, workers))
             seconds["cut"] = perf_counter() - began
         record = CompressionRecord(
             phase="prune",
@@ -196,6 +197,14 @@ class _Pruning:
                 "training": self.job.training.model_copy(update={"epochs": epochs}),
             }
         )
+
+
+def _result(reference: "ray.ObjectRef[Any]") -> Any:
+    """What a worker computed; its own error without Ray's wrapping."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def check_nothing_frozen(job: JobConfig, request: PruneRequest) -> None:

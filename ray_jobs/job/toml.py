@@ -30,7 +30,7 @@ def read_job_and_overrides(
     """
     tree = _read(path)
     job = _of_file(path, tree, flags)
-    overrides = merged(_only(tree, wanted), _only(flags, wanted))
+    overrides = merged(fields_among(tree, wanted), fields_among(flags, wanted))
     check(overrides)
     return job, overrides
 
@@ -104,7 +104,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     return {} if path is None else read_toml(path, "--config")
 
 
-def _only(tree: Tree, wanted: Callable[[str], bool]) -> dict[str, Any]:
+def fields_among(tree: Tree, wanted: Callable[[str], bool]) -> dict[str, Any]:
     """What a tree says of the wanted fields, in the order of the job's fields, without sections that say nothing."""
     found: dict[str, Any] = {}
     for dotted, _, _ in dotted_fields():

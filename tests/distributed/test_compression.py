@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.learnt import learnt_by
+from data_pipeline.errors import DataError
 from ray_jobs import api
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.errors import ConfigError, GateError
@@ -109,11 +110,21 @@ def test_another_pruning_under_the_name_is_refused(place: Place):
         (HALF, {"data": {"image_size": 48}}, ConfigError, ("distillation.teacher", "size")),
         (HALF, {"data": {"mean": [0.5, 0.5, 0.5]}}, ConfigError, ("distillation.teacher", "mean")),
         (HALF, {"data": {"ignore_classes": ["digit 2"]}}, ConfigError, ("distillation.teacher", "digit 2")),
+        (HALF, {"data": {"root": "TRAIN", "val_fraction": 0.0}}, DataError, ("val",)),
     ],
 )
 def test_what_cannot_be_pruned_is_refused_before_anything_is_written(
-    place: Place, request_: PruneRequest, sections: Tree, error: type[Exception], words: tuple[str, ...]
+    place: Place,
+    digits_folder: Path,
+    tmp_path: Path,
+    request_: PruneRequest,
+    sections: Tree,
+    error: type[Exception],
+    words: tuple[str, ...],
 ):
+    if "root" in sections.get("data", {}):  # class folders alone, without a split val
+        shutil.copytree(digits_folder / "train", tmp_path / "train")
+        sections = merged(sections, {"data": {"root": str(tmp_path / "train")}})
     with pytest.raises(error) as caught:
         api.compress_prune("whole", request_, changes=place.changes("small", **sections))
     assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -127,7 +138,7 @@ def test_a_student_that_is_the_teacher_itself_is_refused(place: Place):
 
 
 def test_more_loss_than_is_allowed_ends_with_numbers(place: Place):
-    changes = place.changes("student", model={"widths": "0.25", "weights": "none"})
+    changes = place.changes("student", model={"widths": "0.25", "weights": "none"}, distillation={"temperature": 3.0})
     with pytest.raises(GateError, match=r"top-1 on val \(11 images\) fell by .* points .* --max-loss 0\.5"):
         api.compress_distill("whole", changes=changes, max_loss=0.5)
     ladder = api.compress_show("student", changes={"storage": {"root": str(place.root)}}, seconds=0)
