@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from ray_jobs.cli.flags import JobFlags, job_flags
 from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Whole, Word
-from ray_jobs.job.toml import read_job_and_overrides
+from ray_jobs.job.toml import read_changes
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.submission.environment import is_ray_jobs_address, this_submission
@@ -50,9 +50,9 @@ def distill(
     config
         A TOML file with any of the keys below.
     """
-    changes = _changes(config, job)
-    if (words := _elsewhere(changes, "distill", run, {"--max-loss": max_loss})) is not None:
-        return words
+    changes = read_changes(config, job or {})
+    if (code := _elsewhere(changes, "distill", run, {"--max-loss": max_loss})) is not None:
+        return code
     from ray_jobs import api
     from ray_jobs.cli.show_compress import show_phase
 
@@ -108,7 +108,7 @@ def prune(
     config
         A TOML file with any of the keys below: the job of the recovery.
     """
-    changes = _changes(config, job)
+    changes = read_changes(config, job or {})
     flags = {
         "--target": target,
         "--scope": scope,
@@ -199,7 +199,7 @@ def chain(
     config
         A TOML file with any of the keys below: the job of each phase.
     """
-    changes = _changes(config, job)
+    changes = read_changes(config, job or {})
     if (code := _elsewhere(changes, "chain", run, {"--recipe": recipe})) is not None:
         return code
     from ray_jobs import api
@@ -244,11 +244,6 @@ def show(
     sys.stdout.write(as_json(found.to_json())) if json else show_ladder(found)
 
 
-def _changes(config: Path | None, flags: Tree | None) -> Tree:
-    """What file and flags change of the run's own job."""
-    return read_job_and_overrides(config, flags or {}, lambda _: True)[1]
-
-
 def _progress(json: bool) -> Callable[[str], None]:
     """Where lines of progress go: JSON has stdout to itself."""
     from ray_jobs.terminal.console import show_line
@@ -266,9 +261,7 @@ def _elsewhere(changes: Tree, phase: str, run: str, flags: Mapping[str, object])
     if not is_ray_jobs_address(changes.get("cluster", {}).get("address")):
         return None
     from ray_jobs.cli.jobs import run_elsewhere
-    from ray_jobs.job.toml import check
-    from ray_jobs.submission.command import SubmitCommand
+    from ray_jobs.submission.command import on_compressed
 
     words = tuple(str(word) for flag, value in flags.items() if value is not None for word in (flag, value))
-    command = SubmitCommand("compress", check(changes), run=run, options=(phase, *words), overrides=changes)
-    return run_elsewhere(command)
+    return run_elsewhere(on_compressed(phase, run, words, changes))

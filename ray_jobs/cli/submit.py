@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from ray_jobs.cli.flags import JobFlags, with_folder
 from ray_jobs.cli.program import COMMAND, DryRun, File, Text, Whole, strategy_of
 from ray_jobs.errors import ConfigError
-from ray_jobs.job.toml import read_job, read_job_and_overrides
+from ray_jobs.job.toml import read_changes, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.submission.environment import is_ray_jobs_address
 
@@ -108,12 +108,11 @@ def submit(
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import say
     from ray_jobs.cli.show_submit import print_objects, show_pool_job, show_ray_job
-    from ray_jobs.submission.command import PoolFlags, SubmitCommand
+    from ray_jobs.submission.command import PoolFlags, SubmitCommand, on_compressed
 
     options = tuple(str(word) for flag, value in words.items() if value is not None for word in (flag, value))
     if verb == "compress":
-        resolved, changes = read_job_and_overrides(config, job or {}, lambda _: True)
-        command = SubmitCommand(verb, resolved, run=str(compressed), options=(str(run), *options), overrides=changes)
+        command = on_compressed(str(run), str(compressed), options, read_changes(config, job or {}))
     elif verb in {"evaluate", "export"}:
         wanted = of_evaluation if verb == "evaluate" else of_export
         resolved, changes = read_job_and_overrides(config, job or {}, wanted)
@@ -128,8 +127,8 @@ def submit(
         command = SubmitCommand(verb, resolved, found, warm_start, options=options, then=then)
     strategy = strategy_of(dry_run)
     flags = PoolFlags(team, namespace, queue, priority, image, kube_context)
-    if is_ray_jobs_address(resolved.cluster.address):
-        flags.check_none_given(str(resolved.cluster.address))
+    if is_ray_jobs_address(command.job.cluster.address):
+        flags.check_none_given(str(command.job.cluster.address))
         if strategy != "none":
             raise ConfigError(
                 f"--dry-run={strategy} shows Kubernetes objects, and the job goes to a running Ray, which has none; "

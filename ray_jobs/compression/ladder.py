@@ -14,7 +14,7 @@ from ray_jobs.compression.lineage import Descendant, lineage
 from ray_jobs.compression.speeds import FormatSpeed, measured_speeds
 from ray_jobs.errors import ConfigError
 from ray_jobs.evaluation.evaluate import run_evaluate
-from ray_jobs.job.toml import fields_among
+from ray_jobs.job.toml import only_fields
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.run.directory import RunDirectory
@@ -145,7 +145,7 @@ def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
     best = run.checkpoint("best").name
     stored = run.store.read_or_none(f"evaluation/{split}.json")
     if stored is None or _judged(stored) != best:
-        run_evaluate(run.uri, split, "best", fields_among(changes, of_evaluation))
+        run_evaluate(run.uri, split, "best", only_fields(changes, of_evaluation))
     data = run.store.read(f"evaluation/{split}.predictions.parquet")
     table: Any = pq.read_table(io.BytesIO(data))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     columns = cast("dict[str, list[Any]]", table.to_pydict())

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,17 @@ from pydantic.fields import FieldInfo
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml_codec import UNSET, Tree, checked, fields_of, merged, printed, refuse_secrets, toml_value
+from ray_jobs.job.toml_codec import (
+    UNSET,
+    Tree,
+    check_each,
+    checked,
+    fields_of,
+    merged,
+    printed,
+    refuse_secrets,
+    toml_value,
+)
 from ray_jobs.job.toml_file import parsed, read_toml
 
 
@@ -30,9 +41,21 @@ def read_job_and_overrides(
     """
     tree = _read(path)
     job = _of_file(path, tree, flags)
-    overrides = merged(fields_among(tree, wanted), fields_among(flags, wanted))
+    overrides = merged(only_fields(tree, wanted), only_fields(flags, wanted))
     check(overrides)
     return job, overrides
+
+
+def read_changes(path: Path | None, flags: Tree) -> dict[str, Any]:
+    """What file and flags change of another job, a run's own. Raises ConfigError for a key or a value that is wrong by
+    itself: rules between fields are for the job that comes of both."""
+    tree = _read(path)
+    changes = merged(tree, flags)
+    with _naming(path, tree, flags):
+        if problems := list(_unfit(changes, "")):
+            raise ConfigError("\n".join(problems))
+        check_each(JobConfig, changes)
+    return changes
 
 
 def read_job_text(text: str, source: str) -> JobConfig:
@@ -52,6 +75,17 @@ def check(tree: Tree) -> JobConfig:
 def dotted_fields() -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
     """Every field of a job that holds a value: its dotted name ("name", "data.root", ...), its section, itself."""
     return fields_of(JobConfig)
+
+
+def only_fields(tree: Tree, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """What a tree says of the wanted fields, in the order of the job's fields, without sections that say nothing."""
+    found: dict[str, Any] = {}
+    for dotted, _, _ in dotted_fields():
+        section, _, name = dotted.rpartition(".")
+        fields = tree.get(section, {}) if section else tree
+        if wanted(dotted) and name in fields:
+            found = merged(found, {section: {name: fields[name]}} if section else {name: fields[name]})
+    return found
 
 
 def print_config(job: JobConfig) -> str:
@@ -76,9 +110,16 @@ def print_overrides(tree: Tree) -> str:
 
 
 def _of_file(path: Path | None, tree: Tree, overrides: Tree) -> JobConfig:
-    """The job of a file's tree and what is on top of it. A problem with a key that the file sets names the file."""
-    try:
+    """The job of a file's tree and what is on top of it."""
+    with _naming(path, tree, overrides):
         return check(merged(tree, overrides))
+
+
+@contextmanager
+def _naming(path: Path | None, tree: Tree, overrides: Tree) -> Generator[None]:
+    """Within: a problem with a key that the file sets names the file."""
+    try:
+        yield
     except ConfigError as error:
         lines = (
             f"{path}: {line}" if _sets(tree, line) and not _sets(overrides, line) else line
@@ -102,17 +143,6 @@ def _sets(tree: Tree, problem: str) -> bool:
 
 def _read(path: Path | None) -> dict[str, Any]:
     return {} if path is None else read_toml(path, "--config")
-
-
-def fields_among(tree: Tree, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """What a tree says of the wanted fields, in the order of the job's fields, without sections that say nothing."""
-    found: dict[str, Any] = {}
-    for dotted, _, _ in dotted_fields():
-        section, _, name = dotted.rpartition(".")
-        fields = tree.get(section, {}) if section else tree
-        if wanted(dotted) and name in fields:
-            found = merged(found, {section: {name: fields[name]}} if section else {name: fields[name]})
-    return found
 
 
 def _comment(field: FieldInfo) -> str:

@@ -47,13 +47,24 @@ def checked(model: type[Model], tree: Tree, *, prefix: str = "", unknown: str = 
 
     `prefix` stands before every key; `unknown` ends the message of an unknown key, `missing` that of a missing one.
     """
-    refuse_secrets(tree)
     try:
-        # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.
-        return model.model_validate_json(json.dumps(_unset(tree, model), default=str), strict=True)
+        return _validated(model, tree)
     except ValidationError as error:
         problems = [_problem(model, each, prefix, unknown, missing) for each in error.errors()]
     raise ConfigError("\n".join(problems))
+
+
+def check_each(model: type[BaseModel], tree: Tree) -> None:
+    """Check each value of a tree that changes another one, as `checked` does.
+
+    Rules between fields are left out: what they ask about may be in the other tree. Raises ConfigError.
+    """
+    try:
+        _validated(model, tree)
+    except ValidationError as error:
+        alone = [each for each in error.errors() if not _is_between_fields(each)]
+        if alone:
+            raise ConfigError("\n".join(_problem(model, each, "", "", "") for each in alone)) from None
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
@@ -163,6 +174,17 @@ def _unset_by_word(kind: Any) -> bool:
     return NoneType in kinds and str not in kinds and UNSET not in choices
 
 
+def _validated(model: type[Model], tree: Tree) -> Model:
+    refuse_secrets(tree)
+    # As JSON: strict about types (no "3" or true for 3), and still a list for a tuple.
+    return model.model_validate_json(json.dumps(_unset(tree, model), default=str), strict=True)
+
+
+def _is_between_fields(problem: ErrorDetails) -> bool:
+    """Whether a validator of a whole section raised it."""
+    return problem["type"] == "value_error" and isinstance(problem["input"], Mapping)
+
+
 def _problem(model: type[BaseModel], problem: ErrorDetails, prefix: str, unknown: str, missing: str) -> str:
     location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
     message = f"{message[:1].lower()}{message[1:]}"
@@ -177,7 +199,7 @@ def _problem(model: type[BaseModel], problem: ErrorDetails, prefix: str, unknown
             return f"{prefix}{key}: unknown key{entry}; {hint}{unknown}"
         case "missing":
             return f"{prefix}{key}: is missing{entry}; {missing}"
-        case "value_error" if isinstance(problem["input"], Mapping) or key in message:
+        case "value_error" if _is_between_fields(problem) or key in message:
             return message
         case _:
             return f"{prefix}{key}={_shown(problem['input'])}: {message}{entry}"

@@ -17,3 +17,8 @@ def of_export(name: str) -> bool:
         *("data.root", "data.labels", "data.max_pixels", "data.cache_dir"),
         "checkpoint.monitor",
     }
+
+
+def of_place(name: str) -> bool:
+    """Whether a field, by its dotted name, says where and how a command runs, and nothing of what comes of it."""
+    return name in _WHERE

@@ -1,6 +1,6 @@
 """What `resnet-dist submit` is given: a command with its job, and where in a shared pool it goes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -8,7 +8,9 @@ from cluster.jobs import Verb
 from cluster.kube.jobs.names import check_image, check_label
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml_codec import refuse_secrets
+from ray_jobs.job.toml import check, only_fields
+from ray_jobs.job.toml_codec import Tree, refuse_secrets
+from ray_jobs.job.verb_fields import of_place
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
 
@@ -45,6 +47,13 @@ class SubmitCommand:
         words = {"the run": self.run, "an option": self.options, "--warm-start": self.warm_start}
         refuse_secrets({**words, **self.job.model_dump()})
         refuse_secrets(self.overrides)
+
+
+def on_compressed(verb: str, run: str, options: Sequence[str], changes: Tree) -> SubmitCommand:
+    """`compress VERB RUN` with what it changes of the run's own job, of which only that can be checked here which says
+    where it runs. Raises ConfigError."""
+    where = check(only_fields(changes, of_place))
+    return SubmitCommand("compress", where, run=run, options=(verb, *options), overrides=changes)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.toml import check, dotted_fields, print_config, read_job, read_job_text
+from ray_jobs.job.toml import check, dotted_fields, print_config, read_changes, read_job, read_job_text
 from ray_jobs.job.toml_codec import merged, nearest
 from tests.laws import examples
 
@@ -252,3 +252,40 @@ def test_nearest_is_silent_where_nothing_is_alike():
     assert nearest("qqqqqq", known) == ()
     assert nearest("data.qqqqqq", known) == ()
     assert nearest("cluster.num-worker", known) == ("cluster.num_workers",)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"distillation": {"temperature": 3.0}},
+        {"model": {"widths": "64 64:16,16 128:32,32 256:128,64 512:512,512"}},
+        {"training": {"microbatch_size": 48}},
+    ],
+)
+def test_what_changes_another_job_may_need_what_that_job_has(flags: dict[str, Any]):
+    assert read_changes(None, flags) == flags
+    with pytest.raises(ConfigError):
+        check(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"distillation": {"temperature": 0.0}}, "distillation.temperature=0.0"),
+        ({"distilation": {"temperature": 3.0}}, "distilation: unknown key"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "must be finite"),
+        ({"training": {"epochs": "three", "microbatch_size": 48}}, "training.epochs='three'"),
+    ],
+)
+def test_a_value_that_changes_another_job_is_checked_by_itself(flags: dict[str, Any], words: str):
+    with pytest.raises(ConfigError) as caught:
+        read_changes(None, flags)
+    assert words in str(caught.value)
+    assert "microbatch_size" not in str(caught.value)
+
+
+def test_a_wrong_change_of_a_file_names_the_file(tmp_path: Path):
+    path = tmp_path / "changes.toml"
+    path.write_text("[training]\nepochs = 0\n")
+    with pytest.raises(ConfigError, match=r"changes\.toml: training\.epochs=0"):
+        read_changes(path, {})
