@@ -99,9 +99,8 @@ def compress_show(
 
 def _check(run: str, changes: Changes | None, max_loss: float | None = None) -> None:
     """Raise what is wrong with the arguments before torch is imported."""
-    from ray_jobs.errors import ConfigError
+    from ray_jobs.compression.request import check_max_loss
     from ray_jobs.run.lookup import find_run
 
-    if max_loss is not None and not 0.0 < max_loss <= 100.0:
-        raise ConfigError(f"--max-loss {max_loss:g}: give points of top-1 in (0, 100], such as 1.0")
+    check_max_loss(max_loss)
     find_run(run, changes or {})

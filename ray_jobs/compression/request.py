@@ -71,11 +71,18 @@ class PruneRequest:
         return self.rounds or (1 if kept >= _ONE_ROUND else _ROUNDS)
 
     def to_json(self) -> dict[str, Any]:
-        """What makes it another pruning: where a table lies does not."""
-        return {name: value for name, value in asdict(self).items() if name != "latency_table"}
+        """What makes it another pruning: where a table lies does not, nor how a target is written."""
+        found = {name: value for name, value in asdict(self).items() if name != "latency_table"}
+        return {**found, "target": self.parsed.text}
 
     @classmethod
     def difference(cls, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         """A line for each value of two requests that differs."""
         names = sorted(before.keys() | after.keys())
         return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
+
+
+def check_max_loss(points: float | None) -> None:
+    """Raise ConfigError for a --max-loss that nothing can be held to."""
+    if points is not None and not 0.0 < points <= 100.0:
+        raise ConfigError(f"--max-loss {points:g}: give points of top-1 in (0, 100], such as 1.0")

@@ -9,7 +9,7 @@ from cluster.kube.jobs.names import check_image, check_label
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, only_fields
-from ray_jobs.job.toml_codec import Tree, refuse_secrets
+from ray_jobs.job.toml_codec import Tree, merged, refuse_secrets
 from ray_jobs.job.verb_fields import of_place
 from ray_jobs.search.config import SearchConfig
 from ray_jobs.search.space import Space
@@ -49,11 +49,19 @@ class SubmitCommand:
         refuse_secrets(self.overrides)
 
 
+_SIZES_PODS = {"data.image_size", "data.image_width", "training.microbatch_size"}
+
+
 def on_compressed(verb: str, run: str, options: Sequence[str], changes: Tree) -> SubmitCommand:
-    """`compress VERB RUN` with what it changes of the run's own job, of which only that can be checked here which says
-    where it runs. Raises ConfigError."""
-    where = check(only_fields(changes, of_place))
-    return SubmitCommand("compress", where, run=run, options=(verb, *options), overrides=changes)
+    """`compress VERB RUN` with what it changes of the run's own job.
+
+    Of that, only what says where it runs and how large its pods are is checked as a job: the rest depends on the run,
+    which this machine may not see. Raises ConfigError.
+    """
+    known = only_fields(changes, lambda name: of_place(name) or name in _SIZES_PODS)
+    if size := known.get("training", {}).get("microbatch_size"):
+        known = merged(known, {"training": {"global_batch_size": size}})
+    return SubmitCommand("compress", check(known), run=run, options=(verb, *options), overrides=changes)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from cluster.jobs import JobRequest, Verb
 from cluster.kube.jobs.names import job_name
 from cluster.storage.store import absolute_root, child_uri
 from ray_jobs.compression.names import VERBS, result_name
+from ray_jobs.compression.recipe import recipe_of
+from ray_jobs.compression.request import PruneRequest, check_max_loss
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
@@ -123,16 +125,28 @@ def _compress_request(command: SubmitCommand, job: JobConfig, overrides: Mapping
     verb, *words = command.options
     if verb not in VERBS:
         raise ConfigError(f"submit compress {verb}: it is one of {', '.join(VERBS)}; the others need no cluster")
-    recipe = dict(zip(words[::2], words[1::2], strict=True)).get("--recipe", "")
-    if recipe.endswith(".toml"):
-        raise ConfigError(f"--recipe {recipe} is a file of this machine; name one that ships, or submit its phases")
-    run = command.run
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    run, recipe = command.run, given.get("--recipe", "")
+    _check_compression(given)
     name = job.name or result_name(run, verb, recipe)
     same = {"run": _place_of(command, job), "options": list(command.options), **_same(job)}
     config = merged(overrides, {"storage": {"root": job.storage.root}})
     written = child_uri(job.storage.root, f"{RUNS}/{name}")
     request = _request("compress", name, same=same, run=written, job_toml=print_overrides(config))
     return replace(request, arguments=(verb, run, *words))
+
+
+def _check_compression(given: Mapping[str, str]) -> None:
+    """Raise ConfigError for options of `compress` that it would refuse there."""
+    if (recipe := given.get("--recipe")) is not None:
+        if recipe.endswith(".toml"):
+            raise ConfigError(f"--recipe {recipe} is a file of this machine; name one that ships, or submit its phases")
+        recipe_of(recipe)
+    if (target := given.get("--target")) is not None:
+        rounds = given.get("--rounds")
+        PruneRequest(target, rounds=None if rounds is None else int(rounds))
+    if (points := given.get("--max-loss")) is not None:
+        check_max_loss(float(points))
 
 
 def _request(verb: Verb, name: str, *, same: Mapping[str, Any], run: str, job_toml: str) -> JobRequest:

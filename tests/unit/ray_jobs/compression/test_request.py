@@ -49,3 +49,8 @@ def test_where_a_table_lies_makes_no_other_pruning():
     with_table = PruneRequest("latency=0.5x@onnx", latency_table="table.json")
     assert with_table.to_json() == PruneRequest("latency=0.5x@onnx").to_json()
     assert with_table.to_json() != PruneRequest("latency=0.5x@onnx", threads=3).to_json()
+
+
+def test_a_target_that_is_written_otherwise_is_the_same_pruning():
+    assert PruneRequest("macs=0.50").to_json() == PruneRequest("macs=.5x").to_json()
+    assert PruneRequest("macs=0.50").to_json() != PruneRequest("macs=0.51").to_json()

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cluster.jobs import entrypoint
 from ray_jobs.errors import ConfigError
-from ray_jobs.job.toml import check, print_overrides, read_job, read_job_and_overrides
+from ray_jobs.job.toml import check, print_overrides, read_changes, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
 from ray_jobs.search.toml import read_search, read_search_text
-from ray_jobs.submission.command import PoolFlags, SubmitCommand
+from ray_jobs.submission.command import PoolFlags, SubmitCommand, on_compressed
 from ray_jobs.submission.plan import plan_for_pool
 from ray_jobs.submission.request import ray_request
 from tests.complaints import complains
@@ -186,3 +186,37 @@ def test_an_export_follows_one_run() -> None:
         SubmitCommand("train", check(folds), then="export")
     folds["data"]["fold"] = 0
     assert plan_for_pool(SubmitCommand("train", check(folds), then="export"), PoolFlags()).request.then
+
+
+def test_what_compress_changes_of_the_run_reaches_the_pods(tmp_path: Path) -> None:
+    changes = {
+        **WHERE,
+        "model": {"widths": "64 64:16,16 128:32,32 256:128,64 512:512,512"},
+        "distillation": {"temperature": 3.0},
+        "training": {"microbatch_size": 48},
+        "cluster": {"num_workers": 2, "use_gpu": False},
+    }
+    request = plan_for_pool(on_compressed("prune", "whole", ("--target", "macs=0.5"), changes), PoolFlags()).request
+    (tmp_path / "job.toml").write_text(request.job_toml)
+    told = read_changes(tmp_path / "job.toml", {})
+    assert {name: told[name] for name in ("model", "distillation", "training")} == {
+        name: changes[name] for name in ("model", "distillation", "training")
+    }
+    assert told["cluster"]["num_workers"] == 2
+    assert request.arguments == ("prune", "whole", "--target", "macs=0.5")
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "key"),
+    [
+        ("prune", ("--target", "macs=2"), "--target"),
+        ("prune", ("--target", "macs=0.5", "--rounds", "99"), "--rounds"),
+        ("distill", ("--max-loss", "-3.0"), "--max-loss"),
+        ("chain", ("--recipe", "half-latancy"), "--recipe"),
+        ("chain", ("--recipe", "own.toml"), "--recipe"),
+    ],
+)
+def test_what_compress_would_refuse_takes_no_pods(verb: str, options: tuple[str, ...], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for_pool(on_compressed(verb, "whole", options, WHERE), PoolFlags())
+    assert complains(caught, key, remedy="name" if key == "--recipe" else ())
