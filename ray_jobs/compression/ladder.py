@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cluster.storage.store import child_uri
 from ray_jobs.compression.lineage import Descendant, lineage
 from ray_jobs.compression.speeds import FormatSpeed, measured_speeds
 from ray_jobs.errors import ConfigError
@@ -140,13 +141,21 @@ def run_ladder(
 def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
     """A run's answers to its own images of a split by its best checkpoint, judged now unless they are stored.
 
-    Of `changes` those count that say where the images are and where it runs.
+    `changes` are those of another run's job: they only say where this one is judged, and where its images are now.
+    Raises ConfigError where data.root or data.labels name other images.
     """
-    best = run.checkpoint("best").name
+    best = run.checkpoint("best")
     stored = run.store.read_or_none(f"evaluation/{split}.json")
-    if stored is None or _judged(stored) != best:
-        run_evaluate(run.uri, split, "best", only_fields(changes, of_evaluation))
-    data = run.store.read(f"evaluation/{split}.predictions.parquet")
+    predictions = f"evaluation/{split}.predictions.parquet"
+    if stored is None or _judged(stored) != best.name:
+        where = only_fields(changes, of_evaluation)
+        judged = run_evaluate(run.uri, split, str(best.step), where)
+        if judged.predictions != child_uri(run.uri, predictions):
+            raise ConfigError(
+                f"data.root and data.labels name other images than those of {run.uri}, so the runs cannot be compared; "
+                "train both on the same images"
+            )
+    data = run.store.read(predictions)
     table: Any = pq.read_table(io.BytesIO(data))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     columns = cast("dict[str, list[Any]]", table.to_pydict())
     names = run.read_dataset().classes
@@ -158,7 +167,7 @@ def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
 
 def compared(first: Answers, second: Answers) -> Changes:
     """What `second` changes of the answers of `first`. Raises ConfigError where they are of other images."""
-    if first.sample_ids != second.sample_ids:
+    if first.sample_ids != second.sample_ids or not np.array_equal(first.labels, second.labels):
         raise ConfigError(
             f"the runs were judged on different images ({len(first.sample_ids)} and {len(second.sample_ids)}); train "
             "both on the same data and split"

@@ -17,6 +17,7 @@ import torch
 from benchmarks.learnt import learnt_by
 from data_pipeline.errors import DataError
 from ray_jobs import api
+from ray_jobs.compression.ladder import answers_of
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.errors import ConfigError, GateError
 from ray_jobs.job.config import JobConfig
@@ -141,7 +142,9 @@ def test_a_student_that_is_the_teacher_itself_is_refused(place: Place):
 
 
 def test_more_loss_than_is_allowed_ends_with_numbers(place: Place):
-    changes = place.changes("student", model={"widths": "0.25", "weights": "none"}, distillation={"temperature": 3.0})
+    # What is the student's alone must not matter where the teacher is judged.
+    own: Tree = {"distillation": {"temperature": 3.0}, "checkpoint": {"monitor": "val/loss"}}
+    changes = place.changes("student", model={"widths": "0.25", "weights": "none"}, **own)
     with pytest.raises(GateError, match=r"top-1 on val \(11 images\) fell by .* points .* --max-loss 0\.5"):
         api.compress_distill("whole", changes=changes, max_loss=0.5)
     ladder = api.compress_show("student", changes={"storage": {"root": str(place.root)}}, seconds=0)
@@ -153,6 +156,17 @@ def test_more_loss_than_is_allowed_ends_with_numbers(place: Place):
     assert second.top1_loss.low <= second.top1_loss.value <= second.top1_loss.high
     stored = json.loads((place.root / "runs/student/compression/ladder.json").read_text())
     assert stored == json.loads(json.dumps(ladder.to_json()))
+
+
+def test_a_run_is_judged_by_its_own_images_alone(place: Place, tmp_path: Path):
+    whole = place.run("whole")
+    other = tmp_path / "other"
+    shutil.copytree(whole.read_config().data.root, other)
+    assert len(answers_of(whole, "val", {"data": {"root": str(other)}}).labels) == 11  # a copy
+    shutil.rmtree(place.root / "runs/whole/evaluation")
+    next(other.rglob("*.png")).unlink()
+    with pytest.raises(ConfigError, match=r"data\.root and data\.labels name other images"):
+        answers_of(whole, "val", {"data": {"root": str(other)}})
 
 
 ROUNDS = ("--target", "parameters=0.4", "--rounds", "2", "--score-microbatches", "4")
