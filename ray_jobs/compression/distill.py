@@ -2,7 +2,7 @@
 
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
-from ray_jobs.compression.phase_job import phase_job
+from ray_jobs.compression.phase_job import phase_job, root_of_result
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
@@ -30,9 +30,9 @@ def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:
     else from the teacher's by width where its blocks are of the same kind, else from random ones. Raises ConfigError
     for a student that is no smaller network than the teacher.
     """
-    root = str(changes.get("storage", {}).get("root") or teacher.read_config().storage.root)
+    root = root_of_result(teacher, changes)
     name = changes.get("name") or result_name(teacher.name, "distill")
-    phase: Tree = {"name": name, "distillation": {"teacher": run_text(teacher, root)}}
+    phase: Tree = {"name": name, "storage": {"root": root}, "distillation": {"teacher": run_text(teacher, root)}}
     model = dict(changes.get("model", {}))
     own = teacher.read_config().model
     if "arch" in model and "widths" not in model:

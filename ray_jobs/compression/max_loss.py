@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ray_jobs.compression.ladder import answers_of, compared
-from ray_jobs.compression.lineage import storage_root_of
+from ray_jobs.compression.lineage import ancestor_of, teacher_of
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.errors import GateError
 from ray_jobs.job.toml_codec import Tree
@@ -40,9 +40,11 @@ def gated(outcome: PhaseOutcome, points: float | None, changes: Tree) -> PhaseOu
     if points is None:
         return outcome
     run = RunDirectory.find(outcome.run, "")
-    teacher = run.read_config().distillation.teacher or outcome.parent
+    teacher = teacher_of(run)
+    if teacher is None:
+        raise ValueError(f"{run.uri} has no teacher, and every run of a phase has one")
     split = "test" if outcome.training.splits.get("test") else "val"
-    loss = judged_loss(RunDirectory.find(teacher, storage_root_of(run)), run, split, changes)
+    loss = judged_loss(ancestor_of(run, teacher), run, split, changes)
     enforce(loss, points)
     return replace(outcome, loss=str(loss))
 

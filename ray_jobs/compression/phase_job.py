@@ -32,6 +32,13 @@ _ITS_OWN: dict[str, tuple[str, ...]] = {
 }
 
 
+def root_of_result(parent: RunDirectory, changes: Tree) -> str:
+    """The storage root of what a phase makes: the changes', else the one that the parent lies under now, which its
+    config does not know where the root was moved, else the config's."""
+    named = changes.get("storage", {}).get("root")
+    return str(named or parent.storage_root or parent.read_config().storage.root)
+
+
 def gentler(parent: JobConfig, changes: Tree) -> Tree:
     """The learning rate for weights that are good already, unless the user sets one."""
     if "learning_rate" in changes.get("optimizer", {}):
@@ -40,6 +47,6 @@ def gentler(parent: JobConfig, changes: Tree) -> Tree:
 
 
 def epochs_of_rounds(epochs: int, rounds: int) -> list[int]:
-    """How `epochs` of recovery are spread: half of them after the last cut, the rest evenly, one each at least."""
-    before = max((epochs - epochs // 2) // max(rounds - 1, 1), 1) if rounds > 1 else 0
+    """How `epochs` of recovery are spread: half or more after the last cut, the rest evenly, one each at least."""
+    before = max(epochs // 2 // (rounds - 1), 1) if rounds > 1 else 0
     return [*[before] * (rounds - 1), max(epochs - before * (rounds - 1), 1)]

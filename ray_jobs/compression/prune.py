@@ -18,7 +18,7 @@ from cluster.session.session import cluster_resources, ray_session
 from ray_jobs.compression.costing import Costing, costing_of
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
-from ray_jobs.compression.phase_job import epochs_of_rounds, gentler, phase_job
+from ray_jobs.compression.phase_job import epochs_of_rounds, gentler, phase_job, root_of_result
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.compression.worker import Network, cut, score
 from ray_jobs.data.node_images import NodeImages
@@ -87,9 +87,9 @@ class _Pruning:
     def of(cls, run: str, request: PruneRequest, changes: Tree, submission: str | None, say: Say) -> "_Pruning":
         origin = find_run(run, changes)
         own = origin.read_config()
-        root = str(changes.get("storage", {}).get("root") or own.storage.root)
+        root = root_of_result(origin, changes)
         name = changes.get("name") or result_name(origin.name, "prune")
-        phase: Tree = {"name": name, "distillation": {"teacher": run_text(origin, root)}}
+        phase: Tree = {"name": name, "storage": {"root": root}, "distillation": {"teacher": run_text(origin, root)}}
         job = phase_job(origin, merged(gentler(own, changes), changes), phase)
         weights = {"weights": run_text(origin, root)}
         check_training(job.model_copy(update={"model": job.model.model_copy(update=weights)}), submission)

@@ -100,6 +100,13 @@ class RunDirectory:
         """The last part of the address, without the options that a URI may end with."""
         return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
 
+    @property
+    def storage_root(self) -> str | None:
+        """The storage root that it lies under now, whatever its config says; None of a run that lies elsewhere."""
+        place, mark, options = self.uri.partition("?")
+        root, runs, _ = place.rstrip("/").rpartition("/")[0].rpartition("/")
+        return f"{root}{mark}{options}" if runs and place.rstrip("/").endswith(f"/{RUNS}/{self.name}") else None
+
     def exists(self) -> bool:
         """Whether a run has been started here."""
         return self.store.exists(CONFIG)

@@ -18,3 +18,4 @@ def test_every_round_recovers_and_the_last_one_longest(epochs: int, rounds: int)
 def test_the_last_round_has_half_of_them():
     assert epochs_of_rounds(20, 3) == [5, 5, 10]
     assert epochs_of_rounds(10, 1) == [10]
+    assert epochs_of_rounds(3, 2) == [1, 2]
