@@ -1,5 +1,7 @@
 """`resnet-dist compress distill`: a smaller network learns from a finished run; in short, `train` with a teacher."""
 
+from dataclasses import replace
+
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.compression.phase_job import phase_job, root_of_result
@@ -26,9 +28,9 @@ def run_distill(run: str, changes: Tree, submission: str | None = None) -> Phase
 def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:
     """The job of a student: the teacher's own with `changes`.
 
-    Unless the changes name other first weights, it starts from torchvision's where they are on this machine and fit,
-    else from the teacher's by width where its blocks are of the same kind, else from random ones. Raises ConfigError
-    for a student that is no smaller network than the teacher.
+    Unless the changes name other first weights, they are those that a run of that name was started with; of a new run
+    torchvision's where they are on this machine and fit, else the teacher's by width where its blocks are of the same
+    kind, else random ones. Raises ConfigError for a student that is the teacher's own network.
     """
     root = root_of_result(teacher, changes)
     name = changes.get("name") or result_name(teacher.name, "distill")
@@ -38,14 +40,18 @@ def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:
     if "arch" in model and "widths" not in model:
         phase = {**phase, "model": {"widths": None}}
     job = phase_job(teacher, changes, phase)
-    if job.model.structure == own.structure:
+    if _is_same(job.model.structure, own.structure):
         raise ConfigError(
             f"the student would be the teacher's own network, a {own.arch}{f' {own.widths}' if own.widths else ''}; "
             "name a smaller one with --model.arch or --model.widths, such as --model.widths 0.75"
         )
     if "weights" in model:
         return job
-    weights = first_weights(job.model.structure, own.structure, run_text(teacher, root))
+    begun = RunDirectory.named(root, str(name))
+    if begun.exists():  # another machine may have other weights of torchvision
+        weights = begun.read_config().model.weights
+    else:
+        weights = first_weights(job.model.structure, own.structure, run_text(teacher, root))
     return job.model_copy(update={"model": job.model.model_copy(update={"weights": weights})})
 
 
@@ -57,6 +63,11 @@ def first_weights(student: Structure, teacher: Structure, run: str) -> str:
         if hub_file(student.arch)[0].exists():
             return "imagenet"
     return run if _same_kind(student, teacher) else "none"
+
+
+def _is_same(one: Structure, other: Structure) -> bool:
+    """Whether two structures are one network, however their widths are written."""
+    return one.layer_widths == other.layer_widths and one == replace(other, widths=one.widths)
 
 
 def _same_kind(student: Structure, teacher: Structure) -> bool:

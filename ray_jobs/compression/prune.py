@@ -37,8 +37,9 @@ from ray_jobs.training.early_checks import check_training
 from ray_jobs.training.teacher_run import TeacherRun, run_digest
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.compression.pruning.channels import highest
-from resnet_dist.model.config import FREEZABLE, freezing_phases
+from resnet_dist.model.config import FREEZABLE, ModelConfig, freezing_phases
 from resnet_dist.model.model_json import structure_of
+from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 
 Say = Callable[[str], None]
@@ -97,6 +98,7 @@ class _Pruning:
         best = origin.checkpoint("best")
         structure = structure_of(best.model_json())
         request.check_fits(structure)
+        check_same_network(job.model, structure)
         check_nothing_frozen(job, request)
         classes = origin.read_dataset().classes
         costing = costing_of(request, structure, len(classes), job, say)
@@ -199,12 +201,19 @@ class _Pruning:
         )
 
 
-def _result(reference: "ray.ObjectRef[Any]") -> Any:
-    """What a worker computed; its own error without Ray's wrapping."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
+def check_same_network(model: ModelConfig, structure: Structure) -> None:
+    """Raise ConfigError where the job of the recovery asks for another network than the one that is pruned."""
+    pairs = (
+        ("arch", model.arch, structure.arch),
+        ("squeeze_excite", model.squeeze_excite, structure.squeeze_excite),
+        ("widths", model.structure.layer_widths.text, structure.layer_widths.text),
+    )
+    for name, asked, own in pairs:
+        if asked != own:
+            raise ConfigError(
+                f"model.{name}={getattr(model, name)}: pruning cuts the run's own network, of which it is {own}; leave "
+                f"model.{name} unset, or train another network with compress distill"
+            )
 
 
 def check_nothing_frozen(job: JobConfig, request: PruneRequest) -> None:

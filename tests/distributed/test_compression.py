@@ -111,6 +111,9 @@ def test_another_pruning_under_the_name_is_refused(place: Place):
     [
         (PruneRequest("parameters=0.01"), {}, UnreachableTargetError, ("parameters=0.01", "the nearest is")),
         (HALF, {"freezing": {"freeze_depth": 3}}, ConfigError, ("layer1", "--freezing.freeze-depth 0")),
+        (HALF, {"model": {"arch": "resnet34"}}, ConfigError, ("model.arch=resnet34", "compress distill")),
+        (HALF, {"model": {"squeeze_excite": True}}, ConfigError, ("model.squeeze_excite=True",)),
+        (HALF, {"model": {"widths": "0.5"}}, ConfigError, ("model.widths=0.5",)),
         (HALF, {"data": {"image_size": 48}}, ConfigError, ("distillation.teacher", "size")),
         (HALF, {"data": {"mean": [0.5, 0.5, 0.5]}}, ConfigError, ("distillation.teacher", "mean")),
         (HALF, {"data": {"ignore_classes": ["digit 2"]}}, ConfigError, ("distillation.teacher", "digit 2")),
