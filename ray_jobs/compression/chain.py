@@ -67,25 +67,32 @@ def run_chain(
         own = merged(changes, {**phase.changes, "name": phase_name})
         match phase.kind:
             case "distill":
-                outcome = gated(run_distill(parent, own, submission), phase.max_loss, changes)
+                outcome = gated(run_distill(parent, own, submission), phase.max_loss, changes, origin)
             case "prune":
                 found = run_prune(parent, phase.request(str(phase.target)), own, submission, say)
-                outcome = gated(found, phase.max_loss, changes)
+                outcome = gated(found, phase.max_loss, changes, origin)
             case "smallest":
-                outcome = _smallest(parent, phase, own, tries, submission, say)
+                outcome = _smallest(parent, origin, phase, own, tries, submission, say)
         done.append(outcome)
         parent = outcome.run
     return ChainOutcome(name, tuple(done), tuple(tries))
 
 
 def _smallest(
-    parent: str, phase: Phase, changes: Tree, tries: list[Try], submission: str | None, say: Say
+    parent: str,
+    origin: RunDirectory,
+    phase: Phase,
+    changes: Tree,
+    tries: list[Try],
+    submission: str | None,
+    say: Say,
 ) -> PhaseOutcome:
-    """The smallest network whose loss on val stays below the limit, by bisection of the share that is kept."""
+    """The smallest network that loses less than the limit of the top-1 of `origin` on val, by bisection of the share
+    that is kept."""
     too_small, enough = _LEAST, 1.0
     share, best = _FIRST, None
     for _ in range(phase.tries):
-        name = f"{changes['name']}-{round(100 * share)}pct"
+        name = f"{changes['name']}-{1000 * share:.0f}permille"
         try:
             outcome = run_prune(
                 parent, phase.request(f"{phase.target}={share:.3g}"), {**changes, "name": name}, submission, say
@@ -94,7 +101,7 @@ def _smallest(
             tries.append(Try(share, "", str(error), is_small_enough=False))
             too_small = share
         else:
-            loss = judged_loss(find_run(parent, changes), RunDirectory.find(outcome.run, ""), "val", changes)
+            loss = judged_loss(origin, RunDirectory.find(outcome.run, ""), "val", changes)
             fits = _fits(loss, phase)
             tries.append(Try(share, outcome.run, str(loss), fits))
             say(f"{phase.target}={share:.3g}: {loss}; {'small enough a loss' if fits else 'too much'}")

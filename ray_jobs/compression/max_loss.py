@@ -1,4 +1,4 @@
-"""The gate of `--max-loss`: how much of its teacher's top-1 a compressed run may lose."""
+"""The gate of `--max-loss`: how much top-1 a compressed run may lose, of its teacher or of the run before a chain."""
 
 from dataclasses import dataclass, replace
 
@@ -26,27 +26,34 @@ class JudgedLoss:
         )
 
 
-def judged_loss(teacher: RunDirectory, run: RunDirectory, split: str, changes: Tree) -> JudgedLoss:
-    """What `run` lost of the teacher's top-1, each judged by its best checkpoint."""
-    first, second = answers_of(teacher, split, changes), answers_of(run, split, changes)
-    return JudgedLoss(split, compared(first, second))
+def judged_loss(first: RunDirectory, run: RunDirectory, split: str, changes: Tree) -> JudgedLoss:
+    """What `run` lost of the top-1 of `first`, each judged by its best checkpoint."""
+    before, after = answers_of(first, split, changes), answers_of(run, split, changes)
+    return JudgedLoss(split, compared(before, after))
 
 
-def gated(outcome: PhaseOutcome, points: float | None, changes: Tree) -> PhaseOutcome:
-    """The outcome with what its run lost of its teacher's top-1, on test where there is one, else on val.
+def gated(
+    outcome: PhaseOutcome, points: float | None, changes: Tree, first: RunDirectory | None = None
+) -> PhaseOutcome:
+    """The outcome with what its run lost of the top-1 of `first`, by default its teacher, on test where there is one,
+    else on val.
 
     Without a limit, as it is. Raises GateError as `enforce` does.
     """
     if points is None:
         return outcome
     run = RunDirectory.find(outcome.run, "")
+    split = "test" if outcome.training.splits.get("test") else "val"
+    loss = judged_loss(first or _teacher(run), run, split, changes)
+    enforce(loss, points)
+    return replace(outcome, loss=str(loss))
+
+
+def _teacher(run: RunDirectory) -> RunDirectory:
     teacher = teacher_of(run)
     if teacher is None:
         raise ValueError(f"{run.uri} has no teacher, and every run of a phase has one")
-    split = "test" if outcome.training.splits.get("test") else "val"
-    loss = judged_loss(ancestor_of(run, teacher), run, split, changes)
-    enforce(loss, points)
-    return replace(outcome, loss=str(loss))
+    return ancestor_of(run, teacher)
 
 
 def enforce(loss: JudgedLoss, points: float) -> None:
