@@ -91,6 +91,9 @@ def compress_show(
     say: Say = silent,
 ) -> Ladder:
     """What each phase cost in accuracy and gave in size and speed, on the same images."""
+    from ray_jobs.compression.request import check_showing
+
+    check_showing(split, threads, seconds)
     _check(run, changes)
     from ray_jobs.compression.ladder import run_ladder
 

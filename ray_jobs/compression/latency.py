@@ -16,6 +16,7 @@ from resnet_dist.compression.latency.table import LatencyTable
 from resnet_dist.compression.latency.timed_graphs import Fingerprint, fingerprint
 from resnet_dist.compression.planning.options import Scores, WidthSpace
 from resnet_dist.compression.planning.target import LatencyEngine, Target
+from resnet_dist.export.benchmarking.machine_load import CALM
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 from resnet_dist.runtime.engines import usable_cores
@@ -96,7 +97,13 @@ def kept_table(
         if (data := store.read_or_none(name, _MOST_BYTES)) is None:
             store.write(name, found)
             data = found
-    return LatencyTable.load(data, here, place)
+    table = LatencyTable.load(data, here, place)
+    if table.busy_cores > CALM:
+        say(
+            f"warning: {place} was measured while other work kept {table.busy_cores:.1f} of {here.cores} cores busy, "
+            "which slows some parts more than others; delete it to measure again on an idle machine"
+        )
+    return table
 
 
 def _check_fits(table: LatencyTable, structure: Structure, classes: int, size: tuple[int, int], place: str) -> None:

@@ -10,6 +10,8 @@ from resnet_dist.model.structure import Structure
 
 Scope = Literal["inner", "blocks", "all"]
 MOST_ROUNDS = 10
+MOST_THREADS = 1024
+_LONGEST_S = 3600.0
 _ROUNDS = 3
 _ONE_ROUND = 0.75
 """Where so much is kept, one cut does."""
@@ -41,8 +43,8 @@ class PruneRequest:
             problems.append(f"--floor {self.floor:g}: give a share of the channels in (0, 1], such as 0.25")
         if not 1 <= self.score_microbatches <= 100_000:
             problems.append(f"--score-microbatches {self.score_microbatches}: give a whole number in 1..100000")
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            problems.append(f"--threads {self.threads}: give a whole number in 1..1024")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            problems.append(f"--threads {self.threads}: give a whole number in 1..{MOST_THREADS}")
         if self.latency_table is not None and self.parsed.kind != "latency":
             problems.append(
                 f"--latency-table {self.latency_table}: {self.target} is no latency, so no table is used; remove it"
@@ -86,3 +88,16 @@ def check_max_loss(points: float | None) -> None:
     """Raise ConfigError for a --max-loss that nothing can be held to."""
     if points is not None and not 0.0 < points <= 100.0:
         raise ConfigError(f"--max-loss {points:g}: give points of top-1 in (0, 100], such as 1.0")
+
+
+def check_showing(split: str | None, threads: int, seconds: float) -> None:
+    """Raise ConfigError for what `compress show` cannot judge or measure by."""
+    problems: list[str] = []
+    if split not in (None, "train", "val", "test"):
+        problems.append(f"--split {split}: choose train, val or test, or leave it out")
+    if not 1 <= threads <= MOST_THREADS:
+        problems.append(f"--threads {threads}: give a whole number in 1..{MOST_THREADS}")
+    if not 0.0 <= seconds <= _LONGEST_S:
+        problems.append(f"--seconds {seconds:g}: give seconds in 0..{_LONGEST_S:g}, such as 5; 0 times nothing")
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ray_jobs.compression.request import PruneRequest
+from ray_jobs.compression.request import PruneRequest, check_showing
 from ray_jobs.errors import ConfigError
 from resnet_dist.model.structure import Structure
 from tests.complaints import complains
@@ -54,3 +54,20 @@ def test_where_a_table_lies_makes_no_other_pruning():
 def test_a_target_that_is_written_otherwise_is_the_same_pruning():
     assert PruneRequest("macs=0.50").to_json() == PruneRequest("macs=.5x").to_json()
     assert PruneRequest("macs=0.50").to_json() != PruneRequest("macs=0.51").to_json()
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "value"),
+    [
+        ({"split": "../val"}, "--split", "../val"),
+        ({"threads": 0}, "--threads", 0),
+        ({"threads": 1025}, "--threads", 1025),
+        ({"seconds": -1.0}, "--seconds", -1),
+        ({"seconds": float("nan")}, "--seconds", "nan"),
+        ({"seconds": float("inf")}, "--seconds", "inf"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(values: dict[str, Any], key: str, value: object):
+    with pytest.raises(ConfigError) as caught:
+        check_showing(**{"split": None, "threads": 1, "seconds": 5.0, **values})
+    assert complains(caught, key, value)
