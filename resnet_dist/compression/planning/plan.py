@@ -1,11 +1,11 @@
-"""What a pruning would give, as figures, before anything is trained. Torch-free. Open `make_plan` first."""
+"""What a pruning would give, as figures, before anything is trained. Torch-free. Open `describe` first."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_dist.compression.planning.costs import CostModel, byte_costs, mac_costs, parameter_costs
 from resnet_dist.compression.planning.options import Choices, Scores, WidthSpace
-from resnet_dist.compression.planning.solve import Reachable, kept_share, reachable, solve_widths
+from resnet_dist.compression.planning.solve import Reachable, kept_share, reachable
 from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
@@ -124,20 +124,8 @@ class Prices:
         )
 
 
-def make_plan(
-    space: WidthSpace, classes: int, scores: Scores, target: Target, measured: Measured | None = None
-) -> Plan:
-    """What `solve_widths` chooses, with its figures.
-
-    Raises what `solve_widths` does, and ValueError for a target of latency without a table.
-    """
-    prices = Prices.of(space, classes, measured or Measured())
-    costs = prices.of_target(target)
-    return describe(space, scores, target, prices, solve_widths(space, scores, costs, target))
-
-
 def describe(space: WidthSpace, scores: Scores, target: Target, prices: Prices, widths: Widths) -> Plan:
-    """A plan of widths that were chosen otherwise, such as by measuring."""
+    """The plan of widths that were chosen. Raises ValueError for a target that was not measured."""
     before = space.structure
     return Plan(
         before,

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from resnet_dist.compression.planning.costs import CountCosts, byte_costs
-from resnet_dist.compression.planning.options import Choices, WidthSpace
-from resnet_dist.compression.planning.plan import Measured, make_plan
+from resnet_dist.compression.planning.options import Choices, Scores, WidthSpace
+from resnet_dist.compression.planning.plan import Measured, Plan, Prices, describe
+from resnet_dist.compression.planning.solve import solve_widths
 from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure
@@ -13,6 +14,11 @@ from tests.drawn_scores import drawn_scores
 
 STRUCTURE, SIZE = Structure("resnet50"), (64, 64)
 LATENCY = CountCosts(STRUCTURE, 10, SIZE, lambda layer: layer.macs / 1e8)
+
+
+def planned(space: WidthSpace, scores: Scores, text: str, measured: Measured) -> Plan:
+    target, prices = Target.parse(text), Prices.of(space, 10, measured)
+    return describe(space, scores, target, prices, solve_widths(space, scores, prices.of_target(target), target))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,7 @@ LATENCY = CountCosts(STRUCTURE, 10, SIZE, lambda layer: layer.macs / 1e8)
 )
 def test_a_plan_says_what_both_networks_cost(text: str, figure: str):
     space, scores = WidthSpace(STRUCTURE, SIZE), drawn_scores(STRUCTURE, 0)
-    plan = make_plan(space, 10, scores, Target.parse(text), Measured(100_000_000, LATENCY))
+    plan = planned(space, scores, text, Measured(100_000_000, LATENCY))
     value = json.loads(json.dumps(plan.to_json()))
     before, after = value["before"][figure], value["after"][figure]
     assert 0.45 * before < after <= 0.5 * before
@@ -44,8 +50,8 @@ def test_a_plan_says_what_both_networks_cost(text: str, figure: str):
 
 def test_what_was_not_measured_is_not_told():
     space, scores = WidthSpace(STRUCTURE, SIZE, Choices("blocks")), drawn_scores(STRUCTURE, 0)
-    value = make_plan(space, 10, scores, Target.parse("macs=0.8")).to_json()
+    value = planned(space, scores, "macs=0.8", Measured()).to_json()
     assert value["after"]["bytes"] is None
     assert value["after"]["milliseconds"] is None
     with pytest.raises(ValueError, match=r"latency=0\.8x@onnx needs a latency table of format onnx"):
-        make_plan(space, 10, scores, Target.parse("latency=0.8x@onnx"))
+        planned(space, scores, "latency=0.8x@onnx", Measured())
