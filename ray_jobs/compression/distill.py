@@ -77,6 +77,8 @@ def _same_kind(student: Structure, teacher: Structure) -> bool:
         return False
     if teacher.squeeze_excite and not student.squeeze_excite:
         return False
+    if own.groups > 1 and own.inner(0) != other.inner(0):  # grouped convolutions keep their widths
+        return False
     wide, narrow = teacher.layer_widths, student.layer_widths
     if narrow.stem > wide.stem:
         return False
