@@ -3,6 +3,7 @@
 import tomllib
 from typing import Any
 
+from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, print_config
 from ray_jobs.job.toml_codec import Tree, merged
@@ -15,14 +16,20 @@ _SLOWER = 0.5
 def phase_job(parent: RunDirectory, changes: Tree, phase: Tree) -> JobConfig:
     """The parent's job without what belongs to it alone, `changes` of the user on top, and above both the `phase`'s.
 
-    Raises ConfigError as `check` does, RunError where the parent's config cannot be read.
+    Raises ConfigError as `check` does and for several folds, RunError where the parent's config cannot be read.
     """
     stored: dict[str, Any] = tomllib.loads(print_config(parent.read_config()))
     for section, names in _ITS_OWN.items():
         for name in names:
             stored.get(section, {}).pop(name, None)
     stored.pop("cluster", None)  # it may be used elsewhere than it was trained
-    return check(merged(merged(stored, changes), phase))
+    job = check(merged(merged(stored, changes), phase))
+    if job.data.folds is not None and job.data.fold is None:
+        raise ConfigError(
+            f"data.folds={job.data.folds} trains as many runs, and compression makes one; name one with data.fold, or "
+            f"cross-validate a student with train --distillation.teacher {parent.name}"
+        )
+    return job
 
 
 _ITS_OWN: dict[str, tuple[str, ...]] = {

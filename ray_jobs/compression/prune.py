@@ -25,7 +25,7 @@ from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
-from ray_jobs.job.identity import difference
+from ray_jobs.job.identity import completed, difference, identity
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.compression_record import Ancestor, CompressionRecord, read_record, run_text, write_record
 from ray_jobs.run.directory import RunDirectory
@@ -124,7 +124,7 @@ class _Pruning:
             record = read_record(run)
             if record is None and run.exists():
                 raise ConfigError(f"{run.uri} is a run that pruning did not make; choose another --name")
-            changed = [] if record is None else difference(record.request, self.request_of(number))
+            changed = [] if record is None else _changed(record.request, self.request_of(number))
             if changed:
                 raise ConfigError(
                     f"{run.uri} was pruned as something else; choose another --name or go back:\n" + "\n".join(changed)
@@ -140,9 +140,10 @@ class _Pruning:
         return {
             **self.request.to_json(),
             "origin": run_digest(self.origin),
-            "seed": self.job.seed,
             "round": number,
             "rounds": self.rounds,
+            "epochs before the last round": epochs_of_rounds(self.job.training.epochs, self.rounds)[:-1],
+            "job": identity(self.job, self.data.dataset.fingerprint),
         }
 
     def prepared(self, number: int, parent: RunDirectory) -> tuple[RunDirectory, CompressionRecord]:
@@ -199,6 +200,14 @@ class _Pruning:
                 "training": self.job.training.model_copy(update={"epochs": epochs}),
             }
         )
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A line for each value in which two requests differ. Their jobs decide which channels are cut, as views do."""
+    (asked, job), (asked_now, job_now) = (({**each}, dict(each.get("job", {}))) for each in (before, after))
+    del asked_now["job"]
+    asked.pop("job", None)
+    return difference(asked, asked_now) + difference(completed(job), job_now)
 
 
 def check_same_network(model: ModelConfig, structure: Structure) -> None:

@@ -77,12 +77,6 @@ class PruneRequest:
         found = {name: value for name, value in asdict(self).items() if name != "latency_table"}
         return {**found, "target": self.parsed.text}
 
-    @classmethod
-    def difference(cls, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-        """A line for each value of two requests that differs."""
-        names = sorted(before.keys() | after.keys())
-        return [f"{n}: {before.get(n)} -> {after.get(n)}" for n in names if before.get(n) != after.get(n)]
-
 
 def check_max_loss(points: float | None) -> None:
     """Raise ConfigError for a --max-loss that nothing can be held to."""

@@ -99,6 +99,12 @@ def test_another_pruning_under_the_name_is_refused(place: Place):
     with pytest.raises(ConfigError) as caught:
         api.compress_prune("whole", PruneRequest("macs=0.6", rounds=1), changes=place.changes("small"))
     assert "target: parameters=0.5 -> macs=0.6" in str(caught.value)
+    # Also where it was interrupted before its training began: other views might have cut other channels.
+    for path in (place.root / "runs/small").iterdir():
+        if path.name not in (RECORD, INITIAL):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ConfigError, match=r"augmentation\.horizontal_flip: .* -> 0\.25"):
+        api.compress_prune("whole", HALF, changes=place.changes("small", augmentation={"horizontal_flip": 0.25}))
     with pytest.raises(ConfigError, match="is the run itself"):
         api.compress_prune("whole", HALF, changes=place.changes("whole"))
     shutil.copytree(place.root / "runs/whole", place.root / "runs/trained")
@@ -115,6 +121,7 @@ def test_another_pruning_under_the_name_is_refused(place: Place):
         (HALF, {"model": {"squeeze_excite": True}}, ConfigError, ("model.squeeze_excite=True",)),
         (HALF, {"model": {"widths": "0.5"}}, ConfigError, ("model.widths=0.5",)),
         (HALF, {"data": {"image_size": 48}}, ConfigError, ("distillation.teacher", "size")),
+        (HALF, {"data": {"folds": 3}}, ConfigError, ("data.folds=3", "data.fold")),
         (HALF, {"data": {"mean": [0.5, 0.5, 0.5]}}, ConfigError, ("distillation.teacher", "mean")),
         (HALF, {"data": {"ignore_classes": ["digit 2"]}}, ConfigError, ("distillation.teacher", "digit 2")),
         (HALF, {"data": {"root": "TRAIN", "val_fraction": 0.0}}, DataError, ("val",)),
