@@ -210,6 +210,14 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return difference(asked, asked_now) + difference(completed(job), job_now)
 
 
+def _result(reference: "ray.ObjectRef[Any]") -> Any:
+    """What a worker computed; its own error without Ray's wrapping."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
+
+
 def check_same_network(model: ModelConfig, structure: Structure) -> None:
     """Raise ConfigError where the job of the recovery asks for another network than the one that is pruned."""
     pairs = (

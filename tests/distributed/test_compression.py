@@ -256,3 +256,35 @@ def test_the_smallest_within_a_limit_is_searched_on_val(place: Place, tmp_path: 
     assert [each.share for each in outcome.tries] == [0.5, 0.275]
     assert all(each.is_small_enough for each in outcome.tries)
     assert outcome.run.endswith("/runs/least-275permille")
+
+
+@pytest.mark.slow
+def test_trials_of_several_widths_are_judged_by_one_latency_table(place: Place, make_job: Callable[..., JobConfig]):
+    job = make_job(
+        "search",
+        1,
+        {"storage": {"root": str(place.root)}, "distillation": {"teacher": "whole"}, "training": {"epochs": 1}},
+    )
+    text = """
+        objectives = ["val/top1", "latency_onnx_ms"]
+        trials = 3
+        sampler = "random"
+        max_concurrent_trials = 1
+        [space]
+        "model.widths" = { categorical = ["0.25", "0.5", "0.75"] }
+        "model.weights" = { categorical = ["whole"] }
+    """
+    outcome = run_tune(job, *read_search_text(text, "a test"))
+    assert [record.state for record in outcome.records] == ["finished"] * 3
+    by_widths = {str(record.params.get("model.widths")): record.values[1] for record in outcome.records}
+    assert all(value is not None for value in by_widths.values())
+    (table,) = (place.root / "latency-tables").iterdir()
+    before = table.read_bytes()
+    milliseconds = [value for _, value in sorted(by_widths.items()) if value is not None]
+    assert len(milliseconds) > 1
+    plan = api.compress_plan(
+        "whole", PruneRequest("latency=0.9x@onnx", threads=1), changes={"storage": {"root": str(place.root)}}
+    )
+    assert table.read_bytes() == before, "the table is measured once"
+    assert plan.plan.costs_before.milliseconds is not None
+    assert max(milliseconds) <= plan.plan.costs_before.milliseconds
