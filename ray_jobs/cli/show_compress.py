@@ -48,9 +48,7 @@ def show_plan(found: "PlanOutcome") -> None:
     console().print(table)
     show_line(f"widths: {found.plan.after.layer_widths.text}")
     show_line(found.range)
-    plan = found.plan
-    words = ("--target", plan.target.text, "--scope", plan.choices.scope)
-    show_line(f"next: {run_words('compress prune', found.run, *words)}")
+    show_line(f"next: {run_words('compress prune', found.run, *found.request.words)}")
 
 
 def show_ladder(ladder: "Ladder") -> None:

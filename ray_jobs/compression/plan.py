@@ -25,6 +25,7 @@ class PlanOutcome:
 
     run: str
     """URI."""
+    request: PruneRequest
     plan: Plan
     measured_ms: dict[str, float]
     """Of whole networks with these widths, for a target of latency: "before", "after" and "wanted"; else empty."""
@@ -68,4 +69,4 @@ def run_plan(
     costing = costing_of(request, structure, len(directory.read_dataset().classes), job, say)
     costing.check_reachable()
     found = costing.solved(structure, magnitudes(best.weights(), structure), 1, 1)
-    return PlanOutcome(directory.uri, found.plan, found.measured_ms)
+    return PlanOutcome(directory.uri, request, found.plan, found.measured_ms)

@@ -10,6 +10,8 @@ from ray_jobs.compression.request import MOST_ROUNDS, PruneRequest, Scope
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml_codec import Tree, checked
 from ray_jobs.job.toml_file import read_toml
+from resnet_dist.model.architectures import Arch
+from resnet_dist.model.widths import Widths
 
 
 class Phase(BaseModel):
@@ -32,7 +34,7 @@ class Phase(BaseModel):
     """smallest: prunings at most."""
     max_loss: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
     """Points of top-1 of the run before the chain, with its interval: on val for smallest, else on test (else val)."""
-    arch: str | None = None
+    arch: Arch | None = None
     """distill: the student's model.arch."""
     widths: str | None = None
     """distill: the student's model.widths."""
@@ -43,6 +45,8 @@ class Phase(BaseModel):
     def _has_what_it_needs(self) -> "Phase":
         if self.kind == "distill" and self.arch is None and self.widths is None:
             raise ValueError('kind=distill names its student by arch, widths or both, such as widths = "0.75"')
+        if self.widths is not None and (self.arch is not None or "." in self.widths):  # others depend on the run
+            Widths.parse(self.widths, self.arch or "resnet18")
         if self.kind == "prune":
             if self.target is None:
                 raise ValueError('kind=prune needs a target, such as target = "latency=0.5x@openvino"')
@@ -73,8 +77,15 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    phase: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=10)]
+    phase: Annotated[tuple[Phase, ...], Field(max_length=10)]
     """In their order."""
+
+    # Not by min_length, which counts a phase that is wrong as none.
+    @model_validator(mode="after")
+    def _has_a_phase(self) -> "Recipe":
+        if not self.phase:
+            raise ValueError("phase: a recipe has at least one; begin it with [[phase]]")
+        return self
 
 
 RECIPES: dict[str, Recipe] = {
@@ -92,4 +103,4 @@ def recipe_of(text: str) -> tuple[str, Recipe]:
     if path.suffix != ".toml":
         raise ConfigError(f"--recipe {text}: it is none of {', '.join(RECIPES)}, and no .toml file; name one of them")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)[:40]
-    return name, checked(Recipe, read_toml(path, "--recipe"))
+    return name, checked(Recipe, read_toml(path, "--recipe"), prefix=f"{path}: ", missing="begin it with [[phase]]")

@@ -72,6 +72,16 @@ class PruneRequest:
         """How many cuts, where a share `kept` of the cost is left at the end."""
         return self.rounds or (1 if kept >= _ONE_ROUND else _ROUNDS)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those of the command line that ask for the same; what is the default is left out but for the scope."""
+        given = {"--target": self.target, "--scope": self.scope}
+        unset = PruneRequest(self.target)
+        for name in ("rounds", "floor", "score_microbatches", "threads", "latency_table"):
+            if getattr(self, name) != getattr(unset, name):
+                given[f"--{name.replace('_', '-')}"] = str(getattr(self, name))
+        return tuple(word for pair in given.items() for word in pair)
+
     def to_json(self) -> dict[str, Any]:
         """What makes it another pruning: where a table lies does not, nor how a target is written."""
         found = {name: value for name, value in asdict(self).items() if name != "latency_table"}

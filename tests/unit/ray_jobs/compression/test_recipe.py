@@ -36,7 +36,10 @@ def test_a_file_has_phases_in_their_order(tmp_path: Path):
         ('[[phase]]\nkind = "smallest"\ntarget = "parameters"\n', ("max_loss",)),
         ('[[phase]]\nkind = "smallest"\nmax_loss = 1.0\ntarget = "bytes"\n', ("'bytes'", "parameters")),
         ('[[phase]]\nkind = "quantize"\n', ("kind", "'quantize'")),
-        ('[[phase]]\nkind = "distill"\nwidth = "0.5"\n', ("width",)),
+        ('[[phase]]\nkind = "distill"\nwidth = "0.5"\n', ("recipe.toml: ", "width")),
+        ('[[phase]]\nkind = "distill"\nwidths = "1.5"\n', ("widths", "1.5")),
+        ('[[phase]]\nkind = "distill"\narch = "resnet81"\n', ("arch", "resnet81")),
+        ('[[phase]]\nkind = "distill"\narch = "resnet18"\nwidths = "64 64:9"\n', ("widths", "64 64:9")),
         ("phase = []\n", ("phase",)),
         ("", ("phase",)),
         ("[[phase]\n", ("recipe.toml",)),
@@ -48,6 +51,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, words: tuple[str, 
     with pytest.raises(ConfigError) as caught:
         recipe_of(str(path))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1, str(caught.value)
 
 
 def test_an_unknown_name_lists_what_there_is():

@@ -71,3 +71,16 @@ def test_what_cannot_be_shown_is_refused(values: dict[str, Any], key: str, value
     with pytest.raises(ConfigError) as caught:
         check_showing(**{"split": None, "threads": 1, "seconds": 5.0, **values})
     assert complains(caught, key, value)
+
+
+def test_words_ask_for_what_was_asked_for():
+    assert PruneRequest("macs=0.5").words == ("--target", "macs=0.5", "--scope", "inner")
+    asked = PruneRequest("latency=0.5x@onnx", "all", floor=0.1, threads=1, latency_table="a table.json")
+    words = asked.words
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--target": "latency=0.5x@onnx",
+        "--scope": "all",
+        "--floor": "0.1",
+        "--threads": "1",
+        "--latency-table": "a table.json",
+    }
