@@ -27,6 +27,9 @@ def submit(
     target: Text = None,
     scope: Annotated[Literal["inner", "blocks", "all"] | None, Parameter(group=COMMAND, show_default=False)] = None,
     rounds: Whole = None,
+    floor: Annotated[float | None, Parameter(group=COMMAND, show_default=False)] = None,
+    score_microbatches: Whole = None,
+    threads: Whole = None,
     recipe: Text = None,
     max_loss: Annotated[float | None, Parameter(group=COMMAND, show_default=False)] = None,
     then: Annotated[Literal["export"] | None, Parameter(group=COMMAND)] = None,
@@ -71,6 +74,12 @@ def submit(
         For compress prune, as there.
     rounds
         For compress prune, as there.
+    floor
+        For compress prune, as there.
+    score_microbatches
+        For compress prune, as there.
+    threads
+        For compress prune, as there.
     recipe
         For compress chain: the name of a recipe that ships.
     max_loss
@@ -101,6 +110,9 @@ def submit(
         "--target": target,
         "--scope": scope,
         "--rounds": rounds,
+        "--floor": floor,
+        "--score-microbatches": score_microbatches,
+        "--threads": threads,
         "--recipe": recipe,
         "--max-loss": max_loss,
     }
@@ -147,7 +159,7 @@ def submit(
 
 _OF_COMPRESS = {
     "distill": {"--max-loss"},
-    "prune": {"--target", "--scope", "--rounds", "--max-loss"},
+    "prune": {"--target", "--scope", "--rounds", "--floor", "--score-microbatches", "--threads", "--max-loss"},
     "chain": {"--recipe"},
 }
 """What each verb of compress takes."""

@@ -1,23 +1,26 @@
 """`resnet-dist compress chain`: the phases of a recipe, each on the result of the one before it.
 
-Nothing of a chain is stored besides its runs: their names follow from the recipe, and a phase whose run is finished is
-passed over. So the same command goes on where it was interrupted.
+The names of its runs follow from the recipe, and a phase whose run is finished is passed over. So the same command goes
+on where it was interrupted. At its end chain.json, in the folder of its name, says which run is the result.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ray_jobs.compression.distill import run_distill
 from ray_jobs.compression.max_loss import JudgedLoss, gated, judged_loss
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.phase_job import root_of_result
 from ray_jobs.compression.prune import run_prune
 from ray_jobs.compression.recipe import Phase, recipe_of
 from ray_jobs.errors import GateError
 from ray_jobs.job.toml_codec import Tree, merged
-from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.directory import CHAIN, RunDirectory
 from ray_jobs.run.lookup import find_run
 from resnet_dist.errors import UnreachableTargetError
+from resnet_dist.sealed_json import json_bytes
 
 Say = Callable[[str], None]
 _LEAST, _FIRST = 0.05, 0.5
@@ -50,6 +53,16 @@ class ChainOutcome:
         """URI of the result."""
         return self.phases[-1].run
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: chain.json."""
+        return {
+            "schema": 1,
+            "recipe": self.recipe,
+            "result": self.run,
+            "runs": [phase.run for phase in self.phases],
+            "tries": [asdict(each) for each in self.tries],
+        }
+
 
 def run_chain(
     run: str, recipe: str, changes: Tree, submission: str | None = None, say: Say = lambda _: None
@@ -75,7 +88,10 @@ def run_chain(
                 outcome = _smallest(parent, origin, phase, own, tries, submission, say)
         done.append(outcome)
         parent = outcome.run
-    return ChainOutcome(name, tuple(done), tuple(tries))
+    outcome = ChainOutcome(name, tuple(done), tuple(tries))
+    place = RunDirectory.named(root_of_result(origin, changes), chain)
+    place.store.write(CHAIN, json_bytes(outcome.to_json()))
+    return outcome
 
 
 def _smallest(

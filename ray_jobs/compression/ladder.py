@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from ray_jobs.job.toml_codec import Tree
 from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run
+from resnet_dist.errors import RunError
 from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
 from resnet_dist.evaluation.paired_interval import Changes, macro_f1_loss
@@ -155,8 +157,14 @@ def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
                 f"data.root and data.labels name other images than those of {run.uri}, so the runs cannot be compared; "
                 "train both on the same images"
             )
-    data = run.store.read(predictions)
-    table: Any = pq.read_table(io.BytesIO(data))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    try:
+        file = io.BytesIO(run.store.read(predictions))
+        table: Any = pq.read_table(file)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(
+            f"{run.uri}/{predictions} cannot be read ({error}); judge the run again: resnet-dist evaluate {run.name} "
+            f"--split {split}"
+        ) from error
     columns = cast("dict[str, list[Any]]", table.to_pydict())
     names = run.read_dataset().classes
     labels = np.array([names.index(name) for name in columns["label"]], dtype=np.int64)

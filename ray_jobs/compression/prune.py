@@ -27,7 +27,14 @@ from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.identity import completed, difference, identity
 from ray_jobs.job.toml_codec import Tree, merged
-from ray_jobs.run.compression_record import Ancestor, CompressionRecord, read_record, run_text, write_record
+from ray_jobs.run.compression_record import (
+    RECORD,
+    Ancestor,
+    CompressionRecord,
+    read_record,
+    run_text,
+    write_record,
+)
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run
 from ray_jobs.run.outcome import TrainOutcome
@@ -37,6 +44,7 @@ from ray_jobs.training.early_checks import check_training
 from ray_jobs.training.teacher_run import TeacherRun, run_digest
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.compression.pruning.channels import highest
+from resnet_dist.errors import RunError
 from resnet_dist.model.config import FREEZABLE, ModelConfig, freezing_phases
 from resnet_dist.model.model_json import structure_of
 from resnet_dist.model.structure import Structure
@@ -80,7 +88,8 @@ class _Pruning:
     job: JobConfig
     """Of the recovery, with the name of the result and the epochs of all rounds."""
     data: PreparedData
-    costing: Costing
+    costing: Costing | None
+    """None where every cut is decided already: nothing need be measured for it again."""
     rounds: int
     say: Say
 
@@ -101,8 +110,12 @@ class _Pruning:
         check_same_network(job.model, structure)
         check_nothing_frozen(job, request)
         classes = origin.read_dataset().classes
-        costing = costing_of(request, structure, len(classes), job, say)
-        rounds = request.rounds_for(costing.kept)
+        decided = read_record(RunDirectory.named(root, str(job.name)).at_start(job.storage.outage_s, note))
+        if decided is None:
+            costing = costing_of(request, structure, len(classes), job, say)
+            rounds = request.rounds_for(costing.kept)
+        else:
+            costing, rounds = None, request.rounds or int(decided.request.get("rounds", 1))
         return cls(origin, best, request, job, prepare_data(job), costing, rounds, say)
 
     @property
@@ -118,7 +131,8 @@ class _Pruning:
                 f"{self.job.data.root} has no images of the split val, by which recovery chooses its best epoch; set "
                 "data.val_fraction, such as 0.15"
             )
-        self.costing.check_reachable()
+        if self.costing is not None:
+            self.costing.check_reachable()
         for number in range(1, self.rounds + 1):
             run = self.run_of(number)
             record = read_record(run)
@@ -152,6 +166,11 @@ class _Pruning:
         record = read_record(run)
         if record is not None:
             return run, record
+        if self.costing is None:
+            raise RunError(
+                f"{run.uri} has no {RECORD}, and the result that was made of it has one; restore it, or choose another "
+                "--name"
+            )
         found = self.best if number == 1 else parent.checkpoint("best")
         train = self.data.split("train")
         network = Network(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from resnet_dist.checkpoint.reading import Which
 
 RUNS = "runs"
+CHAIN = "chain.json"
+"""In the folder of a chain's name: which runs it made, and which is the result."""
 RESULT = "result.json"
 _ALONE = "restore it, or choose another --name: the run is not sealed, so nothing else tells what it was trained as"
 _LOGGER = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from cluster.errors import StorageError
 from cluster.storage.lease import is_abandoned
 from cluster.storage.store import Store
 from ray_jobs.errors import sentence
-from ray_jobs.run.directory import RUNS, RunDirectory
+from ray_jobs.run.directory import CHAIN, RUNS, RunDirectory
 from resnet_dist.checkpoint.manifest import stored_steps
 from resnet_dist.checkpoint.progress import Best
 from resnet_dist.errors import RunError
@@ -34,8 +34,8 @@ class RunRow:
     uri: str
     state: str
     """That of status.json, with "interrupted" for a run that says "running" and that nobody holds; folds for a
-    cross-validation, whose runs have names of their own; damaged where status or progress cannot be read; unknown for a
-    run that says nothing of its state."""
+    cross-validation and chain for one of compression, whose runs have names of their own; damaged where status or
+    progress cannot be read; unknown for a run that says nothing of its state."""
     epoch: int = 0
     """Epochs done."""
     epochs: int = 0
@@ -106,9 +106,10 @@ def row_of(run: RunDirectory) -> RunRow:
     try:
         status = read_status(run)
         if status is None and not run.exists():
-            is_parent = run.store.exists(_FOLDS)
-            problem = "" if is_parent else "it has no config.toml"
-            return RunRow(run.name, run.uri, "folds" if is_parent else "damaged", problem=problem)
+            kinds = {"folds": _FOLDS, "chain": CHAIN}
+            state = next((kind for kind, file in kinds.items() if run.store.exists(file)), "damaged")
+            problem = "it has no config.toml" if state == "damaged" else ""
+            return RunRow(run.name, run.uri, state, problem=problem)
         progress = run.progress()
         is_interrupted = status is not None and status.state == "running" and is_abandoned(run.store)
     except (RunError, StorageError, ValueError) as error:

@@ -89,6 +89,10 @@ def test_three_workers_prune_as_one_does_and_the_result_is_a_run_like_any_other(
 
     again = api.compress_prune("whole", HALF, changes=place.changes("small-1"))
     assert again.training.already_finished
+    (place.root / "runs/small-1" / RECORD).rename(place.root / "record")
+    with pytest.raises(ConfigError, match="is a run that pruning did not make"):
+        api.compress_prune("whole", HALF, changes=place.changes("small-1"))
+    (place.root / "record").rename(place.root / "runs/small-1" / RECORD)
     exported = api.export("small-1", changes={"storage": {"root": str(place.root)}, "export": {"formats": ["onnx"]}})
     assert "onnx" in exported.parities
     assert not exported.refused
@@ -256,6 +260,10 @@ def test_the_smallest_within_a_limit_is_searched_on_val(place: Place, tmp_path: 
     assert [each.share for each in outcome.tries] == [0.5, 0.275]
     assert all(each.is_small_enough for each in outcome.tries)
     assert outcome.run.endswith("/runs/least-275permille")
+    stored = json.loads((place.root / "runs/least/chain.json").read_text())
+    assert stored == json.loads(json.dumps(outcome.to_json()))
+    rows = {row.name: row.state for row in api.runs_list(storage_root=str(place.root)).rows}
+    assert rows["least"] == "chain"
 
 
 @pytest.mark.slow
