@@ -160,7 +160,7 @@ def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
     try:
         file = io.BytesIO(run.store.read(predictions))
         table: Any = pq.read_table(file)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:  # pyright: ignore[reportUnknownVariableType]
         raise RunError(
             f"{run.uri}/{predictions} cannot be read ({error}); judge the run again: resnet-dist evaluate {run.name} "
             f"--split {split}"
