@@ -19,6 +19,7 @@ from cluster.kube.queues.team import Amounts, Devices, Members, Names, Preemptio
 from ray_jobs.job.team_toml import example_team, print_team, read_team_text
 from tests.laws import examples
 from tests.manifests import crd_schemas
+from tests.manifests.places import VERBS
 from tests.manifests.validation import problems_of
 
 K8S = Path(__file__).parents[2] / "k8s"
@@ -175,7 +176,7 @@ def test_the_example_by_kustomize_is_what_queue_create_makes() -> None:
 def test_jobs_of_the_example_wait_in_its_queue_and_nothing_is_left_of_the_base_team() -> None:
     objects = built("overlays/team-example")
     jobs = [each for each in objects if each["kind"] == "RayJob"]
-    assert len(jobs) == 4
+    assert len(jobs) == len(VERBS)
     for job in jobs:
         labels = job["metadata"]["labels"]
         assert labels["kueue.x-k8s.io/queue-name"] == "inspection"
