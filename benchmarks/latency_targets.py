@@ -14,35 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.drawn_scores import drawn_scores
 from resnet_dist.compression.latency.block_graphs import whole_graph
 from resnet_dist.compression.latency.fit import fit_to_latency, measure_by
 from resnet_dist.compression.latency.measuring import Stopwatch, measure_table
 from resnet_dist.compression.latency.timed_graphs import measure_whole
 from resnet_dist.compression.planning.options import Choices, WidthSpace
 from resnet_dist.compression.planning.target import Target
-from resnet_dist.compression.pruning.channels import identity_blocks, summed_over_norms
-from resnet_dist.compression.pruning.scores import Scores
-from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure
 
 CLASSES = 1000
 _ROUNDS = 7
-
-
-def drawn_scores(structure: Structure, seed: int) -> Scores:
-    """Scores of channels as those of trained networks are spread: a few count for much."""
-    generator = np.random.default_rng(seed)
-    widths = {layer.name: layer.outputs for layer in layers(structure, CLASSES)}
-
-    def of_norm(name: str) -> Any:
-        layer = name.replace(".bn", ".conv").replace("bn1", "conv1").replace(".downsample.1", ".downsample")
-        return generator.lognormal(0.0, 1.5, widths[layer])
-
-    found = summed_over_norms(structure, of_norm)
-    branches = {block: float(generator.lognormal()) for block, _ in identity_blocks(structure)}
-    return Scores(found.streams, found.inner, found.own_stem, branches)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from resnet_dist.export.formats.build import (
 )
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
-from resnet_dist.model.model_json import rebuild
+from resnet_dist.model.model_json import restored
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
@@ -212,9 +212,7 @@ def _signing_key(job: JobConfig) -> Path | None:
 
 
 def _model(found: Checkpoint) -> ResNetClassifier:
-    model = rebuild(found.model_json())
-    model.load_state_dict(found.weights())
-    return model.eval()
+    return restored(found.model_json(), found.weights()).eval()
 
 
 def _operating_point(job: JobConfig, val: ReferenceAnswers, classes: tuple[str, ...]) -> OperatingPoint:

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from cluster.errors import StorageError
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run.argument import hint_at_folder, names_a_place
-from ray_jobs.run.directory import RUNS, RunDirectory
+from ray_jobs.run.argument import RUNS, hint_at_folder, names_a_place
+from ray_jobs.run.directory import RunDirectory
 from resnet_dist.errors import RunError
 from resnet_dist.runtime.bundle import (
     BUNDLE,

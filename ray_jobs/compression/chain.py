@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ray_jobs.compression.distill import run_distill
-from ray_jobs.compression.max_loss import JudgedLoss, gated, judged_loss
+from ray_jobs.compression.max_loss import gated, judged_loss
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.compression.phase_job import root_of_result
@@ -118,7 +118,7 @@ def _smallest(
             too_small = share
         else:
             loss = judged_loss(origin, RunDirectory.find(outcome.run, ""), "val", changes)
-            fits = _fits(loss, phase)
+            fits = phase.max_loss is not None and loss.is_within(phase.max_loss)
             tries.append(Try(share, outcome.run, str(loss), fits))
             say(f"{phase.target}={share:.3g}: {loss}; {'small enough a loss' if fits else 'too much'}")
             if fits:
@@ -132,7 +132,3 @@ def _smallest(
             f"{'; '.join(each.loss for each in tries)}. Train longer, allow more, or start from a larger network"
         )
     return best
-
-
-def _fits(loss: JudgedLoss, phase: Phase) -> bool:
-    return phase.max_loss is not None and 100 * loss.changes.interval()[1] <= phase.max_loss

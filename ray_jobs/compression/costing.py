@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 from ray_jobs.compression.latency import Latency, latency_of
@@ -67,7 +68,7 @@ class Costing:
         """Of the last round."""
         return self.request.parsed
 
-    @property
+    @cached_property
     def whole(self) -> float:
         """What the network before all pruning costs."""
         return self._prices.of_target(self.target).cost(self.origin.layer_widths)
@@ -104,7 +105,7 @@ class Costing:
                 widths = solve_widths(space, scores, prices.of_target(target), target, self.whole)
         return RoundPlan(describe(space, scores, target, prices, widths), measured_ms)
 
-    @property
+    @cached_property
     def _prices(self) -> Prices:
         return Prices.of(self.space_of(self.origin), self.classes, self.measured)
 

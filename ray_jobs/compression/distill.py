@@ -12,7 +12,6 @@ from ray_jobs.run.compression_record import run_text
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run
 from ray_jobs.training.driver import run_train
-from resnet_dist.model.architectures import SHAPES
 from resnet_dist.model.structure import Structure
 
 
@@ -62,31 +61,11 @@ def first_weights(student: Structure, teacher: Structure, run: str) -> str:
 
         if hub_file(student.arch)[0].exists():
             return "imagenet"
-    return run if _same_kind(student, teacher) else "none"
+    from resnet_dist.compression.pruning.narrowing import can_narrow  # noqa: PLC0415 - it needs torch
+
+    return run if can_narrow(teacher, student) else "none"
 
 
 def _is_same(one: Structure, other: Structure) -> bool:
     """Whether two structures are one network, however their widths are written."""
     return one.layer_widths == other.layer_widths and one == replace(other, widths=one.widths)
-
-
-def _same_kind(student: Structure, teacher: Structure) -> bool:
-    """Whether the student's layers are parts of the teacher's."""
-    own, other = SHAPES[student.arch], SHAPES[teacher.arch]
-    if (own.expansion, own.groups) != (other.expansion, other.groups):
-        return False
-    if teacher.squeeze_excite and not student.squeeze_excite:
-        return False
-    if own.groups > 1 and own.inner(0) != other.inner(0):  # grouped convolutions keep their widths
-        return False
-    wide, narrow = teacher.layer_widths, student.layer_widths
-    if narrow.stem > wide.stem:
-        return False
-    for mine, theirs in zip(narrow.stages, wide.stages, strict=True):
-        if mine.channels > theirs.channels or len(mine.blocks) > len(theirs.blocks):
-            return False
-        for number, block in mine.kept:
-            there = theirs.blocks[number]
-            if there is None or any(own > most for own, most in zip(block, there, strict=True)):
-                return False
-    return True

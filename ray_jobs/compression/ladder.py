@@ -26,7 +26,9 @@ from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
 from resnet_dist.evaluation.paired_interval import Changes, macro_f1_loss
 from resnet_dist.model.layers import layers
-from resnet_dist.model.model_json import rebuild, structure_of
+from resnet_dist.model.model_json import restored
+from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.model.structure import Structure
 from resnet_dist.sealed_json import json_bytes
 
 SCHEMA = 1
@@ -132,7 +134,14 @@ def run_ladder(
     if seconds > 0:
         speeds, skipped = measured_speeds(networks, last.read_preprocess(), threads, seconds, say)
     rungs = [
-        _rung(each, own, answers[0], classes, {name: of[each.run.uri] for name, of in speeds.items()})
+        _rung(
+            each,
+            networks[each.run.uri].structure,
+            own,
+            answers[0],
+            classes,
+            {name: of[each.run.uri] for name, of in speeds.items()},
+        )
         for each, own in zip(found, answers, strict=True)
     ]
     ladder = Ladder(split, len(answers[0].labels), threads, tuple(rungs), skipped)
@@ -184,11 +193,15 @@ def compared(first: Answers, second: Answers) -> Changes:
 
 
 def _rung(
-    descendant: Descendant, own: Answers, first: Answers, classes: Sequence[str], speeds: dict[str, FormatSpeed]
+    descendant: Descendant,
+    structure: Structure,
+    own: Answers,
+    first: Answers,
+    classes: Sequence[str],
+    speeds: dict[str, FormatSpeed],
 ) -> Rung:
     run = descendant.run
-    job, model = run.read_config(), run.checkpoint("best").model_json()
-    structure = structure_of(model)
+    job = run.read_config()
     counted = list(layers(structure, len(classes), job.data.input_size))
     confusion = confusion_matrix(own.labels, own.predictions, len(classes))
     metrics, recall = confusion_metrics(confusion), per_class(confusion)[0]
@@ -237,11 +250,9 @@ def _training_s(run: RunDirectory, batch: int) -> float | None:
     return found or None
 
 
-def _network(run: RunDirectory) -> Any:
+def _network(run: RunDirectory) -> ResNetClassifier:
     found = run.checkpoint("best")
-    model = rebuild(found.model_json())
-    model.load_state_dict(found.weights())
-    return model.eval()
+    return restored(found.model_json(), found.weights()).eval()
 
 
 def _splits(run: RunDirectory) -> dict[str, int]:

@@ -18,6 +18,10 @@ class JudgedLoss:
     split: str
     changes: Changes
 
+    def is_within(self, points: float) -> bool:
+        """Whether the whole interval of the loss lies at or below so many points."""
+        return 100 * self.changes.interval()[1] <= points
+
     def __str__(self) -> str:
         low, high = self.changes.interval()
         return (
@@ -58,10 +62,9 @@ def _teacher(run: RunDirectory) -> RunDirectory:
 
 def enforce(loss: JudgedLoss, points: float) -> None:
     """Raise GateError unless the loss is below so many points, the whole interval of it."""
-    low, high = (100 * bound for bound in loss.changes.interval())
-    if high <= points:
+    if loss.is_within(points):
         return
-    if low > points:
+    if 100 * loss.changes.interval()[0] > points:
         raise GateError(f"{loss}, more than --max-loss {points:g}; keep more of the network, or train it longer")
     needed = loss.changes.samples_to_tell(points / 100)
     images = "more images than can be collected" if needed is None else f"{needed} images"

@@ -20,8 +20,7 @@ from resnet_dist.compression.pruning.channels import Channels
 from resnet_dist.compression.pruning.cut import cut
 from resnet_dist.compression.pruning.reestimate import reestimate
 from resnet_dist.compression.pruning.scores import Scores, channel_scores
-from resnet_dist.model.model_json import describe, rebuild
-from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.model.model_json import describe, restored
 from resnet_dist.torch_threads import torch_threads
 
 
@@ -29,7 +28,7 @@ def score_network(network: Network, plan: WorkerPlan) -> Scores:
     """Scores by the first microbatches of the first epoch."""
     with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
         device = _device(plan)
-        model = _model(network)
+        model = restored(network.model, network.weights)
         model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return channel_scores(model, _microbatches(network, train, plan, device))
 
@@ -40,7 +39,7 @@ def cut_network(
     """model.json and the weights on the CPU of what is left of a network."""
     with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
         device = _device(plan)
-        model = cut(_model(network), keep)
+        model = cut(restored(network.model, network.weights), keep)
         model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         reestimate(model, _microbatches(network, train, plan, device))
         weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -58,12 +57,6 @@ def _microbatches(
         every = (each for step in source.epoch(0) for each in step.microbatches)
         for microbatch in islice(every, network.microbatches):
             yield microbatch.images, microbatch.labels
-
-
-def _model(network: Network) -> ResNetClassifier:
-    model = rebuild(network.model)
-    model.load_state_dict(network.weights)
-    return model
 
 
 def _device(plan: WorkerPlan) -> torch.device:

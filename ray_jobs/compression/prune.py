@@ -7,13 +7,14 @@ initial.safetensors): a start after an interruption decides nothing anew.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from cluster.session.resources import plan_workers
+from cluster.session.results import results
 from cluster.session.session import cluster_resources, ray_session
 from ray_jobs.compression.costing import Costing, costing_of
 from ray_jobs.compression.names import result_name
@@ -122,6 +123,11 @@ class _Pruning:
     def root(self) -> str:
         return self.job.storage.root
 
+    @cached_property
+    def digest(self) -> str:
+        """Of the run before all pruning."""
+        return run_digest(self.origin)
+
     def check(self) -> None:
         """Raise what would stop the rounds, before the first of them takes its time."""
         if (teacher := TeacherRun.of(self.job)) is not None:
@@ -153,7 +159,7 @@ class _Pruning:
         """What makes a round another one."""
         return {
             **self.request.to_json(),
-            "origin": run_digest(self.origin),
+            "origin": self.digest,
             "round": number,
             "rounds": self.rounds,
             "epochs before the last round": epochs_of_rounds(self.job.training.epochs, self.rounds)[:-1],
@@ -188,7 +194,7 @@ class _Pruning:
             shared = ray.put(network)
             self.say(f"round {number} of {self.rounds}: scoring the channels of {parent.uri}")
             began = perf_counter()
-            scores = _result(ray.remote(score).options(**options).remote([shared], workers))
+            [scores] = results([ray.remote(score).options(**options).remote([shared], workers)])
             seconds["score"] = perf_counter() - began
             began = perf_counter()
             plan = self.costing.solved(structure_of(found.model_json()), scores, number, self.rounds)
@@ -196,12 +202,12 @@ class _Pruning:
             self.say(f"round {number} of {self.rounds}: {plan.summary}")
             began = perf_counter()
             keep = highest(scores, plan.widths)
-            _, weights = _result(ray.remote(cut).options(**options).remote([shared], keep, workers))
+            [(_, weights)] = results([ray.remote(cut).options(**options).remote([shared], keep, workers)])
             seconds["cut"] = perf_counter() - began
         record = CompressionRecord(
             phase="prune",
             parent=Ancestor(run_text(parent, self.root), run_digest(parent)),
-            teacher=Ancestor(run_text(self.origin, self.root), run_digest(self.origin)),
+            teacher=Ancestor(run_text(self.origin, self.root), self.digest),
             request=self.request_of(number),
             plan=plan.to_json(),
             seconds=seconds,
@@ -227,14 +233,6 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     del asked_now["job"]
     asked.pop("job", None)
     return difference(asked, asked_now) + difference(completed(job), job_now)
-
-
-def _result(reference: "ray.ObjectRef[Any]") -> Any:
-    """What a worker computed; its own error without Ray's wrapping."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def check_same_network(model: ModelConfig, structure: Structure) -> None:

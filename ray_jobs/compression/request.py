@@ -1,7 +1,8 @@
 """What `compress prune` and `compress plan` are asked for, checked before anything is imported that takes time."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ray_jobs.errors import ConfigError
 from resnet_dist.compression.planning.target import Target
@@ -71,6 +72,15 @@ class PruneRequest:
     def rounds_for(self, kept: float) -> int:
         """How many cuts, where a share `kept` of the cost is left at the end."""
         return self.rounds or (1 if kept >= _ONE_ROUND else _ROUNDS)
+
+    @classmethod
+    def of_words(cls, given: Mapping[str, str]) -> Self:
+        """From flags and their values, as `words` has them; flags that are none of a pruning's do not count."""
+        kinds = {"rounds": int, "floor": float, "score_microbatches": int, "threads": int}
+        flags = {flag.removeprefix("--").replace("-", "_"): value for flag, value in given.items()}
+        numbers = {name: kind(flags[name]) for name, kind in kinds.items() if name in flags}
+        texts = {name: flags[name] for name in ("target", "scope", "latency_table") if name in flags}
+        return cls(**texts, **numbers)  # pyright: ignore[reportArgumentType]
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayTaskError
 
 from cluster.session.resources import WorkerPlan, local_resources, plan_workers
+from cluster.session.results import results
 from cluster.session.session import cluster_resources, ray_session
 from data_pipeline.listing.samples import Samples
 from data_pipeline.sources.batches import ImageBatch
@@ -30,7 +30,7 @@ from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from ray_jobs.terminal.watcher import note
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
-from resnet_dist.model.model_json import rebuild
+from resnet_dist.model.model_json import restored
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.torch_threads import torch_threads
 
@@ -104,11 +104,7 @@ def _answers(work: Work, plan: WorkerPlan) -> NDArray[np.float32]:
     remote = ray.remote(answer).options(num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3)
     shared = ray.put(work)
     parts = [remote.remote([shared], rank, plan) for rank in range(plan.num_workers)]
-    try:
-        return assemble(ray.get(parts), len(work.samples))
-    except RayTaskError as error:
-        # The worker's own error without Ray's wrapping.
-        raise error.cause from error  # pyright: ignore[reportGeneralTypeIssues]
+    return assemble(results(parts), len(work.samples))
 
 
 def answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
@@ -119,9 +115,7 @@ def answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
 
 def _answer_batches(work: Work, rank: int, plan: WorkerPlan) -> Answers:
     device = torch.device("cuda" if plan.use_gpu else "cpu")
-    model = rebuild(work.model)
-    model.load_state_dict(work.weights)
-    model.to(device)
+    model = restored(work.model, work.weights).to(device)
 
     def batches(samples: Samples) -> Iterator[ImageBatch]:
         with ThreadPoolExecutor(plan.threads) as pool:

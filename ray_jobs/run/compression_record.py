@@ -1,4 +1,4 @@
-"""What a run that compresses another one says of it (compression.json), and the weights that such a run starts from.
+"""What a pruned run says of the one that it came from (compression.json), and the weights that it starts from.
 
 A pruned run starts from the weights that are left of its parent, in initial.safetensors. compression.json, which has
 their SHA-256 and its own, is written last: where it is, they are.
@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from cluster.storage.store import Store
-from ray_jobs.run.directory import RUNS, RunDirectory
+from ray_jobs.run.argument import RUNS
+from ray_jobs.run.directory import RunDirectory
 from resnet_dist.errors import RunError
 from resnet_dist.sealed_json import sealed, unsealed
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORD, INITIAL = "compression.json", "initial.safetensors"
 _REMEDY = "delete the run's folder and start the same command again"
-Phase = Literal["distill", "prune"]
+Phase = Literal["prune"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class CompressionRecord:
         if value.get("schema") != SCHEMA:
             raise ValueError(f"it has schema {value.get('schema')!r}, this version reads {SCHEMA}")
         phase = value.get("phase")
-        if phase not in ("distill", "prune"):
-            raise ValueError(f"its phase is {phase!r}, not distill or prune")
+        if phase != "prune":
+            raise ValueError(f"its phase is {phase!r}, not prune")
         sections = {name: value.get(name) for name in ("request", "plan", "seconds")}
         if not all(isinstance(section, dict) for section in sections.values()):
             raise ValueError(f"it lacks one of {', '.join(sections)}")

@@ -14,7 +14,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.identity import identity
 from ray_jobs.job.preprocessing import preprocess_of
 from ray_jobs.job.toml import print_config, read_job_text
-from ray_jobs.run.argument import hint_at_folder, names_a_place
+from ray_jobs.run.argument import RUNS, hint_at_folder, names_a_place, root_and_name
 from ray_jobs.run.records import CONFIG, DATASET, PREPROCESS, REMEDY, SEAL, SPLIT, Records
 from ray_jobs.terminal.watcher import note
 from resnet_dist.checkpoint.manifest import Manifest, Origin, best_manifest, name_of, newest_origin, stored_steps
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from resnet_dist.checkpoint.contents import Checkpoint
     from resnet_dist.checkpoint.reading import Which
 
-RUNS = "runs"
 CHAIN = "chain.json"
 """In the folder of a chain's name: which runs it made, and which is the result."""
 RESULT = "result.json"
@@ -105,9 +104,8 @@ class RunDirectory:
     @property
     def storage_root(self) -> str | None:
         """The storage root that it lies under now, whatever its config says; None of a run that lies elsewhere."""
-        place, mark, options = self.uri.partition("?")
-        root, runs, _ = place.rstrip("/").rpartition("/")[0].rpartition("/")
-        return f"{root}{mark}{options}" if runs and place.rstrip("/").endswith(f"/{RUNS}/{self.name}") else None
+        found = root_and_name(self.uri)
+        return None if found is None else found[0]
 
     def exists(self) -> bool:
         """Whether a run has been started here."""

@@ -10,7 +10,8 @@ from cluster.errors import StorageError
 from cluster.storage.lease import is_abandoned
 from cluster.storage.store import Store
 from ray_jobs.errors import sentence
-from ray_jobs.run.directory import CHAIN, RUNS, RunDirectory
+from ray_jobs.run.argument import RUNS
+from ray_jobs.run.directory import CHAIN, RunDirectory
 from resnet_dist.checkpoint.manifest import stored_steps
 from resnet_dist.checkpoint.progress import Best
 from resnet_dist.errors import RunError

@@ -19,8 +19,7 @@ from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
 from ray_jobs.job.toml import print_config, print_overrides
 from ray_jobs.job.toml_codec import merged
-from ray_jobs.run.argument import names_a_place
-from ray_jobs.run.directory import RUNS
+from ray_jobs.run.argument import RUNS, names_a_place
 from ray_jobs.search.records import SEARCHES
 from ray_jobs.search.toml import print_search, search_identity
 from ray_jobs.submission import entrypoint
@@ -142,9 +141,8 @@ def _check_compression(given: Mapping[str, str]) -> None:
         if recipe.endswith(".toml"):
             raise ConfigError(f"--recipe {recipe} is a file of this machine; name one that ships, or submit its phases")
         recipe_of(recipe)
-    if (target := given.get("--target")) is not None:
-        rounds = given.get("--rounds")
-        PruneRequest(target, rounds=None if rounds is None else int(rounds))
+    if "--target" in given:
+        PruneRequest.of_words(given)
     if (points := given.get("--max-loss")) is not None:
         check_max_loss(float(points))
 

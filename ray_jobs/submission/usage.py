@@ -9,7 +9,7 @@ from cluster.kube.queues.usage import Period
 from cluster.kube.queues.usage_view import RecordedHold, UsageView, view_usage
 from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
-from ray_jobs.run.directory import RUNS
+from ray_jobs.run.argument import RUNS
 from ray_jobs.search.records import SEARCHES
 from ray_jobs.submission.usage_record import UsageRecord, read_usage
 

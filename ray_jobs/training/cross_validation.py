@@ -15,7 +15,7 @@ from cluster.storage.store import Store
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.folds import fold_jobs
-from ray_jobs.run.directory import RUNS
+from ray_jobs.run.argument import RUNS
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.watcher import note
 from ray_jobs.training.driver import check_start, run_train

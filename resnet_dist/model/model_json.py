@@ -1,6 +1,9 @@
 """model.json: an architecture as data, from which it is built again without code."""
 
+from collections.abc import Mapping
 from typing import Any, cast
+
+import torch
 
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import ARCHS, Arch
@@ -40,6 +43,14 @@ def rebuild(description: dict[str, Any]) -> ResNetClassifier:
     if type(dropout) not in (int, float) or not 0.0 <= dropout < 1.0:
         raise RunError(f"model.json has dropout={dropout!r}; it is a number in [0, 1)")
     return build_model(structure, classes, float(dropout), seed=0)
+
+
+def restored(description: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> ResNetClassifier:
+    """The described network with its weights. Raises RunError as `rebuild` does, torch's RuntimeError for weights of
+    another network."""
+    model = rebuild(description)
+    model.load_state_dict(weights)
+    return model
 
 
 def structure_of(description: dict[str, Any]) -> Structure:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resnet_dist.compression.distillation.attention import STAGES, attention_map
-from resnet_dist.model.model_json import rebuild
+from resnet_dist.model.model_json import restored
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, fold_batch_norm
 
@@ -31,9 +31,7 @@ class Teacher(nn.Module):
         cls, description: dict[str, Any], weights: Mapping[str, torch.Tensor], *, with_maps: bool = False
     ) -> Self:
         """From a checkpoint's model.json and weights. Raises RunError for a network that this version cannot build."""
-        model = rebuild(description)
-        model.load_state_dict(weights)
-        return cls(model, with_maps=with_maps)
+        return cls(restored(description, weights), with_maps=with_maps)
 
     def answer(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, classes] of images float32 [B, 3, height, width]: logits, under the caller's autocast.

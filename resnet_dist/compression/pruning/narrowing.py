@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from resnet_dist.compression.pruning.channels import highest, summed_over_norms
 from resnet_dist.compression.pruning.cut import cut_weights
+from resnet_dist.compression.pruning.magnitudes import magnitudes
 from resnet_dist.errors import RunError
 from resnet_dist.model.architectures import SHAPES, Shape
 from resnet_dist.model.resnet import ResNetClassifier
@@ -15,23 +17,31 @@ from resnet_dist.model.structure import Structure
 def narrowed(weights: Mapping[str, torch.Tensor], wide: Structure, narrow: Structure) -> dict[str, torch.Tensor]:
     """The state_dict of `narrow` from that of `wide`, whose other channels and blocks are left out.
 
-    A channel counts by the magnitude of its BatchNorm weight, summed over the layers that write to its group, as in
-    Network Slimming (arXiv:1708.06519). Blocks stay under their names, so that ResNet-18 gets the first blocks of each
-    stage of ResNet-34. The head keeps its classes; gates that only `narrow` has are not in the result. Raises RunError
-    where the kinds of blocks differ, where `narrow` has something that `wide` does not have, and for weights that are
-    not of `wide` or not finite.
+    Of each group the channels with the largest `magnitudes` stay. Blocks stay under their names, so that ResNet-18 gets
+    the first blocks of each stage of ResNet-34. The head keeps its classes; gates that only `narrow` has are not in the
+    result. Raises RunError where the kinds of blocks differ, where `narrow` has something that `wide` does not have,
+    and for weights that are not of `wide` or not finite.
     """
     where = f"weights of {wide.arch} cannot be narrowed to {narrow.arch}"
     _check_kinds(wide, narrow, where)
     _check_shapes(weights, wide)
-    scores = summed_over_norms(wide, lambda norm: weights[f"{norm}.weight"].double().abs().cpu().numpy())
     try:
-        keep = highest(scores, narrow.layer_widths)
+        keep = highest(magnitudes(weights, wide), narrow.layer_widths)
     except ValueError as error:
         raise RunError(
             f"{where}: {error}; choose a narrower model.widths or model.arch, or weights of a wider network"
         ) from error
     return cut_weights(weights, wide, keep)
+
+
+def can_narrow(wide: Structure, narrow: Structure) -> bool:
+    """Whether `narrowed` takes weights of `wide` for `narrow`, whatever their numbers are."""
+    try:
+        _check_kinds(wide, narrow, "")
+        highest(summed_over_norms(wide, lambda _: np.zeros(1)), narrow.layer_widths)
+    except (RunError, ValueError):
+        return False
+    return True
 
 
 def _check_kinds(wide: Structure, narrow: Structure, where: str) -> None:

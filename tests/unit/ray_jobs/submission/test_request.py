@@ -114,6 +114,9 @@ def test_more_epochs_are_the_same_compression_and_another_target_is_not() -> Non
         (("show",), "tiles", ["show", "distill, prune, chain"]),
         (("chain", "--recipe", "ours.toml"), "tiles", ["--recipe", "ours.toml"]),
         (PRUNE, "./tiles", ["compress ./tiles"]),
+        ((*PRUNE, "--floor", "2.0"), "tiles", ["--floor 2"]),
+        ((*PRUNE, "--threads", "0"), "tiles", ["--threads 0"]),
+        ((*PRUNE, "--score-microbatches", "0"), "tiles", ["--score-microbatches 0"]),
     ],
 )
 def test_a_compression_that_no_cluster_can_do_is_refused(options: tuple[str, ...], run: str, parts: list[str]) -> None:

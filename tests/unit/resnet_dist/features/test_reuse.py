@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from resnet_dist.model.trunk import Trunk, split
 from resnet_dist.training.fit import fit
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
-from resnet_dist.training.train_step import StepTotals
+from tests.stopped_training import StopError, Watcher
 
 CPU = torch.device("cpu")
 DATA = DataConfig(source="synthetic", image_size=32)
@@ -52,27 +52,6 @@ class Counting:
 
     def close(self) -> None:
         self.renderer.close()
-
-
-class StopError(Exception):
-    pass
-
-
-@dataclass
-class Watcher:
-    stop_at: int | None = None
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    def step_done(self, state: TrainState, totals: StepTotals, _waited: float) -> None:
-        self.metrics.append(totals.metrics())
-        if state.step == self.stop_at:
-            self.kept = {"weights": state.judged_weights(), "training_state": state.training_state()}
-            raise StopError
-
-    def epoch_done(self, _state: TrainState, metrics: dict[str, float]) -> bool:
-        self.metrics.append(metrics)
-        return True
 
 
 @dataclass

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from resnet_dist.model.widths import Widths
 from resnet_dist.training.fit import fit
 from resnet_dist.training.setup import Setup
 from resnet_dist.training.state import TrainState
-from resnet_dist.training.train_step import StepTotals
+from tests.stopped_training import StopError, Watcher
 
 MakeSetup = Callable[..., Setup]
 MICROBATCHES, VALIDATION_BATCHES = 8, 3
@@ -48,27 +48,6 @@ def taught(setup: Setup, **options: Any) -> Setup:
     config = DistillationConfig(teacher="large", **options)
     teacher = Teacher(narrow(9), with_maps=config.features > 0.0)
     return replace(setup, distillation=Distillation(config, teacher, setup.input_size))
-
-
-class StopError(Exception):
-    pass
-
-
-@dataclass
-class Watcher:
-    stop_at: int | None = None
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    def step_done(self, state: TrainState, totals: StepTotals, _waited: float) -> None:
-        self.metrics.append(totals.metrics())
-        if state.step == self.stop_at:
-            self.kept = {"weights": state.judged_weights(), "training_state": state.training_state()}
-            raise StopError
-
-    def epoch_done(self, _state: TrainState, metrics: dict[str, float]) -> bool:
-        self.metrics.append(metrics)
-        return True
 
 
 @dataclass

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.drawn_scores import drawn_scores
 from resnet_dist.compression.latency.fit import TOLERANCE, TRIES, fit_to_latency
 from resnet_dist.compression.planning.costs import CountCosts
 from resnet_dist.compression.planning.options import Choices, WidthSpace
@@ -10,7 +11,6 @@ from resnet_dist.compression.planning.target import Target
 from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure
-from tests.drawn_scores import drawn_scores
 
 STRUCTURE, SIZE = Structure("resnet50"), (64, 64)
 SPACE = WidthSpace(STRUCTURE, SIZE)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.drawn_scores import drawn_scores
 from benchmarks.latency_table import network_errors
 from resnet_dist.compression.latency import block_graphs
 from resnet_dist.compression.latency.measuring import Stopwatch, axis, distinct_blocks, measure_table
@@ -22,7 +23,6 @@ from resnet_dist.model.architectures import Arch
 from resnet_dist.model.layers import sites
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
-from tests.drawn_scores import drawn_scores
 from tests.fuzzing import cases, damaged_json, fuzz
 
 SIZE = (32, 32)

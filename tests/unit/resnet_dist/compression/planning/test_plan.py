@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from benchmarks.drawn_scores import drawn_scores
 from resnet_dist.compression.planning.costs import CountCosts, byte_costs
 from resnet_dist.compression.planning.options import Choices, Scores, WidthSpace
 from resnet_dist.compression.planning.plan import Measured, Plan, Prices, describe
@@ -10,7 +11,6 @@ from resnet_dist.compression.planning.target import Target
 from resnet_dist.model.layers import layers
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
-from tests.drawn_scores import drawn_scores
 
 STRUCTURE, SIZE = Structure("resnet50"), (64, 64)
 LATENCY = CountCosts(STRUCTURE, 10, SIZE, lambda layer: layer.macs / 1e8)

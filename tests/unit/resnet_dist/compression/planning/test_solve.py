@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.drawn_scores import DrawnScores, drawn_scores
 from resnet_dist.compression.planning.costs import CostModel, byte_costs, mac_costs, parameter_costs, summed_cost
 from resnet_dist.compression.planning.kept_scores import block_values, coarse_value
 from resnet_dist.compression.planning.knapsack import CELLS
@@ -17,7 +18,6 @@ from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.layers import sites
 from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
-from tests.drawn_scores import DrawnScores, drawn_scores
 
 SIZE = (64, 64)
 SMALL = Structure("resnet18", widths=Widths.parse("32 32:32,48 32:32,32 32:48,32 32:32,32", "resnet18"))

@@ -11,6 +11,8 @@ from resnet_dist.model.structure import Structure
 
 @dataclass(frozen=True)
 class DrawnScores:
+    """As `resnet_dist.compression.planning.options.Scores`."""
+
     stem: NDArray[np.float64]
     streams: tuple[NDArray[np.float64], ...]
     inner: dict[str, tuple[NDArray[np.float64], ...]]
