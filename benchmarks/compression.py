@@ -1,6 +1,7 @@
 """What distillation and pruning cost in accuracy and give in speed, over several seeds, on the same test images.
 
-    python -m benchmarks.compression DATA OUTPUT [--job FILE] [--seeds 0 1 2] [--epochs 8] [--json FILE]
+    python -m benchmarks.compression DATA OUTPUT [--job FILE] [--seeds 0 1 2] [--epochs 8]
+        [--recovery-epochs 8] [--json FILE]
 
 DATA is an ImageFolder with a test split, such as `resnet-dist data sample fashion-mnist`. For each seed it trains a
 teacher; the same smaller student without it and with it; and it prunes the teacher to half of its multiplications and
@@ -49,13 +50,14 @@ def commands(args: argparse.Namespace, seed: int) -> list[Command]:
     teacher = f"teacher-{seed}"
     where = ("--storage.root", str(args.output))
     job = ("--config", str(args.job)) if args.job is not None else ()
-    shared = (*job, "--data.root", str(args.data), "--seed", str(seed), "--training.epochs", str(args.epochs), *where)
-    recovery = ("--seed", str(seed), "--training.epochs", str(args.epochs), *where)
+    shared = (*job, "--data.root", str(args.data))
+    whole = ("--seed", str(seed), "--training.epochs", str(args.epochs), *where)
+    recovery = ("--seed", str(seed), "--training.epochs", str(args.recovery_epochs or args.epochs), *where)
     student = ("--model.weights", teacher, "--model.widths", WIDTHS)
     pruned = ("compress", "prune", teacher, *recovery)
     found = {
-        "teacher": (teacher, ("train", *shared)),
-        "student without": (f"alone-{seed}", ("train", *shared, *student)),
+        "teacher": (teacher, ("train", *shared, *whole)),
+        "student without": (f"alone-{seed}", ("train", *shared, *recovery, *student)),
         "student distilled": (f"distilled-{seed}", ("compress", "distill", teacher, *recovery, *student)),
         HALF: (f"macs-{seed}", (*pruned, "--target", "macs=0.5")),
         THIRD: (
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--job", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--recovery-epochs", type=int, help="of all phases behind the teacher; else those of --epochs")
     parser.add_argument("--scope", default="inner")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
