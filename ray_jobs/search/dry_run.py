@@ -49,6 +49,8 @@ class TrunkCost:
 
     images_s: float
     trunk_s: float
+    teacher_s: float
+    """0 without a teacher, whose answers are stored beside features."""
     suffix_s: float
     read_s: float
     """Reading features from memory that the system has cached."""
@@ -57,7 +59,12 @@ class TrunkCost:
     @property
     def gain(self) -> float:
         """How many times as fast a trial is whose features are there already."""
-        return (self.images_s + self.trunk_s + self.suffix_s) / (self.read_s + self.suffix_s)
+        return self.whole_s / (self.read_s + self.suffix_s)
+
+    @property
+    def whole_s(self) -> float:
+        """Of a trial that no features wait for."""
+        return self.images_s + self.trunk_s + self.teacher_s + self.suffix_s
 
 
 @dataclass(frozen=True)
@@ -109,9 +116,7 @@ def plan_search(job: JobConfig, config: SearchConfig, space: Space, loaded_s: fl
     shares = {depth: depths.count(depth) / len(depths) for depth in costs}
     batches, microbatches = _batches(base, start)
     epochs = _expected_epochs(config, base.training.epochs)
-    seconds = sum(
-        shares[depth] * microbatches * (cost.images_s + cost.trunk_s + cost.suffix_s) for depth, cost in costs.items()
-    )
+    seconds = sum(shares[depth] * microbatches * cost.whole_s for depth, cost in costs.items())
     startup_s = _RAY_STARTS_S + max(loaded_s, _LEAST_LOAD_S)
     room = room_for(Path(config.reuse_folder or default_folder()))
     return SearchPlan(
@@ -161,7 +166,8 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
     suffix.train()
     spec = SourceSpec(job.data, decoder(job), job.augmentation, job.seed, job.cluster.cpus_per_worker or 1)
     source = training_source(spec, start.data.split("train"), job.training.global_batch_size, size, RankShare())
-    images_s, trunk_s, suffix_s, read_s = list[float](), list[float](), list[float](), list[float]()
+    teacher = None if start.teacher is None else start.teacher.teacher()
+    images_s, trunk_s, teacher_s, suffix_s, read_s = (list[float]() for _ in range(5))
     entry = 0
     with source:
         began = perf_counter()
@@ -171,6 +177,10 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
                 began = perf_counter()
                 features = microbatch.images if trunk is None else trunk(microbatch.images)
                 trunk_s.append(perf_counter() - began)
+                began = perf_counter()
+                if teacher is not None:
+                    teacher.answer(microbatch.images)
+                teacher_s.append(0.0 if teacher is None else perf_counter() - began)
                 began = perf_counter()
                 suffix(features).sum().backward()
                 suffix_s.append(perf_counter() - began)
@@ -183,7 +193,8 @@ def _cost(job: JobConfig, start: SearchStart, depth: int, kept: torch.dtype) -> 
                 began = perf_counter()
             if len(images_s) > _MEASURED:
                 break
-    return TrunkCost(*(median(each[1:] or each) for each in (images_s, trunk_s, suffix_s, read_s)), entry_bytes=entry)
+    seconds = (images_s, trunk_s, teacher_s, suffix_s, read_s)
+    return TrunkCost(*(median(each[1:] or each) for each in seconds), entry_bytes=entry)
 
 
 def _checkpoint_bytes(job: JobConfig, start: SearchStart) -> int:

@@ -14,6 +14,7 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import read_job
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
+from ray_jobs.search.dry_run import plan_search
 from ray_jobs.search.records import SearchDirectory
 from ray_jobs.search.toml import read_search_text
 from ray_jobs.search.tune import run_tune
@@ -109,3 +110,14 @@ def test_a_search_of_the_images_size_is_refused_with_a_teacher(make_student: Mak
     text = '[space]\n"data.image_size" = { categorical = [32, 64] }'
     with pytest.raises(ConfigError, match=r"space data.image_size: cannot be searched with distillation.teacher=large"):
         run_tune(make_student("search"), *read_search_text(text, "a test"))
+
+
+def test_a_dry_run_counts_what_the_teacher_takes(make_student: MakeStudent) -> None:
+    search = read_search_text('[space]\n"freezing.freeze_depth" = { categorical = [1, 5] }', "a test")
+    alone = make_student("alone", 1, {"distillation": {"teacher": None}})
+    taught, untaught = (plan_search(job, *search).costs for job in (make_student("search"), alone))
+    assert taught.keys() == untaught.keys() == {1, 5}
+    assert all(cost.teacher_s == 0.0 for cost in untaught.values())
+    for cost in taught.values():
+        assert cost.teacher_s > 0.0
+        assert cost.whole_s == pytest.approx(cost.images_s + cost.trunk_s + cost.teacher_s + cost.suffix_s)
