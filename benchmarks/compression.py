@@ -50,6 +50,7 @@ def commands(args: argparse.Namespace, seed: int) -> list[Command]:
     teacher = f"teacher-{seed}"
     where = ("--storage.root", str(args.output))
     job = ("--config", str(args.job)) if args.job is not None else ()
+    where += ("--cluster.cpus-per-worker", str(args.cpus)) if args.cpus else ()
     shared = (*job, "--data.root", str(args.data))
     whole = ("--seed", str(seed), "--training.epochs", str(args.epochs), *where)
     recovery = ("--seed", str(seed), "--training.epochs", str(args.recovery_epochs or args.epochs), *where)
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--recovery-epochs", type=int, help="of all phases behind the teacher; else those of --epochs")
+    parser.add_argument("--cpus", type=int, default=0, help="of each command; 0: those of the machine")
     parser.add_argument("--scope", default="inner")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
