@@ -22,7 +22,8 @@ from resnet_dist.export.benchmarking.benchmark import Benchmark, Plan, Speed, be
 from resnet_dist.export.benchmarking.candidate import Candidate, reference_candidates
 from resnet_dist.export.benchmarking.machine_load import busy
 from resnet_dist.export.config import ExportConfig, Format
-from resnet_dist.export.formats.build import BuiltFormat, Calibration, build, missing, write_graph
+from resnet_dist.export.formats.build import BuiltFormat, build, missing, write_graph
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.model.architectures import ARCHS
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import ResNetClassifier, build_model

@@ -16,7 +16,8 @@ import torch
 from resnet_dist.evaluation.judged_answers import ClassCounts, JudgedAnswers
 from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_bundle
 from resnet_dist.export.config import ExportConfig, Format
-from resnet_dist.export.formats.build import Calibration, build, write_graph
+from resnet_dist.export.formats.build import build, write_graph
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.export.parity import Parity
 from resnet_dist.model.model_json import describe
 from resnet_dist.model.resnet import build_model

@@ -26,7 +26,6 @@ from resnet_dist.export.bundle_writer import DESCRIPTION, BundleContent, write_b
 from resnet_dist.export.config import FORMATS, Format
 from resnet_dist.export.formats.build import (
     BuiltFormat,
-    Calibration,
     build,
     graph_folder,
     needs_calibration,
@@ -35,6 +34,7 @@ from resnet_dist.export.formats.build import (
     write_graph,
 )
 from resnet_dist.export.formats.load import engine_of
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
 from resnet_dist.model.model_json import restored
 from resnet_dist.model.resnet import ResNetClassifier
@@ -42,6 +42,7 @@ from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifes
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
 from resnet_dist.runtime.operating_point import OperatingPoint
+from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.torch_threads import torch_threads
 
 _PROBE = ".probe"
@@ -93,6 +94,8 @@ def run_export(
     directory, job = _opened(run, overrides, say)
     preprocess = directory.read_preprocess()
     formats, skipped = wanted_formats(job.export, preprocess)
+    if job.export.int8_cpu in ("arm", "x86_vnni"):
+        say(f"export.int8_cpu={job.export.int8_cpu}: one file serves x86 and ARM; write any, or leave it out")
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
@@ -115,24 +118,8 @@ def run_export(
 
         folder = Path(scratch) / BUNDLE
         folder.mkdir()
-        built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
-        for name in formats:
-            say(f"{name}: building")
-            try:
-                if needs_graph(name) and not (graph_folder(folder) / "model.onnx").exists():
-                    write_graph(model, preprocess, folder, job.export.opset, data.classes)
-                made = build(name, model, preprocess, folder, job.export, calibration)
-                engine = engine_of(made, folder, preprocess, len(data.classes), usable_cores())
-                size = sum((folder / file).stat().st_size for file in made.files)
-                most_loss = job.export.int8_max_loss
-                parity = check_parity(engine, made.precision, reference, most_loss, size, BATCH)
-            except Exception as error:  # whatever a converter raises, the other formats are as good as before
-                failed[name] = f"it could not be built ({type(error).__name__}: {error})"
-                say(f"{name}: {failed[name]}")
-                continue
-            say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
-            built.append(made)
-            parities[name] = parity
+        workshop = _Workshop(folder, model, preprocess, job, data.classes, say)
+        built, parities, failed = workshop.build_all(formats, calibration, reference)
         provenance = provenance_of(directory, job, found, data.fingerprint)
         content = BundleContent(directory.name, data.classes, preprocess, point, provenance, evaluation)
         try:
@@ -142,6 +129,47 @@ def run_export(
         publish(folder, target.settled().patient(Patience(job.storage.outage_s, say)))
     operating = point.to_json(data.classes)
     return ExportOutcome(target.uri, found.name, parities, failed, skipped, evaluation, operating, data.notes)
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """Where formats are built, one after the other, and judged."""
+
+    folder: Path
+    model: ResNetClassifier
+    preprocess: Preprocess
+    job: JobConfig
+    classes: tuple[str, ...]
+    say: Callable[[str], None]
+
+    def build_all(
+        self, formats: list[Format], calibration: Calibration, reference: Reference
+    ) -> tuple[list[BuiltFormat], dict[str, Parity], dict[str, str]]:
+        """Those that were built, how each compares with the trained model, and why others could not be built."""
+        built, parities, failed = list[BuiltFormat](), dict[str, Parity](), dict[str, str]()
+        for name in formats:
+            self.say(f"{name}: building")
+            try:
+                made = self._build(name, calibration)
+                engine = engine_of(made, self.folder, self.preprocess, len(self.classes), usable_cores())
+                size = sum((self.folder / file).stat().st_size for file in made.files)
+                most_loss = self.job.export.int8_max_loss
+                parity = check_parity(engine, made.precision, reference, most_loss, size, BATCH)
+            except Exception as error:  # whatever a converter raises, the other formats are as good as before
+                failed[name] = f"it could not be built ({type(error).__name__}: {error})"
+                self.say(f"{name}: {failed[name]}")
+                continue
+            self.say(f"{name}: {parity.verdict}{f': {parity.reason}' if parity.reason else ''}")
+            for proof in made.proofs:
+                self.say(f"{name}: {proof}")
+            built.append(made)
+            parities[name] = parity
+        return built, parities, failed
+
+    def _build(self, name: Format, calibration: Calibration) -> BuiltFormat:
+        if needs_graph(name) and not (graph_folder(self.folder) / "model.onnx").exists():
+            write_graph(self.model, self.preprocess, self.folder, self.job.export.opset, self.classes)
+        return build(name, self.model, self.preprocess, self.folder, self.job.export, calibration)
 
 
 def _opened(run: str, overrides: Tree, say: Callable[[str], None]) -> tuple[RunDirectory, JobConfig]:

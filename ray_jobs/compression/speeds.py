@@ -10,7 +10,8 @@ import numpy as np
 from resnet_dist.export.benchmarking.benchmark import Plan, benchmark
 from resnet_dist.export.benchmarking.candidate import Candidate
 from resnet_dist.export.config import ExportConfig, Format
-from resnet_dist.export.formats.build import Calibration, build, missing, write_graph
+from resnet_dist.export.formats.build import build, missing, write_graph
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.preprocess import Preprocess
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def write_bundle(
     key cannot sign.
     """
     published = {each.name: each for each in built if parities[each.name].verdict != "refused"}
-    write_description(folder, content, parities)
+    write_description(folder, content, parities, built)
     kept = {*DESCRIPTION, *(file for each in published.values() for file in each.files)}
     files = _hashed(folder, kept)
     manifest = {
@@ -97,12 +98,15 @@ def input_contract(preprocess: Preprocess) -> dict[str, Any]:
     }
 
 
-def write_description(folder: Path, content: BundleContent, parities: dict[str, Parity]) -> None:
+def write_description(
+    folder: Path, content: BundleContent, parities: dict[str, Parity], built: Sequence[BuiltFormat]
+) -> None:
     """Write the preprocessing, the parity report, the model card and the list of components."""
     (folder / PREPROCESS).write_text(json.dumps(content.preprocess.to_json(), indent=2) + "\n")
     report = {
         "schema": 2,
         "formats": {name: parity.to_json() for name, parity in parities.items()},
+        "int8": {each.name: [proof.to_json() for proof in each.proofs] for each in built if each.proofs},
         "judged": {split: judged.to_json() for split, judged in content.evaluation.items()},
     }
     (folder / PARITY).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")

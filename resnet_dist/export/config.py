@@ -10,6 +10,7 @@ Format = Literal[
     "onnx",
     "onnx_resize",
     "onnxruntime_int8",
+    "onnx_tensorrt_int8",
     "openvino",
     "openvino_fp16",
     "openvino_bf16",
@@ -28,17 +29,19 @@ class ExportConfig(BaseModel):
     )
 
     formats: tuple[Format, ...] = ()
-    """What is built; empty: all that this machine can build, but onnx_resize and the TensorRT engines.
-    openvino_bf16 is openvino's file with another hint; onnx_resize takes images of any size; tensorrt is fp16."""
+    """What is built; empty: all that this machine can build, but onnx_resize and those for TensorRT.
+    openvino_bf16 is openvino's file with another hint; onnx_resize takes images of any size; tensorrt is fp16;
+    onnx_tensorrt_int8 is what tensorrt_int8 is built from, and to be computed by TensorRT alone."""
     opset: Annotated[int, Field(ge=18, le=25)] = 20
     """ONNX operator set; below 18 Resize knows no antialiasing, above 25 no runtime here is known to read it."""
     calibration_images: Annotated[int, Field(ge=16, le=100_000)] = 300
     """int8: images that value ranges are taken from, drawn from the training split."""
     calibration_root: str = ""
     """int8: a folder of images to take value ranges from instead; relative to the working directory."""
-    int8_cpu: Literal["auto", "x86_vnni", "x86", "arm"] = "auto"
-    """onnxruntime_int8: the processor it is for: this machine's, x86 with 8-bit dot products, x86 without (one bit less
-    for weights, so that 16-bit sums do not overflow), or ARM (signed activations)."""
+    int8_cpu: Literal["auto", "any", "x86", "x86_vnni", "arm"] = "auto"
+    """onnxruntime_int8, openvino_int8: the processors they are for. auto: such as this one; any: those with 8-bit dot
+    products, x86 and ARM; x86: x86 without (one bit less for weights, so that 16-bit sums do not overflow). x86_vnni
+    and arm are older words for any."""
     int8_accuracy_drop: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """openvino_int8: layers go back to floating point until top-1 on val falls by at most this; unset: none do."""
     int8_max_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 0.005
@@ -91,6 +94,11 @@ class ExportConfig(BaseModel):
                 f"export.recall and export.costs name {twice[0]!r} twice; a class has one threshold, remove one"
             )
         return self
+
+    @property
+    def weight_bits(self) -> int | None:
+        """Of 8-bit formats for processors; None as this machine's needs."""
+        return None if self.int8_cpu == "auto" else 7 if self.int8_cpu == "x86" else 8
 
     @property
     def recalls(self) -> dict[str, float]:

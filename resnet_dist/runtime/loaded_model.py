@@ -60,15 +60,24 @@ def onnx_session(model: bytes, threads: int) -> tuple[Any, Any]:
     """ONNX Runtime's session of a model that is known to need no other file, and the options of its runs."""
     import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
 
-    options, running = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
+    running = onnxruntime.RunOptions()
+    running.log_severity_level = _FATAL
+    return onnxruntime.InferenceSession(model, onnx_options(threads), providers=["CPUExecutionProvider"]), running
+
+
+def onnx_options(threads: int) -> Any:
+    """Of a session of ONNX Runtime."""
+    import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
+
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin while they wait slow down whatever else runs on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # What was read as ONNX is loaded as ONNX, whatever else it may look like.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.log_severity_level = running.log_severity_level = _FATAL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), running
+    options.log_severity_level = _FATAL
+    return options
 
 
 def _onnx_spec(found: Any) -> TensorSpec:

@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import assert_never
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from resnet_dist.export.config import FORMATS, ExportConfig, Format
 from resnet_dist.export.formats.inference_module import InferenceModule
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import Precision, Runtime
 from resnet_dist.runtime.errors import RuntimeMissingError
 from resnet_dist.runtime.preprocess import Preprocess
 
-_ON_REQUEST: tuple[Format, ...] = ("onnx_resize", "tensorrt", "tensorrt_int8")
+if TYPE_CHECKING:
+    from resnet_dist.export.int8.proof import Int8Proof
+
+_ON_REQUEST: tuple[Format, ...] = ("onnx_resize", "onnx_tensorrt_int8", "tensorrt", "tensorrt_int8")
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,8 @@ class BuiltFormat:
     """Relative to the bundle; the first is loaded."""
     hints: dict[str, str] = field(default_factory=dict[str, str])
     any_size: bool = False
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What int8 formats look at: batches uint8 [N, height, width, 3], if a format is int8; and val, labelled."""
-
-    ranges: Sequence[NDArray[np.uint8]]
-    val: Sequence[NDArray[np.uint8]]
-    labels: NDArray[np.int64]
+    proofs: tuple["Int8Proof", ...] = ()
+    """Of an 8-bit format, by each runtime that it is for."""
 
 
 def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[Format], dict[Format, str]]:
@@ -47,6 +41,8 @@ def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[F
     skipped: dict[Format, str] = {}
     for name in config.formats or tuple(name for name in FORMATS if name not in _ON_REQUEST):
         reason = missing(name, preprocess)
+        if name == "openvino_int8" and config.int8_accuracy_drop is not None and find_spec("nncf") is None:
+            reason = "export.int8_accuracy_drop needs the package nncf; pip install 'resnet-dist[export]'"
         if reason is None:
             chosen.append(name)
         elif config.formats:
@@ -69,8 +65,8 @@ def missing(name: Format, preprocess: Preprocess) -> str | None:
     for package in ("onnx", "onnxscript", *(("openvino",) if name.startswith("openvino") else ())):
         if find_spec(package) is None:
             return f"the package {package} is not installed; pip install 'resnet-dist[export]'"
-    if name == "openvino_int8" and find_spec("nncf") is None:
-        return "the package nncf is not installed; pip install 'resnet-dist[export]'"
+    if name in ("onnxruntime_int8", "onnx_tensorrt_int8") and find_spec("onnxruntime") is None:
+        return "the package onnxruntime is not installed; pip install 'resnet-dist[export]'"
     if name == "openvino_bf16":
         from resnet_dist.export.formats.openvino_ir import knows_bf16  # noqa: PLC0415 - openvino is an extra
 
@@ -147,22 +143,47 @@ def build(
             write_onnx_resize(plain, preprocess, place / "model.onnx")
             return BuiltFormat(name, "onnxruntime", "fp32", ("onnx_resize/model.onnx",), any_size=True)
         case "onnxruntime_int8":
-            from resnet_dist.export.formats import onnxruntime_int8 as int8  # noqa: PLC0415
+            from resnet_dist.export.formats import int8_files  # noqa: PLC0415
 
-            processor = int8.this_processor() if config.int8_cpu == "auto" else config.int8_cpu
-            int8.write_onnxruntime_int8(plain, calibration.ranges, place / "model.onnx", processor)
-            return BuiltFormat(name, "onnxruntime", "int8", ("onnxruntime_int8/model.onnx",), {"processor": processor})
+            bits = config.weight_bits or int8_files.weight_bits_here()
+            proofs = int8_files.write_onnxruntime_int8(plain, place / "model.onnx", calibration, bits)
+            hints, files = {"weight_bits": str(bits)}, ("onnxruntime_int8/model.onnx",)
+            return BuiltFormat(name, "onnxruntime", "int8", files, hints, proofs=proofs)
+        case "onnx_tensorrt_int8":
+            from resnet_dist.export.formats import int8_files  # noqa: PLC0415
+
+            proofs = int8_files.write_onnx_tensorrt_int8(plain, place / "model.onnx", calibration)
+            return BuiltFormat(name, "onnxruntime", "int8", ("onnx_tensorrt_int8/model.onnx",), proofs=proofs)
         case "openvino" | "openvino_fp16" | "openvino_bf16" | "openvino_int8":
             return _openvino(name, plain, folder, config, calibration)
         case "tensorrt" | "tensorrt_int8":
-            from resnet_dist.export.formats.tensorrt_engine import write_tensorrt  # noqa: PLC0415
-
-            ranges = calibration.ranges if name == "tensorrt_int8" else None
-            write_tensorrt(plain, place / "model.engine", *preprocess.input_size, ranges)
-            precision: Precision = "fp16" if ranges is None else "int8"
-            return BuiltFormat(name, "tensorrt", precision, (f"{name}/model.engine",))
+            return _tensorrt(name, plain, place, preprocess, calibration)
         case _:
             assert_never(name)
+
+
+def _tensorrt(
+    name: Literal["tensorrt", "tensorrt_int8"],
+    plain: Path,
+    place: Path,
+    preprocess: Preprocess,
+    calibration: Calibration,
+) -> BuiltFormat:
+    from resnet_dist.export.formats.tensorrt_engine import write_tensorrt  # noqa: PLC0415 - it imports torch
+
+    proofs: tuple[Int8Proof, ...] = ()
+    typed = place / "typed.onnx"
+    if name == "tensorrt":
+        from resnet_dist.export.formats.onnx_fp16 import write_onnx_fp16  # noqa: PLC0415
+
+        write_onnx_fp16(plain, typed)
+    else:
+        from resnet_dist.export.formats.int8_files import write_onnx_tensorrt_int8  # noqa: PLC0415
+
+        proofs = write_onnx_tensorrt_int8(plain, typed, calibration)
+    write_tensorrt(typed, place / "model.engine", *preprocess.input_size)
+    precision: Precision = "fp16" if name == "tensorrt" else "int8"
+    return BuiltFormat(name, "tensorrt", precision, (f"{name}/model.engine",), proofs=proofs)
 
 
 def _openvino(name: Format, plain: Path, folder: Path, config: ExportConfig, calibration: Calibration) -> BuiltFormat:
@@ -176,9 +197,9 @@ def _openvino(name: Format, plain: Path, folder: Path, config: ExportConfig, cal
     files = (f"{source}/model.xml", f"{source}/model.bin")
     match name:
         case "openvino_int8":
-            validation = (calibration.val, calibration.labels)
-            openvino_ir.write_openvino_int8(plain, calibration.ranges, path, config.int8_accuracy_drop, validation)
-            return BuiltFormat(name, "openvino", "int8", files, exact)
+            return BuiltFormat(
+                name, "openvino", "int8", files, exact, proofs=_openvino_int8(plain, path, config, calibration)
+            )
         case "openvino_fp16":
             openvino_ir.write_openvino(plain, path, half=True)
             return BuiltFormat(name, "openvino", "fp16", files, exact)
@@ -188,3 +209,16 @@ def _openvino(name: Format, plain: Path, folder: Path, config: ExportConfig, cal
             is_half = name == "openvino_bf16"
             hints = {"INFERENCE_PRECISION_HINT": "bf16"} if is_half else exact
             return BuiltFormat(name, "openvino", "bf16" if is_half else "fp32", files, hints)
+
+
+def _openvino_int8(plain: Path, path: Path, config: ExportConfig, calibration: Calibration) -> "tuple[Int8Proof, ...]":
+    if config.int8_accuracy_drop is None:
+        from resnet_dist.export.formats import int8_files  # noqa: PLC0415
+
+        bits = config.weight_bits or int8_files.weight_bits_here()
+        return int8_files.write_openvino_int8(plain, path, calibration, bits)
+    from resnet_dist.export.formats.openvino_ir import write_openvino_mixed  # noqa: PLC0415
+
+    validation = (calibration.val, calibration.labels)
+    write_openvino_mixed(plain, calibration.images, path, config.int8_accuracy_drop, validation)
+    return ()  # it was asked to leave layers in floating point

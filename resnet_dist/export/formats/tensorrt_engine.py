@@ -1,17 +1,17 @@
-"""TensorRT engines from an ONNX graph. An engine is for one kind of GPU and one version of TensorRT.
+"""TensorRT engines from ONNX graphs whose own types say the precision: TensorRT 11 knows no other way, and 10 does it
+on request. An engine is for one kind of GPU and one version of TensorRT.
 
-TensorRT's wheels cannot be had everywhere: the code below has to be run where they are. What can be checked anywhere is
-that the graph has no operator that TensorRT's parser does not know.
+TensorRT's wheels cannot be had everywhere: the code below has to be run where they are, and was not run on 11. What
+can be checked anywhere is that graphs have no operator that TensorRT's parser does not know, and the right types.
+Read: https://docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/tensorrt-10x-to-11x-python-api-patterns.html
 """
 
 # tensorrt carries no types.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false, reportMissingTypeStubs=false
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ OPERATORS = frozenset(
         *("Softmax", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     }
 )
-"""Operators of ONNX that TensorRT 10 takes as they are, as far as a ResNet could have them; from onnx-tensorrt,
+"""Operators of ONNX that TensorRT 10 and 11 take as they are, as far as a ResNet could have them; from onnx-tensorrt,
 docs/operators.md. Resize is left out: TensorRT ignores its antialiasing."""
 
 
@@ -47,16 +47,14 @@ def missing_tensorrt(height: int, width: int) -> str | None:
     shapes = " ".join(f"--{kind}Shapes={INPUT}:{count}x{height}x{width}x3" for kind, count in _BATCHES.items())
     return (
         f"a TensorRT engine needs {'a GPU' if has_package else 'the package tensorrt'}, which is not here. On one "
-        f"with a GPU export in the container {IMAGE}, or build from a bundle's ONNX format alone: docker run "
-        f"--rm --gpus all -v BUNDLE:/bundle {IMAGE} trtexec --onnx=/bundle/onnx/model.onnx --fp16 {shapes} "
-        "--saveEngine=/bundle/model.engine"
+        f"with a GPU export in the container {IMAGE}, or build from the format onnx_tensorrt_int8 of a bundle: docker "
+        f"run --rm --gpus all -v BUNDLE:/bundle {IMAGE} trtexec --onnx=/bundle/onnx_tensorrt_int8/model.onnx "
+        f"--stronglyTyped {shapes} --saveEngine=/bundle/model.engine"
     )
 
 
-def write_tensorrt(
-    plain: Path, path: Path, height: int, width: int, images: Sequence[NDArray[np.uint8]] | None = None
-) -> None:
-    """Build an engine for batches of 1..64 on this machine's GPU: fp16, or int8 by the ranges of batches of images.
+def write_tensorrt(graph: Path, path: Path, height: int, width: int) -> None:
+    """Build an engine for batches of 1..64 on this machine's GPU, in the types of a graph: fp16 or int8.
 
     Raises RuntimeMissingError where TensorRT or a GPU is missing, RuntimeError with TensorRT's words where it fails.
     """
@@ -66,19 +64,15 @@ def write_tensorrt(
 
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
+    # TensorRT 10 takes the graph's types by this flag; 11 always does, and ignores it.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(plain.read_bytes()):
+    if not parser.parse(graph.read_bytes()):
         raise RuntimeError("; ".join(str(parser.get_error(place)) for place in range(parser.num_errors)))
     config = builder.create_builder_config()
-    config.set_flag(trt.BuilderFlag.FP16)
     profile = builder.create_optimization_profile()
     profile.set_shape(INPUT, *((count, height, width, 3) for count in _BATCHES.values()))
     config.add_optimization_profile(profile)
-    if images is not None:
-        config.set_flag(trt.BuilderFlag.INT8)
-        config.int8_calibrator = _calibrator(trt, images)
-        config.set_calibration_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise RuntimeError("TensorRT built no engine; its log above says why")
@@ -107,32 +101,3 @@ def load_tensorrt_engine(path: Path) -> Engine:
         return logits.cpu().numpy()
 
     return answer
-
-
-def _calibrator(trt: Any, images: Sequence[NDArray[np.uint8]]) -> Any:
-    class Ranges(trt.IInt8MinMaxCalibrator):
-        """Batches of images on the GPU, one after the other."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            # Each batch is read as long as the first one, which the last one may not be.
-            self._batches = iter([batch for batch in images if len(batch) == len(images[0])])
-            self._on_gpu = torch.empty(0)
-
-        def get_batch_size(self) -> int:
-            return len(images[0])
-
-        def get_batch(self, names: list[str]) -> list[int] | None:  # noqa: ARG002 - TensorRT's signature
-            batch = next(self._batches, None)
-            if batch is None:
-                return None
-            self._on_gpu = torch.from_numpy(batch).cuda()
-            return [self._on_gpu.data_ptr()]
-
-        def read_calibration_cache(self) -> None:
-            return None
-
-        def write_calibration_cache(self, cache: bytes) -> None:
-            """Ranges are never kept: they belong to these weights."""
-
-    return Ranges()

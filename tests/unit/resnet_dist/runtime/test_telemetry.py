@@ -46,7 +46,7 @@ def test_all_is_switched_off_but_for_what_the_user_has_set(environment: dict[str
     "module",
     [
         "resnet_dist.runtime",
-        "resnet_dist.export.formats.onnxruntime_int8",
+        "resnet_dist.export.int8.proof",
         "ray_jobs.trackers.build",
         "ray_jobs.prediction.worker",
     ],

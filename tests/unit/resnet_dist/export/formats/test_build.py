@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from resnet_dist.export.config import ExportConfig, Format
-from resnet_dist.export.formats.build import Calibration, build, missing, wanted_formats, write_graph
+from resnet_dist.export.formats.build import build, missing, wanted_formats, write_graph
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.formats.onnx_graph import operators
 from resnet_dist.export.formats.tensorrt_engine import OPERATORS, write_tensorrt
+from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.model.architectures import Arch
 from resnet_dist.model.resnet import ResNetClassifier, build_model
 from resnet_dist.model.squeeze_excite import SqueezeExcite
@@ -81,7 +82,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "onnx"
 
 
-@pytest.mark.parametrize("name", ["onnx", "onnx_resize", "onnxruntime_int8"])
+@pytest.mark.parametrize("name", ["onnx", "onnx_resize", "onnxruntime_int8", "onnx_tensorrt_int8"])
 def test_onnx_files_name_their_classes(folder: Path, name: Format):
     built(name, network("resnet18"), folder)
     metadata = onnx.load(folder / name / "model.onnx").metadata_props
@@ -96,12 +97,15 @@ def folder(graph: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def calibration() -> Calibration:
+    return Calibration([images(16, seed) for seed in range(8)], [images(16, 9)], np.zeros(16, dtype=np.int64))
+
+
 def built(name: Format, model: ResNetClassifier, folder: Path, config: ExportConfig | None = None) -> Engine:
     config = config or ExportConfig()
-    calibration = Calibration([images(16, seed) for seed in range(8)], [images(16, 9)], np.zeros(16, dtype=np.int64))
     if not (folder / "onnx").exists():
         write_graph(model, PREPROCESS, folder, config.opset)
-    made = build(name, model, PREPROCESS, folder, config, calibration)
+    made = build(name, model, PREPROCESS, folder, config, calibration())
     assert all((folder / file).is_file() for file in made.files)
     return engine_of(made, folder, PREPROCESS, 5, threads=2)
 
@@ -156,7 +160,13 @@ def test_the_graph_has_only_operators_that_tensorrt_knows_and_no_trace_of_its_or
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("openvino_fp16", 2e-2), ("openvino_bf16", 5e-2), ("onnxruntime_int8", 0.1), ("openvino_int8", 0.1)],
+    [
+        ("openvino_fp16", 2e-2),
+        ("openvino_bf16", 5e-2),
+        ("onnxruntime_int8", 0.1),
+        ("openvino_int8", 0.1),
+        ("onnx_tensorrt_int8", 0.15),
+    ],
 )
 def test_formats_of_less_precision_answer_nearly_the_same(folder: Path, name: Format, most: float):
     if reason := missing(name, PREPROCESS):
@@ -169,23 +179,19 @@ def test_formats_of_less_precision_answer_nearly_the_same(folder: Path, name: Fo
     assert sorted(path.name for path in folder.iterdir()) == ["onnx", own]
 
 
-@pytest.mark.parametrize("processor", [pytest.param("x86_vnni", marks=pytest.mark.slow), "x86", "arm"])
-def test_int8_keeps_normalisation_in_floating_point_and_quantises_every_convolution(folder: Path, processor: str):
-    built("onnxruntime_int8", network("resnet18"), folder, ExportConfig.model_validate({"int8_cpu": processor}))
+@pytest.mark.parametrize(("processor", "most"), [("any", 127), ("x86", 63), ("arm", 127)])
+def test_int8_is_written_for_the_processor_that_is_named(folder: Path, processor: str, most: int):
+    config = ExportConfig.model_validate({"int8_cpu": processor})
+    made = build("onnxruntime_int8", network("resnet18"), PREPROCESS, folder, config, calibration())
+    assert made.hints == {"weight_bits": "7" if most == 63 else "8"}
+    assert [(proof.convolutions, proof.in_float) for proof in made.proofs] == [(20, ()), (20, ())]
     graph = onnx.load(folder / "onnxruntime_int8" / "model.onnx").graph
-    made_by = {output: node for node in graph.node for output in node.output}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) == 20
-    assert all(made_by[node.input[0]].op_type == "DequantizeLinear" for node in convolutions)
-    types = {each.name: each.data_type for each in graph.initializer}
-    quantise = next(node for node in graph.node if node.op_type == "QuantizeLinear")
-    signed = types[quantise.input[2]] == onnx.TensorProto.INT8
-    assert signed is (processor == "arm")
+    weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
+    assert max(int(np.abs(each.astype(int)).max()) for each in weights if each.dtype == np.int8) == most
+    # Normalisation stays in floating point.
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
     scale = next(node for node in graph.node if node.op_type == "Mul")
-    assert made_by[scale.input[0]].op_type in ("Cast", "Transpose")
-    if processor == "x86":
-        weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer if each.name.endswith("quantized")]
-        assert max(int(np.abs(each).max()) for each in weights if each.dtype == np.int8) <= 64
+    assert made_by[scale.input[0]] in ("Cast", "Transpose")
 
 
 @settings(max_examples=examples(0.15))
@@ -242,15 +248,17 @@ def test_accuracy_is_judged_by_the_labels_of_the_very_images(folder: Path, monke
         return model
 
     monkeypatch.setattr(nncf, "quantize_with_accuracy_control", control)
-    config, calibration = ExportConfig(int8_accuracy_drop=0.01), Calibration(batches, batches, labels)
-    build("openvino_int8", network("resnet18"), PREPROCESS, folder, config, calibration)
+    config, labelled = ExportConfig(int8_accuracy_drop=0.01), Calibration(batches, batches, labels)
+    build("openvino_int8", network("resnet18"), PREPROCESS, folder, config, labelled)
     assert asked == pytest.approx([1.0, 1.0, 0.75, 5 / 12])
 
 
 def test_tensorrt_is_refused_with_a_command_where_it_is_missing(tmp_path: Path):
     if torch.cuda.is_available():
         pytest.skip("there may be TensorRT here")
-    with pytest.raises(RuntimeMissingError, match=r"docker run .* trtexec --onnx=.*images:1x32x40x3"):
+    with pytest.raises(
+        RuntimeMissingError, match=r"docker run .* trtexec --onnx=.* --stronglyTyped .*images:1x32x40x3"
+    ):
         write_tensorrt(tmp_path / "onnx" / "model.onnx", tmp_path / "model.engine", *SIZE)
 
 
@@ -265,7 +273,7 @@ def test_a_tensorrt_engine_answers_nearly_the_same(tmp_path: Path, name: Format)
 def test_nothing_said_builds_all_but_what_is_on_request():
     chosen, skipped = wanted_formats(ExportConfig(), PREPROCESS)
     assert {"onnx", "openvino", "torchscript", "torch_export", "onnxruntime_int8"} <= {*chosen}
-    assert not {"tensorrt", "tensorrt_int8", "onnx_resize"} & {*chosen, *skipped}
+    assert not {"tensorrt", "tensorrt_int8", "onnx_tensorrt_int8", "onnx_resize"} & {*chosen, *skipped}
     assert wanted_formats(ExportConfig(formats=("openvino", "onnx")), PREPROCESS) == (["openvino", "onnx"], {})
 
 
