@@ -52,8 +52,11 @@ lint: $(ENV) ## Linters, types and import contracts
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
 
+# All but gpu-runtime: onnxruntime-gpu brings the files of onnxruntime.
+LOCKED := train cluster export openvino storage signing report tracking
+
 lock: ## Resolve requirements.lock again (needs uv)
-	$(UV) pip compile --universal --generate-hashes --all-extras --group dev --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	$(UV) pip compile --universal --generate-hashes $(LOCKED:%=--extra %) --group dev --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean: ## Remove the environment and the demo's files
 	rm -rf .venv .demo

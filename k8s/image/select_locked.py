@@ -1,8 +1,8 @@
 """The part of a lock that something needs: `select_locked.py LOCK PYPROJECT ROOT...` prints it, hashes and all.
 
 A root is a package of the lock, or `project[EXTRA,EXTRA]`: what the project needs with those of its extras;
-`project[all]` has all of them, `project[none]` none, and neither has the tools of development. Who needs a package
-stands below it in the lock; nothing is resolved here.
+`project[all]` has all of them that the lock has, `project[none]` none, and neither has the tools of development. Who
+needs a package stands below it in the lock; nothing is resolved here.
 """
 
 import re
@@ -11,6 +11,9 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+_UNLOCKED = ("gpu-runtime",)
+"""onnxruntime-gpu brings the files of onnxruntime: who wants it has it in its place."""
+
 
 def required(project: str, extras: str) -> set[str]:
     """The packages that a pyproject.toml names for some of its extras. Raises SystemExit for an unknown extra."""
@@ -18,7 +21,7 @@ def required(project: str, extras: str) -> set[str]:
     optional: dict[str, list[str]] = table["optional-dependencies"]
     match extras:
         case "all":
-            chosen = list(optional)
+            chosen = [each for each in optional if each not in _UNLOCKED]
         case "none":
             chosen = []
         case _:

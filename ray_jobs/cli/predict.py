@@ -1,13 +1,16 @@
 """`resnet-dist predict` as a command. Apart from the others, whose flags are made from the tree of a whole job."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from cyclopts import App, Parameter
 
 from ray_jobs.cli.program import COMMAND, unknown_flag
 from ray_jobs.errors import ConfigError
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from resnet_dist.runtime.providers import Provider
 
 _WHERE = "where"
 
@@ -20,6 +23,7 @@ def predict(
     output: Annotated[str, Parameter(group=COMMAND)] = "-",
     output_format: Annotated[Literal["csv", "jsonl", "table"] | None, Parameter(group=COMMAND)] = None,
     probabilities: Annotated[bool, Parameter(group=COMMAND, negative=(), show_default=False)] = False,
+    providers: Annotated[str | None, Parameter(group=COMMAND, show_default=False)] = None,
     threads: Annotated[int | None, Parameter(group=COMMAND, show_default=False)] = None,
     batch_size: Annotated[int, Parameter(group=COMMAND)] = 8,
     batch_timeout_s: Annotated[float, Parameter(group=COMMAND)] = BATCH_TIMEOUT_S,
@@ -50,6 +54,9 @@ def predict(
         By default a table for few images on a terminal, else csv.
     probabilities
         Also write the probabilities of all classes.
+    providers
+        What an ONNX format runs on: the first of tensorrt, cuda and cpu that there is, or of those that are named, in
+        their order. GPUs need resnet-dist[gpu-runtime]. Workers take the CPU.
     threads
         By default all cores; with --workers, the threads of each worker.
     batch_size
@@ -82,6 +89,7 @@ def predict(
 
     options = PredictOptions(
         format_name=format,
+        providers=None if providers is None else cast("tuple[Provider, ...]", tuple(providers.split(","))),
         threads=threads,
         batch_size=batch_size,
         public_key=verify_key,

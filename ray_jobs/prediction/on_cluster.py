@@ -56,6 +56,11 @@ def run_predict_on_cluster(
     """
     if options.output_format == "table":
         raise ConfigError("--output-format table is for a terminal; parts are csv or jsonl")
+    if options.providers is not None and "cpu" not in options.providers:
+        raise ConfigError(
+            f"--providers {','.join(options.providers)}: workers compute on the CPU; leave it out, or leave out "
+            "--workers and --cluster.address"
+        )
     paths, kind = list(paths), options.output_format or "csv"
     check_paths(paths)
     bundle = Bundle.open(place, options.public_key)
@@ -74,7 +79,7 @@ def run_predict_on_cluster(
         order = WorkerOrder(
             place=str(bundle.folder.absolute()),
             digest=bundle.digest,
-            options=replace(options, format_name=name),
+            options=replace(options, format_name=name, providers=("cpu",)),
             base=base,
             output=store.uri,
             count=folder.count,

@@ -24,6 +24,7 @@ from ray_jobs.terminal.watcher import note
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.model_contract import MOST_IMAGES
 from resnet_dist.runtime.predictor import Prediction, Predictor
+from resnet_dist.runtime.providers import PROVIDERS, Provider
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
 STDOUT = "-"
@@ -50,6 +51,8 @@ class PredictOptions:
     probabilities: bool = False
     """Of all classes."""
     fail_on_unreadable: bool = False
+    providers: tuple[Provider, ...] | None = None
+    """What an ONNX format may run on, in the order in which they are tried; None: what ONNX Runtime knows here."""
     batch_timeout_s: float = BATCH_TIMEOUT_S
     """The model may take so long to load, and for a batch."""
     outage_s: float = 900.0
@@ -60,6 +63,12 @@ class PredictOptions:
             raise ConfigError(f"--threads {self.threads} must be at least 1; leave it out for all cores")
         if not 1 <= self.batch_size <= MOST_IMAGES:
             raise ConfigError(f"--batch-size {self.batch_size} must lie in 1..{MOST_IMAGES}; 8 suits most machines")
+        named = ("cpu",) if self.providers is None else self.providers
+        if not named or len(set(named)) < len(named) or not {*named} <= {*PROVIDERS}:
+            raise ConfigError(
+                f"--providers {','.join(named)} must name some of {', '.join(PROVIDERS)}, each once, in the "
+                "order in which they are tried"
+            )
         if not 0.0 < self.batch_timeout_s <= _DAY_S:
             raise ConfigError(
                 f"--batch-timeout-s {self.batch_timeout_s:g} must be above 0, and at most a day, {_DAY_S:g}; "
@@ -94,6 +103,7 @@ def run_predict(place: Path, paths: Iterable[str], options: PredictOptions, outp
         _leave_quietly()
         return tally
     note(tally.summary(perf_counter() - begin))
+    note(f"answered by {predictor.runs_on}")
     judge(tally, options.fail_on_unreadable)
     return tally
 
@@ -110,7 +120,7 @@ def predictions(
 
 def predictor_of(bundle: Bundle, options: PredictOptions) -> Predictor:
     """The bundle's format, loaded as the options say. Raises BundleError and RuntimeMissingError."""
-    return Predictor.of(bundle, options.format_name, options.threads, options.batch_timeout_s)
+    return Predictor.of(bundle, options.format_name, options.threads, options.batch_timeout_s, options.providers)
 
 
 def answers(

@@ -12,6 +12,7 @@ from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError, brief
 from resnet_dist.runtime.loaded_model import LoadedModel, load_onnxruntime, load_openvino
 from resnet_dist.runtime.model_contract import MOST_IMAGES, ModelContract
+from resnet_dist.runtime.providers import Provider
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S, OverdueError, call_within
 
 R = TypeVar("R")
@@ -25,15 +26,31 @@ class Engine(Protocol):
         ...
 
 
+class PlacedEngine(Engine, Protocol):
+    """Says what it computes on."""
+
+    @property
+    def runs_on(self) -> str:
+        """Runtime and device, and which devices were passed over and why; for people."""
+        ...
+
+
 def load_engine(
-    bundle: Bundle, name: str | None = None, threads: int | None = None, timeout_s: float = BATCH_TIMEOUT_S
-) -> Engine:
+    bundle: Bundle,
+    name: str | None = None,
+    threads: int | None = None,
+    timeout_s: float = BATCH_TIMEOUT_S,
+    providers: Sequence[Provider] | None = None,
+) -> PlacedEngine:
     """The engine of a format, by default the bundle's first choice, on `threads` threads, by default all cores.
+
+    ONNX formats run on the first of the providers that there is; OpenVINO's on the CPU.
 
     Raises BundleError for a format that is not there or was changed, whose model is not what bundle.json says, takes
     longer than `timeout_s` to load, or holds code: TorchScript and torch.export are loaded by
-    `resnet_dist.export.formats.torch_engines` where that is asked for. Raises RuntimeMissingError. The engine raises
-    BundleError where the model fails, or takes longer for a batch.
+    `resnet_dist.export.formats.torch_engines` where that is asked for. Raises RuntimeMissingError where a package is
+    not installed, or there is none of the providers. The engine raises BundleError where the model fails, or takes
+    longer for a batch.
     """
     name, chosen = bundle.format(name)
     match chosen.runtime:
@@ -43,9 +60,15 @@ def load_engine(
             contract = ModelContract(place, size, bundle.output.classes, bundle.input.name, bundle.output.name)
             files, runtime = [bundle.read(path) for path in chosen.files], chosen.runtime
             limit = _Limit(place, timeout_s)
+            if runtime == "openvino" and providers is not None and "cpu" not in providers:
+                raise RuntimeMissingError(
+                    f"format {name!r} runs on the CPU alone, and providers are {', '.join(providers)}; name cpu, too, "
+                    f"or use {_others(bundle, runtime)}"
+                )
+            cores = threads or usable_cores()
             try:
                 engine = limit.call(
-                    "load", lambda: start_engine(runtime, files, chosen.hints, contract, threads or usable_cores())
+                    "load", lambda: start_engine(runtime, files, chosen.hints, contract, cores, providers)
                 )
             except RuntimeMissingError as error:
                 raise RuntimeMissingError(f"{error}, or use {_others(bundle, chosen.runtime)}") from error
@@ -68,11 +91,13 @@ def start_engine(
     hints: Mapping[str, str],
     contract: ModelContract,
     threads: int,
+    providers: Sequence[Provider] | None = ("cpu",),
 ) -> "CheckedEngine":
     """The engine of a format's files.
 
-    Raises RuntimeMissingError where OpenVINO is not installed; BundleError for hints that a bundle must not give, and
-    for files that are no model of `contract`. The engine raises BundleError where the model fails.
+    Raises RuntimeMissingError where OpenVINO is not installed, or there is none of the providers; BundleError for hints
+    that a bundle must not give, and for files that are no model of `contract`. The engine raises BundleError where the
+    model fails.
     """
     wanted = 1 if runtime == "onnxruntime" else 2
     if len(files) != wanted:
@@ -81,7 +106,7 @@ def start_engine(
         )
     try:
         if runtime == "onnxruntime":
-            loaded = load_onnxruntime(files[0], contract, threads)
+            loaded = load_onnxruntime(files[0], contract, threads, providers)
         else:
             loaded = load_openvino(files[0], files[1], hints, contract, threads)
     except (BundleError, RuntimeMissingError):
@@ -105,6 +130,11 @@ class CheckedEngine:
 
     loaded: LoadedModel
     contract: ModelContract
+
+    @property
+    def runs_on(self) -> str:
+        """As `PlacedEngine`."""
+        return self.loaded.runs_on
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Engine`. Raises BundleError where the model fails, or its answer is not what it said."""
@@ -162,6 +192,10 @@ class _Limit:
 class _Limited:
     engine: CheckedEngine
     limit: _Limit
+
+    @property
+    def runs_on(self) -> str:
+        return self.engine.runs_on
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.limit.call(

@@ -6,7 +6,7 @@ Torch-free; only the runtime in use is imported.
 # onnxruntime and openvino carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 from resnet_dist.runtime.model_contract import ModelContract, TensorSpec
 from resnet_dist.runtime.onnx_file import require_own_data
+from resnet_dist.runtime.providers import Provider, StartedSession, start_session
 
 _PRECISION, _PRECISIONS = "INFERENCE_PRECISION_HINT", ("f32", "bf16", "f16")
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "u8": "uint8", "f32": "float32"}
@@ -25,6 +26,11 @@ _FATAL = 4
 
 class LoadedModel(Protocol):
     """A model in its runtime, which raises whatever it likes."""
+
+    @property
+    def runs_on(self) -> str:
+        """Runtime and device, for people."""
+        ...
 
     def run(self, images: NDArray[np.uint8]) -> Any:
         """What it answers a batch by, an array of its own."""
@@ -38,8 +44,10 @@ class LoadedModel(Protocol):
 class _OnnxRuntime:
     """A session of ONNX Runtime."""
 
-    def __init__(self, session: Any, options: Any, contract: ModelContract) -> None:
-        self._session, self._options, self._contract = session, options, contract
+    def __init__(self, started: StartedSession, options: Any, contract: ModelContract) -> None:
+        self._session, self._options, self._contract = started.session, options, contract
+        passed_over = "".join(f"; not on {name}: {reason}" for name, reason in started.passed_over.items())
+        self.runs_on = f"ONNX Runtime on {started.provider}{passed_over}"
 
     def run(self, images: NDArray[np.uint8]) -> Any:
         return self._session.run([self._contract.output_name], {self._contract.input_name: images}, self._options)[0]
@@ -48,21 +56,24 @@ class _OnnxRuntime:
         self._options.terminate = True  # looked at between two nodes, in loops too
 
 
-def load_onnxruntime(model: bytes, contract: ModelContract, threads: int) -> LoadedModel:
-    """A model of an ONNX file. Raises BundleError for what is none of `contract`, and whatever the runtime does."""
+def load_onnxruntime(
+    model: bytes, contract: ModelContract, threads: int, providers: Sequence[Provider] | None = ("cpu",)
+) -> LoadedModel:
+    """A model of an ONNX file, on the first of the providers that there is.
+
+    Raises BundleError for what is none of `contract`, RuntimeMissingError where there is no such provider, and whatever
+    the runtime does.
+    """
     require_own_data(model, contract.place)
-    session, running = onnx_session(model, threads)
-    contract.require(*([_onnx_spec(each) for each in side] for side in (session.get_inputs(), session.get_outputs())))
-    return _OnnxRuntime(session, running, contract)
+    started = start_session(model, onnx_options(threads), providers)
+    sides = (started.session.get_inputs(), started.session.get_outputs())
+    contract.require(*([_onnx_spec(each) for each in side] for side in sides))
+    return _OnnxRuntime(started, _run_options(), contract)
 
 
 def onnx_session(model: bytes, threads: int) -> tuple[Any, Any]:
-    """ONNX Runtime's session of a model that is known to need no other file, and the options of its runs."""
-    import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
-
-    running = onnxruntime.RunOptions()
-    running.log_severity_level = _FATAL
-    return onnxruntime.InferenceSession(model, onnx_options(threads), providers=["CPUExecutionProvider"]), running
+    """ONNX Runtime's session on the CPU of a model that is known to need no other file, and the options of its runs."""
+    return start_session(model, onnx_options(threads), ("cpu",)).session, _run_options()
 
 
 def onnx_options(threads: int) -> Any:
@@ -80,6 +91,14 @@ def onnx_options(threads: int) -> Any:
     return options
 
 
+def _run_options() -> Any:
+    import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
+
+    running = onnxruntime.RunOptions()
+    running.log_severity_level = _FATAL
+    return running
+
+
 def _onnx_spec(found: Any) -> TensorSpec:
     sides = tuple(side if isinstance(side, int) else None for side in found.shape)
     return TensorSpec(found.name, _DTYPES.get(str(found.type), str(found.type)), sides)
@@ -87,6 +106,8 @@ def _onnx_spec(found: Any) -> TensorSpec:
 
 class _OpenVino:
     """An infer request of OpenVINO."""
+
+    runs_on = "OpenVINO on cpu"
 
     def __init__(self, request: Any) -> None:
         self._request = request

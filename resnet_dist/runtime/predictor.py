@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from resnet_dist.runtime.bundle import Bundle
-from resnet_dist.runtime.engines import Engine, load_engine, usable_cores
+from resnet_dist.runtime.engines import PlacedEngine, load_engine, usable_cores
 from resnet_dist.runtime.errors import UnreadableImageError
 from resnet_dist.runtime.held_image import rgb_of_array, rgb_of_pillow
 from resnet_dist.runtime.image_file import MOST_FILE_BYTES
+from resnet_dist.runtime.providers import Provider
 from resnet_dist.runtime.regular_file import read_regular
 from resnet_dist.runtime.time_limit import BATCH_TIMEOUT_S
 
@@ -42,15 +43,20 @@ class Prediction:
     """Of each class, in the bundle's order; empty with an error."""
     error: str | None = None
     """Why the image could not be read, or why the model's answer is none."""
+    runs_on: str = field(default="", compare=False)
+    """Runtime and device that answered, such as "ONNX Runtime on cpu"; empty for an image that could not be read."""
 
 
 class Predictor:
     """Answers images by one format of a bundle."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, threads: int, any_size: bool = False) -> None:
+    def __init__(self, bundle: Bundle, engine: PlacedEngine, threads: int, any_size: bool = False) -> None:
         self.bundle = bundle
         self.classes = bundle.classes
+        self.runs_on = engine.runs_on
+        """Runtime and device, and which devices were passed over and why; for people."""
         self._engine = engine
+        self._device = engine.runs_on.partition(";")[0]
         self._threads = threads
         self._any_size = any_size  # the engine resizes by itself, and takes images of one size at a time
 
@@ -62,13 +68,17 @@ class Predictor:
         threads: int | None = None,
         public_key: str | Path | None = None,
         batch_timeout_s: float = BATCH_TIMEOUT_S,
+        providers: Sequence[Provider] | None = None,
     ) -> "Predictor":
         """Load a format, by default ONNX, of the bundle in a folder, on `threads` threads, by default all cores.
 
+        An ONNX format runs on the first of the providers ("tensorrt", "cuda", "cpu") that there is, by default in this
+        order of those that the installed ONNX Runtime knows. `runs_on` says which it is, and why those before it are
+        not. Where there is none, RuntimeMissingError says what each of them lacks.
         A model that takes longer than `batch_timeout_s` to load, or for a batch, is given up with a BundleError. Raises
         BundleError and RuntimeMissingError as `Bundle.open` and `load_engine` do.
         """
-        return cls.of(Bundle.open(place, public_key), format_name, threads, batch_timeout_s)
+        return cls.of(Bundle.open(place, public_key), format_name, threads, batch_timeout_s, providers)
 
     @classmethod
     def of(
@@ -77,10 +87,11 @@ class Predictor:
         format_name: str | None = None,
         threads: int | None = None,
         batch_timeout_s: float = BATCH_TIMEOUT_S,
+        providers: Sequence[Provider] | None = None,
     ) -> "Predictor":
         """As `from_bundle`, of a bundle that is open."""
         name, chosen = bundle.format(format_name)
-        engine = load_engine(bundle, name, threads, batch_timeout_s)
+        engine = load_engine(bundle, name, threads, batch_timeout_s, providers)
         return cls(bundle, engine, threads or usable_cores(), chosen.any_size)
 
     def predict(self, images: Sequence[Image], batch_size: int = 8) -> list[Prediction]:
@@ -140,10 +151,10 @@ class Predictor:
         found: list[Prediction] = []
         for row, candidate, is_sure, is_one in zip(probabilities, candidates, is_answered, is_finite, strict=True):
             if not is_one:
-                found.append(Prediction(None, 0.0, (), NOT_FINITE))
+                found.append(Prediction(None, 0.0, (), NOT_FINITE, self._device))
                 continue
             label = self.classes[int(candidate)] if is_sure else None
-            found.append(Prediction(label, float(row[candidate]), tuple(row.tolist())))
+            found.append(Prediction(label, float(row[candidate]), tuple(row.tolist()), runs_on=self._device))
         return found
 
 
