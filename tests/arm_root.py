@@ -3,6 +3,7 @@
 Nothing is installed in it: packages are unpacked. Times of an emulation mean nothing; answers do.
 """
 
+import os
 import platform
 import shutil
 import subprocess
@@ -45,6 +46,8 @@ def hindrance() -> str:
         return f"emulates ARM on x86; this is {platform.machine()}"
     if lacking := [package for tool, package in TOOLS.items() if shutil.which(tool) is None]:
         return f"needs apt-get install {' '.join(lacking)}"
+    if os.geteuid() != 0:
+        return "debootstrap needs root"
     return "" if debian_mirror() else f"needs a mirror of Debian {SUITE} among the sources of apt"
 
 

@@ -61,6 +61,8 @@ def run_predict_on_cluster(
             f"--providers {','.join(options.providers)}: workers compute on the CPU; leave it out, or leave out "
             "--workers and --cluster.address"
         )
+    if options.providers is not None and options.providers[0] != "cpu":
+        note("workers compute on the CPU, whatever stands before cpu in --providers")
     paths, kind = list(paths), options.output_format or "csv"
     check_paths(paths)
     bundle = Bundle.open(place, options.public_key)

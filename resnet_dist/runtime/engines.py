@@ -108,7 +108,7 @@ def start_engine(
         if runtime == "onnxruntime":
             loaded = load_onnxruntime(files[0], contract, threads, providers)
         else:
-            loaded = load_openvino(files[0], files[1], hints, contract, threads)
+            loaded = load_openvino(files, hints, contract, threads, providers)
     except (BundleError, RuntimeMissingError):
         raise
     except Exception as error:  # runtimes raise whatever they like

@@ -7,6 +7,7 @@ Torch-free; only the runtime in use is imported.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from resnet_dist.runtime.errors import BundleError, RuntimeMissingError
 from resnet_dist.runtime.model_contract import ModelContract, TensorSpec
 from resnet_dist.runtime.onnx_file import require_own_data
-from resnet_dist.runtime.providers import Provider, StartedSession, start_session
+from resnet_dist.runtime.providers import Provider, StartedSession, passing_over, start_session
 
 _PRECISION, _PRECISIONS = "INFERENCE_PRECISION_HINT", ("f32", "bf16", "f16")
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "u8": "uint8", "f32": "float32"}
@@ -46,8 +47,7 @@ class _OnnxRuntime:
 
     def __init__(self, started: StartedSession, options: Any, contract: ModelContract) -> None:
         self._session, self._options, self._contract = started.session, options, contract
-        passed_over = "".join(f"; not on {name}: {reason}" for name, reason in started.passed_over.items())
-        self.runs_on = f"ONNX Runtime on {started.provider}{passed_over}"
+        self.runs_on = started.text
 
     def run(self, images: NDArray[np.uint8]) -> Any:
         return self._session.run([self._contract.output_name], {self._contract.input_name: images}, self._options)[0]
@@ -65,7 +65,7 @@ def load_onnxruntime(
     the runtime does.
     """
     require_own_data(model, contract.place)
-    started = start_session(model, onnx_options(threads), providers)
+    started = start_session(model, partial(onnx_options, threads), providers)
     sides = (started.session.get_inputs(), started.session.get_outputs())
     contract.require(*([_onnx_spec(each) for each in side] for side in sides))
     return _OnnxRuntime(started, _run_options(), contract)
@@ -73,7 +73,7 @@ def load_onnxruntime(
 
 def onnx_session(model: bytes, threads: int) -> tuple[Any, Any]:
     """ONNX Runtime's session on the CPU of a model that is known to need no other file, and the options of its runs."""
-    return start_session(model, onnx_options(threads), ("cpu",)).session, _run_options()
+    return start_session(model, partial(onnx_options, threads), ("cpu",)).session, _run_options()
 
 
 def onnx_options(threads: int) -> Any:
@@ -107,10 +107,9 @@ def _onnx_spec(found: Any) -> TensorSpec:
 class _OpenVino:
     """An infer request of OpenVINO."""
 
-    runs_on = "OpenVINO on cpu"
-
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, passed_over: Mapping[Provider, str]) -> None:
         self._request = request
+        self.runs_on = f"OpenVINO on cpu{passing_over(passed_over)}"
 
     def run(self, images: NDArray[np.uint8]) -> Any:
         self._request.infer({0: images})
@@ -121,19 +120,26 @@ class _OpenVino:
 
 
 def load_openvino(
-    network: bytes, weights: bytes, hints: Mapping[str, str], contract: ModelContract, threads: int
+    files: Sequence[bytes],
+    hints: Mapping[str, str],
+    contract: ModelContract,
+    threads: int,
+    providers: Sequence[Provider] | None = ("cpu",),
 ) -> LoadedModel:
-    """A model of OpenVINO's two files, its XML and its weights. Raises what `load_onnxruntime` does.
+    """A model of OpenVINO's two files, its XML and its weights, on the CPU. Raises what `load_onnxruntime` does.
 
     Raises RuntimeMissingError where OpenVINO is not installed; BundleError, too, for hints that a bundle must not give.
     """
+    network, weights = files
+    before = () if providers is None else tuple(providers)[: list(providers).index("cpu")]
+    passed_over = dict.fromkeys(before, "OpenVINO's formats run on the CPU alone")
     _require_ir(network, hints, contract.place)
     core = openvino_core()
     model: Any = core.read_model(network, weights)
     names = (contract.input_name, contract.output_name)
     sides = zip((model.inputs, model.outputs), names, strict=True)
     contract.require(*([_openvino_spec(each, name) for each in side] for side, name in sides))
-    return _OpenVino(openvino_request(core, model, hints, threads))
+    return _OpenVino(openvino_request(core, model, hints, threads), passed_over)
 
 
 def openvino_core() -> Any:

@@ -7,8 +7,9 @@ do not. Here a provider that cannot be had is passed over only for one that was 
 # onnxruntime carries few types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from resnet_dist.runtime.errors import RuntimeMissingError, brief
@@ -32,13 +33,20 @@ class StartedSession:
     passed_over: Mapping[Provider, str]
     """Those before it in the order, and why they cannot be had here."""
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        where = "tensorrt, and cuda for what it leaves" if self.provider == "tensorrt" else self.provider
+        return f"ONNX Runtime on {where}{passing_over(self.passed_over)}"
 
-def start_session(model: bytes, options: Any, providers: Sequence[Provider] | None = None) -> StartedSession:
+
+def start_session(
+    model: bytes, options: Callable[[], Any], providers: Sequence[Provider] | None = None
+) -> StartedSession:
     """A session on the first of the providers that there is, by default of those that the installed ONNX Runtime knows.
 
-    TensorRT leaves to CUDA what it does not know itself.
-
-    Raises RuntimeMissingError where there is none of them, and on the CPU whatever ONNX Runtime does.
+    TensorRT leaves to CUDA what it does not know itself. `options` makes those of one session. Raises
+    RuntimeMissingError where none of the providers can be had, and on the CPU whatever ONNX Runtime does.
     """
     import onnxruntime  # noqa: PLC0415 - only the runtime in use is imported
 
@@ -50,26 +58,30 @@ def start_session(model: bytes, options: Any, providers: Sequence[Provider] | No
         if _NAMES[provider] not in available:
             passed_over[provider] = "this ONNX Runtime has no such provider; pip install 'resnet-dist[gpu-runtime]'"
             continue
+        chosen = options()
+        # Its own way out prints to stdout, tries others, and raises what they say.
+        start = partial(onnxruntime.InferenceSession, model, chosen, enable_fallback=0)
         if provider == "cpu":
-            session = onnxruntime.InferenceSession(model, options, providers=[_NAMES["cpu"]])
-            return StartedSession(session, "cpu", passed_over)
-        # The bundle's differences are those of fp32, which TF32 would not keep.
-        cuda = (_NAMES["cuda"], {"use_tf32": "0"})
-        wanted = [cuda] if provider == "cuda" else [(_NAMES["tensorrt"], {}), cuda]
+            return StartedSession(start(providers=[_NAMES["cpu"]]), "cpu", passed_over)
         # onnxruntime_session_options_config_keys.h: what the GPU cannot compute is an error, and not the CPU's work.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        chosen.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # The bundle's differences are those of fp32, which TF32 would not keep. TensorRT has no such option.
+        cuda = (_NAMES["cuda"], {"use_tf32": "0"})
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=wanted)
+            session = start(providers=[cuda] if provider == "cuda" else [(_NAMES["tensorrt"], {}), cuda])
         except Exception as error:  # a runtime raises whatever it likes
-            passed_over[provider] = brief(error)
-        else:
-            session.disable_fallback()
-            if session.get_providers()[0] == _NAMES[provider]:
-                return StartedSession(session, provider, passed_over)
-            passed_over[provider] = "its libraries, or a GPU, are not here"
-        finally:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
+            passed_over[provider] = f"it does not run this file here ({brief(error)})"
+            continue
+        if session.get_providers()[0] == _NAMES[provider]:
+            return StartedSession(session, provider, passed_over)
+        passed_over[provider] = "its libraries, or a GPU, are not here"
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
     raise RuntimeMissingError(
-        f"none of the providers {', '.join(order)} is here ({reasons}); install what they need, or name cpu, too"
+        f"none of the providers {', '.join(order)} can be had ({reasons}); install what they need, take another "
+        "format, or name cpu, too"
     )
+
+
+def passing_over(passed_over: Mapping[Provider, str]) -> str:
+    """What follows the name of a device, for people: those that were passed over, and why."""
+    return "".join(f"; not on {name}: {reason}" for name, reason in passed_over.items())

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 def test_one_file_answers_alike_on_x86_and_on_arm_with_and_without_dot_products(tmp_path: Path):
     if reason := arm_root.hindrance():
         pytest.skip(reason)
+    if int8_files.weight_bits_here() != 8:
+        pytest.skip("sums of 16 bits overflow on this processor, which is compared with")
     write_graph(network("resnet18"), PREPROCESS, tmp_path, 20)
     calibration = Calibration([images(16, seed) for seed in range(4)], (), np.empty(0, dtype=np.int64))
     model, batch = tmp_path / "model.onnx", images(4, seed=99)
@@ -27,6 +29,5 @@ def test_one_file_answers_alike_on_x86_and_on_arm_with_and_without_dot_products(
     root = arm_root.ArmRoot.unpack(tmp_path)
     for cpu in arm_root.CORES:
         there = root.answers(model, batch, cpu)
-        print(f"{cpu}: logits differ by {np.abs(there - here).max():.1e} of {np.abs(here).max():.1e}")
-        # Sums of integers are exact; the global mean and the head's scale are in floating point.
-        assert np.abs(there - here).max() <= 1e-5 * np.abs(here).max()
+        # Integers are added exactly; the rest is too small a part to be computed otherwise.
+        assert np.array_equal(there, here), f"{cpu}: logits differ by {np.abs(there - here).max():.1e}"

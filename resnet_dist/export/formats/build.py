@@ -61,16 +61,18 @@ def missing(name: Format, preprocess: Preprocess) -> str | None:
     if name.startswith("tensorrt"):
         from resnet_dist.export.formats.tensorrt_engine import missing_tensorrt  # noqa: PLC0415 - it imports torch
 
-        return missing_tensorrt(*preprocess.input_size)
+        return missing_tensorrt(name, *preprocess.input_size)
     for package in ("onnx", "onnxscript", *(("openvino",) if name.startswith("openvino") else ())):
         if find_spec(package) is None:
             return f"the package {package} is not installed; pip install 'resnet-dist[export]'"
     if name in ("onnxruntime_int8", "onnx_tensorrt_int8") and find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed; pip install 'resnet-dist[export]'"
-    if name == "openvino_bf16":
-        from resnet_dist.export.formats.openvino_ir import knows_bf16  # noqa: PLC0415 - openvino is an extra
+    for precision, of in (("BF16", "openvino_bf16"), ("INT8", "openvino_int8")):
+        if name == of:
+            from resnet_dist.export.formats.openvino_ir import capabilities  # noqa: PLC0415 - openvino is an extra
 
-        return None if knows_bf16() else "OpenVINO does not compute in bf16 on this processor"
+            found = precision in capabilities()
+            return None if found else f"OpenVINO does not compute in {precision.lower()} on this processor"
     return None
 
 
@@ -181,7 +183,7 @@ def _tensorrt(
         from resnet_dist.export.formats.int8_files import write_onnx_tensorrt_int8  # noqa: PLC0415
 
         proofs = write_onnx_tensorrt_int8(plain, typed, calibration)
-    write_tensorrt(typed, place / "model.engine", *preprocess.input_size)
+    write_tensorrt(name, typed, place / "model.engine", *preprocess.input_size)
     precision: Precision = "fp16" if name == "tensorrt" else "int8"
     return BuiltFormat(name, "tensorrt", precision, (f"{name}/model.engine",), proofs=proofs)
 

@@ -68,8 +68,8 @@ def write_openvino_mixed(
     openvino.save_model(quantised, path, compress_to_fp16=False)
 
 
-def knows_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 on this processor."""
+def capabilities() -> set[str]:
+    """What OpenVINO computes in on this processor, such as INT8 and BF16."""
     import openvino  # noqa: PLC0415
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return set(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -39,26 +39,27 @@ OPERATORS = frozenset(
 docs/operators.md. Resize is left out: TensorRT ignores its antialiasing."""
 
 
-def missing_tensorrt(height: int, width: int) -> str | None:
-    """What TensorRT lacks here, with a command that builds the engine elsewhere; None where it lacks nothing."""
+def missing_tensorrt(name: str, height: int, width: int) -> str | None:
+    """What TensorRT lacks here, with a command that builds the format elsewhere; None where it lacks nothing."""
     has_package = find_spec("tensorrt") is not None
     if has_package and torch.cuda.is_available():
         return None
     shapes = " ".join(f"--{kind}Shapes={INPUT}:{count}x{height}x{width}x3" for kind, count in _BATCHES.items())
+    source, how = ("onnx_tensorrt_int8", "--stronglyTyped") if name == "tensorrt_int8" else ("onnx", "--fp16")
     return (
         f"a TensorRT engine needs {'a GPU' if has_package else 'the package tensorrt'}, which is not here. On one "
-        f"with a GPU export in the container {IMAGE}, or build from the format onnx_tensorrt_int8 of a bundle: docker "
-        f"run --rm --gpus all -v BUNDLE:/bundle {IMAGE} trtexec --onnx=/bundle/onnx_tensorrt_int8/model.onnx "
-        f"--stronglyTyped {shapes} --saveEngine=/bundle/model.engine"
+        f"with a GPU export in the container {IMAGE}, or build from a bundle with the format {source}: docker run "
+        f"--rm --gpus all -v BUNDLE:/bundle {IMAGE} trtexec --onnx=/bundle/{source}/model.onnx {how} {shapes} "
+        "--saveEngine=/bundle/model.engine"
     )
 
 
-def write_tensorrt(graph: Path, path: Path, height: int, width: int) -> None:
+def write_tensorrt(name: str, graph: Path, path: Path, height: int, width: int) -> None:
     """Build an engine for batches of 1..64 on this machine's GPU, in the types of a graph: fp16 or int8.
 
     Raises RuntimeMissingError where TensorRT or a GPU is missing, RuntimeError with TensorRT's words where it fails.
     """
-    if reason := missing_tensorrt(height, width):
+    if reason := missing_tensorrt(name, height, width):
         raise RuntimeMissingError(reason)
     import tensorrt as trt  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from resnet_dist.export.int8.dialect import Range
 from resnet_dist.runtime.engines import usable_cores
@@ -19,6 +19,9 @@ from resnet_dist.runtime.model_contract import INPUT
 def ranges_on(model: onnx.ModelProto, tensors: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> dict[str, Range]:
     """The range of each tensor over batches uint8 [N, height, width, 3]. Raises ValueError for no batch at all, and for
     values that are not finite."""
+    for each in model.graph.initializer:  # a runtime's minimum may pass over what is not a number
+        if each.data_type == TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(each)).all():
+            raise ValueError(f"{each.name} has values that are not finite; train the run again")
     watching = onnx.ModelProto()
     watching.CopyFrom(model)
     outputs = [f"{kind}:{name}" for name in tensors for kind in ("ReduceMin", "ReduceMax")]
@@ -33,7 +36,7 @@ def ranges_on(model: onnx.ModelProto, tensors: Sequence[str], images: Sequence[N
         lows, highs = np.minimum(lows, values[:, 0]), np.maximum(highs, values[:, 1])
     if not images:
         raise ValueError("there is no image to take value ranges from; raise export.calibration_images")
-    if not np.isfinite([lows, highs]).all():  # a minimum keeps what is not a number
+    if not np.isfinite([lows, highs]).all():
         name = tensors[int(np.argmin(np.isfinite(lows) & np.isfinite(highs)))]
         raise ValueError(f"{name} has values that are not finite; train the run again")
     return {name: Range(float(low), float(high)) for name, low, high in zip(tensors, lows, highs, strict=True)}

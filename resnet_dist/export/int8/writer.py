@@ -79,7 +79,8 @@ class _Writer:
         least = LEAST_SCALE
         if len(node.input) > 2 and self._dialect.has_quantised_bias:
             bias = self._weights[node.input[2]].astype(np.float64)
-            least = np.abs(bias) / (scale * _MOST_BIAS)  # a channel without weights still has its bias
+            # A channel without weights still has its bias, and its step is a number that float32 has.
+            least = np.maximum(np.abs(bias) / (scale * _MOST_BIAS), 2 * LEAST_SCALE / scale)
         steps, scales = quantised_weights(weights, self._bits, least)
         self._dequantised(node, 1, steps, scales)
         if bias is not None:
@@ -88,7 +89,8 @@ class _Writer:
 
     def _dequantised(self, node: Any, place: int, steps: NDArray[Any], scales: NDArray[np.float32]) -> None:
         """Put the input of a node in 8 bits, or a bias in 32, with a scale for each output."""
-        name = str(node.input[place])
+        # By the node: layers with equal values share a tensor, and each has its own steps.
+        name = f"{node.name}/{node.input[place]}"
         inputs = [
             self._constant(f"{name}/quantised", steps),
             self._constant(f"{name}/scale", scales),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_dist.runtime import providers
 from resnet_dist.runtime.bundle import Bundle
 from resnet_dist.runtime.engines import load_engine
 from resnet_dist.runtime.errors import RuntimeMissingError
@@ -30,7 +31,7 @@ def test_by_default_it_is_what_is_installed_and_every_answer_says_so(bundle_fold
 def test_a_provider_that_is_not_there_is_an_error_that_names_the_extra(bundle_folder: Path):
     with pytest.raises(RuntimeMissingError) as caught:
         Predictor.from_bundle(bundle_folder, providers=("tensorrt", "cuda"))
-    for word in ("tensorrt, cuda is here", "resnet-dist[gpu-runtime]", "name cpu, too"):
+    for word in ("tensorrt, cuda can be had", "resnet-dist[gpu-runtime]", "name cpu, too"):
         assert word in str(caught.value)
 
 
@@ -45,4 +46,27 @@ def test_openvino_is_not_asked_for_a_gpu(bundle_folder: Path):
     bundle = Bundle.open(bundle_folder)
     with pytest.raises(RuntimeMissingError, match=r"format 'openvino' runs on the CPU alone, and providers are cuda"):
         load_engine(bundle, "openvino", 1, providers=("cuda",))
-    assert load_engine(bundle, "openvino", 1, providers=("cuda", "cpu")).runs_on == "OpenVINO on cpu"
+    assert load_engine(bundle, "openvino", 1, providers=("cuda", "cpu")).runs_on == (
+        "OpenVINO on cpu; not on cuda: OpenVINO's formats run on the CPU alone"
+    )
+
+
+def test_a_provider_that_fails_to_start_is_said_in_its_own_words_and_never_on_stdout(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Another provider of the same package plays a GPU whose libraries do not load."""
+    name = "AzureExecutionProvider"
+    if name not in onnxruntime.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has no {name}")
+    monkeypatch.setitem(providers._NAMES, "cuda", name)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Please install the libraries")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_register_ep_custom_ops", refuse)
+    bundle = Bundle.open(bundle_folder)
+    with pytest.raises(
+        RuntimeMissingError, match=r"cuda: it does not run this file here \(Please install the libraries"
+    ):
+        load_engine(bundle, "onnx", 1, providers=("cuda",))
+    assert capfd.readouterr().out == ""

@@ -259,7 +259,7 @@ def test_tensorrt_is_refused_with_a_command_where_it_is_missing(tmp_path: Path):
     with pytest.raises(
         RuntimeMissingError, match=r"docker run .* trtexec --onnx=.* --stronglyTyped .*images:1x32x40x3"
     ):
-        write_tensorrt(tmp_path / "onnx" / "model.onnx", tmp_path / "model.engine", *SIZE)
+        write_tensorrt("tensorrt_int8", tmp_path / "onnx" / "model.onnx", tmp_path / "model.engine", *SIZE)
 
 
 @pytest.mark.gpu

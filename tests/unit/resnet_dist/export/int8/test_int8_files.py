@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +19,8 @@ from resnet_dist.export.int8.placement import place
 from resnet_dist.export.int8.proof import by_structure, in_onnxruntime, in_openvino
 from resnet_dist.export.int8.ranges import ranges_on
 from resnet_dist.model.architectures import Arch
+from resnet_dist.model.resnet import build_model
+from resnet_dist.model.structure import Structure
 from resnet_dist.runtime.loaded_model import onnx_session, openvino_core
 from tests.unit.resnet_dist.export.formats.test_build import PREPROCESS, expected, images, network
 
@@ -107,6 +110,33 @@ def test_a_channel_without_weights_keeps_its_bias(tmp_path: Path):
     assert signal_to_noise_db(found, expected(model, batch)) > 22
 
 
+@pytest.mark.parametrize("squeeze_excite", [False, True])
+def test_layers_that_share_a_tensor_have_their_own_steps(tmp_path: Path, squeeze_excite: bool):
+    """Of tensors with equal values, such as biases and gates of a network as it is built, the exporter keeps one."""
+    model = build_model(Structure("resnet18", squeeze_excite=squeeze_excite), 5, 0.0, seed=0).eval()
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.bias.data[...] = 0.25
+    write_graph(model, PREPROCESS, tmp_path, 20)
+    graph, batch = tmp_path / "onnx/model.onnx", images(8, seed=99)
+    nodes = onnx.load(graph).graph.node
+    biases = [name for node in nodes if node.op_type in ("Conv", "Gemm") for name in node.input[2:]]
+    assert len(set(biases)) < len(biases)
+    int8_files.write_onnxruntime_int8(graph, tmp_path / "model.onnx", calibration(), 8)
+    assert signal_to_noise_db(answers((tmp_path / "model.onnx").read_bytes(), batch), expected(model, batch)) > 20
+
+
+def test_a_channel_of_nothing_has_a_step_that_is_a_number(tmp_path: Path):
+    model = network("resnet18")
+    for part in (model.conv1.weight, model.bn1.weight, model.bn1.bias, model.bn1.running_mean):
+        assert part is not None
+        part.data[...] = 0.0
+    write_graph(model, PREPROCESS, tmp_path, 20)
+    int8_files.write_onnxruntime_int8(tmp_path / "onnx/model.onnx", tmp_path / "model.onnx", calibration(), 8)
+    scales = [each for each in onnx.load(tmp_path / "model.onnx").graph.initializer if each.name.endswith("/scale")]
+    assert min(float(numpy_helper.to_array(each).min()) for each in scales) >= np.finfo(np.float32).tiny
+
+
 def test_convolutions_in_floating_point_are_counted_by_each_runtime_and_refused(plain: Path):
     data = plain.read_bytes()
     for proof in (
@@ -164,9 +194,9 @@ def test_ranges_need_images_and_numbers(plain: Path):
         ranges_on(model, tensors, [])
     weights = next(each for each in model.graph.initializer if each.name == "network.conv1.weight")
     broken = numpy_helper.to_array(weights).copy()
-    broken[0, 0, 0, 0] = np.nan
+    broken[5, 0, 3, 3] = np.nan
     weights.CopyFrom(numpy_helper.from_array(broken, weights.name))
-    with pytest.raises(ValueError, match=r"relu\S* has values that are not finite"):
+    with pytest.raises(ValueError, match=r"network\.conv1\.weight has values that are not finite"):
         ranges_on(model, tensors, [images(2)])
 
 
