@@ -63,10 +63,13 @@ class PredictOptions:
             raise ConfigError(f"--threads {self.threads} must be at least 1; leave it out for all cores")
         if not 1 <= self.batch_size <= MOST_IMAGES:
             raise ConfigError(f"--batch-size {self.batch_size} must lie in 1..{MOST_IMAGES}; 8 suits most machines")
-        named = ("cpu",) if self.providers is None else self.providers
-        if not named or len(set(named)) < len(named) or not {*named} <= {*PROVIDERS}:
+        if self.providers is not None and (
+            not self.providers
+            or len(set(self.providers)) < len(self.providers)
+            or not {*self.providers} <= {*PROVIDERS}
+        ):
             raise ConfigError(
-                f"--providers {','.join(named)} must name some of {', '.join(PROVIDERS)}, each once, in the "
+                f"--providers {','.join(self.providers)} must name some of {', '.join(PROVIDERS)}, each once, in the "
                 "order in which they are tried"
             )
         if not 0.0 < self.batch_timeout_s <= _DAY_S:

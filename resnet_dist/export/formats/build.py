@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _ON_REQUEST: tuple[Format, ...] = ("onnx_resize", "onnx_tensorrt_int8", "tensorrt", "tensorrt_int8")
 
+_OPENVINO_PRECISIONS: dict[Format, str] = {"openvino_bf16": "BF16", "openvino_int8": "INT8"}
+"""What OpenVINO must compute in, by its own names."""
+
 
 @dataclass(frozen=True)
 class BuiltFormat:
@@ -41,7 +44,8 @@ def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[F
     skipped: dict[Format, str] = {}
     for name in config.formats or tuple(name for name in FORMATS if name not in _ON_REQUEST):
         reason = missing(name, preprocess)
-        if name == "openvino_int8" and config.int8_accuracy_drop is not None and find_spec("nncf") is None:
+        is_mixed = name == "openvino_int8" and config.int8_accuracy_drop is not None
+        if reason is None and is_mixed and find_spec("nncf") is None:
             reason = "export.int8_accuracy_drop needs the package nncf; pip install 'resnet-dist[export]'"
         if reason is None:
             chosen.append(name)
@@ -65,14 +69,12 @@ def missing(name: Format, preprocess: Preprocess) -> str | None:
     for package in ("onnx", "onnxscript", *(("openvino",) if name.startswith("openvino") else ())):
         if find_spec(package) is None:
             return f"the package {package} is not installed; pip install 'resnet-dist[export]'"
-    if name in ("onnxruntime_int8", "onnx_tensorrt_int8") and find_spec("onnxruntime") is None:
-        return "the package onnxruntime is not installed; pip install 'resnet-dist[export]'"
-    for precision, of in (("BF16", "openvino_bf16"), ("INT8", "openvino_int8")):
-        if name == of:
-            from resnet_dist.export.formats.openvino_ir import capabilities  # noqa: PLC0415 - openvino is an extra
+    precision = _OPENVINO_PRECISIONS.get(name)
+    if precision is not None:
+        from resnet_dist.export.formats.openvino_ir import capabilities  # noqa: PLC0415 - openvino is an extra
 
-            found = precision in capabilities()
-            return None if found else f"OpenVINO does not compute in {precision.lower()} on this processor"
+        if precision not in capabilities():
+            return f"OpenVINO does not compute in {precision.lower()} on this processor"
     return None
 
 

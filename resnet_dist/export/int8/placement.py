@@ -12,11 +12,14 @@ import onnx
 from resnet_dist.export.int8.dialect import Dialect
 
 WEIGHTED = ("Conv", "Gemm")
+"""What has weights in 8 bits."""
 _TAKES = {"Conv", "Gemm", "Add", "MaxPool"}
 """What takes 8-bit values, in either dialect."""
 _ALSO_TAKES = {"ReduceMean", "Mul"}
 """Where each convolution's result is in 8 bits: the gates, and what they scale."""
-_KNOWN = {*WEIGHTED, "Relu", "Add", "Mul", "MaxPool", "ReduceMean", "Unsqueeze", "Sigmoid"}
+_GIVES = {"Conv", "Relu", "Add", "Mul", "ReduceMean", "Unsqueeze"}
+"""What has a quantiser behind it, where one of those takes its result."""
+_KNOWN = {*WEIGHTED, *_GIVES, "MaxPool", "Sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,9 @@ def place(model: onnx.ModelProto, dialect: Dialect) -> Placement:
         if node.op_type in WEIGHTED:
             weighted.append(node.name)
         kinds = {taker.op_type for taker in takers[result]}
-        match node.op_type:
-            case "MaxPool":
-                shared[result] = str(node.input[0])
-            case "Conv" | "Add" if kinds == {"Relu"}:  # the ReLU behind is part of it
-                continue
-            case "Conv" | "Relu" | "Add" | "Mul" | "ReduceMean" | "Unsqueeze" if kinds & takes:
-                activations.append(result)
-            case _:
-                continue
+        is_fused = node.op_type in ("Conv", "Add") and kinds == {"Relu"}  # the ReLU behind is part of it
+        if node.op_type == "MaxPool":
+            shared[result] = str(node.input[0])
+        elif node.op_type in _GIVES and kinds & takes and not is_fused:
+            activations.append(result)
     return Placement(tuple(activations), shared, tuple(weighted))

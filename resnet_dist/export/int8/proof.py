@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from resnet_dist.export.int8.placement import WEIGHTED
 from resnet_dist.runtime.loaded_model import onnx_options, openvino_core
 
 Rules = Literal["x86", "arm"]
 _INTEGERS = {"u8", "i8"}
-_WEIGHTED = ("Conv", "Gemm")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def by_structure(model: onnx.ModelProto) -> Int8Proof:
     in_float, convolutions = list[str](), 0
     for node in model.graph.node:
         convolutions += node.op_type == "Conv"
-        if (node.op_type in _WEIGHTED or (node.op_type == "Add" and convolutions)) and not all(
+        if (node.op_type in WEIGHTED or (node.op_type == "Add" and convolutions)) and not all(
             is_int8(name) for name in node.input[:2]
         ):
             in_float.append(node.name)
