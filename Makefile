@@ -39,11 +39,12 @@ test: lint ## Linters, types, import contracts and the tests that need no GPU, b
 test-distributed: $(ENV)
 	@$(BIN)/python -m pytest tests/distributed --timeout 600 -m $(QUICK)
 
+# A process that dies ends the tests: pytest-xdist would wait for ever for what a replaced one was to do.
 test-others: $(ENV)
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile -m $(QUICK)
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --max-worker-restart 0 -m $(QUICK)
 
 test-all: lint ## All tests that this machine can run
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --timeout 900 --hypothesis-profile thorough
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --max-worker-restart 0 --timeout 900 --hypothesis-profile thorough
 	@$(BIN)/python -m pytest tests/gpu tests/distributed --timeout 900 --hypothesis-profile thorough
 
 lint: $(ENV) ## Linters, types and import contracts

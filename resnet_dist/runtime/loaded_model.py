@@ -7,7 +7,7 @@ Torch-free; only the runtime in use is imported.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -142,8 +142,14 @@ def load_openvino(
     return _OpenVino(openvino_request(core, model, hints, threads), passed_over)
 
 
+@cache
 def openvino_core() -> Any:
-    """OpenVINO. Raises RuntimeMissingError where it is not installed."""
+    """OpenVINO, one for the process. Raises RuntimeMissingError where it is not installed.
+
+    Its CPU plugin gives the thread that first compiles a stack for signals, and takes it back when it ends. Of two
+    whose lives overlap, the later one then gives the thread the stack of the one that is gone, and the next signal,
+    such as Ctrl-C, ends the process with a segmentation fault.
+    """
     try:
         import openvino  # noqa: PLC0415 - an extra
     except ImportError as error:

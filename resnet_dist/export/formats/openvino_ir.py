@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_dist.runtime.loaded_model import openvino_core
 from resnet_dist.runtime.model_contract import INPUT
 
 
@@ -70,6 +71,4 @@ def write_openvino_mixed(
 
 def capabilities() -> set[str]:
     """What OpenVINO computes in on this processor, such as INT8 and BF16."""
-    import openvino  # noqa: PLC0415
-
-    return set(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return set(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
