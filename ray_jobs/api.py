@@ -22,6 +22,7 @@ from ray_jobs.compression_api import (
     compress_distill,
     compress_plan,
     compress_prune,
+    compress_quantize,
     compress_show,
 )
 from ray_jobs.pool_api import (
@@ -72,6 +73,7 @@ __all__ = [
     "compress_distill",
     "compress_plan",
     "compress_prune",
+    "compress_quantize",
     "compress_show",
     "cross_validate",
     "doctor",

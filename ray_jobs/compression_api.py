@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray_jobs.compression.ladder import Ladder
     from ray_jobs.compression.outcome import PhaseOutcome
     from ray_jobs.compression.plan import PlanOutcome
-    from ray_jobs.compression.request import PruneRequest
+    from ray_jobs.compression.request import PruneRequest, QuantizeRequest
 
     Changes = Mapping[str, Any]
 
@@ -61,6 +61,21 @@ def compress_prune(
     from ray_jobs.compression.prune import run_prune
 
     return gated(run_prune(run, request, changes or {}, submission, say), max_loss, changes or {})
+
+
+def compress_quantize(
+    run: str,
+    request: QuantizeRequest,
+    *,
+    changes: Changes | None = None,
+    submission: str | None = None,
+    say: Say = silent,
+) -> PhaseOutcome:
+    """Have a run compute in 8 bits: by ranges alone where they lose little, else by training."""
+    _check(run, changes, request.max_loss)
+    from ray_jobs.compression.quantize import run_quantize
+
+    return run_quantize(run, request, changes or {}, submission, say)
 
 
 def compress_chain(

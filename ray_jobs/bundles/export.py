@@ -18,7 +18,6 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
-from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.evaluation.calibration import fit_temperature
 from resnet_dist.evaluation.judged_answers import JudgedAnswers, judge_answers
 from resnet_dist.evaluation.operating_points import choose
@@ -36,7 +35,7 @@ from resnet_dist.export.formats.build import (
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
-from resnet_dist.model.model_json import restored
+from resnet_dist.model.model_json import ranges_in, restored, restored_float
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
@@ -93,14 +92,18 @@ def run_export(
     """
     directory, job = _opened(run, overrides, say)
     preprocess = directory.read_preprocess()
-    formats, skipped = wanted_formats(job.export, preprocess)
+    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
+    trained = tuple((ranges_in(found.model_json()) or {}).values())
+    try:
+        formats, skipped = wanted_formats(job.export, preprocess, is_quantised=bool(trained))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if job.export.int8_cpu in ("arm", "x86_vnni"):
         say(f"export.int8_cpu={job.export.int8_cpu}: one file serves x86 and ARM; write any, or leave it out")
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
-    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
-    model = _model(found)
+    model = restored(found.model_json(), found.weights()).eval()
     with torch_threads(usable_cores()), tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
         images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
@@ -113,12 +116,13 @@ def run_export(
         if data.test is not None:
             test = images.reference("test", data.test, model)
             evaluation["test"] = judge_answers(point, test.logits, test.labels, data.classes, recalls)
-        ranges = images.ranges(job, data) if needs_calibration(formats) else ()
-        calibration = Calibration(ranges, batches(val.images), val.labels)
+        ranges = images.ranges(job, data) if needs_calibration(formats) and not trained else ()
+        calibration = Calibration(ranges, batches(val.images), val.labels, trained)
 
         folder = Path(scratch) / BUNDLE
         folder.mkdir()
-        workshop = _Workshop(folder, model, preprocess, job, data.classes, say)
+        plain = restored_float(found.model_json(), found.weights()).eval()
+        workshop = _Workshop(folder, plain, preprocess, job, data.classes, say)
         built, parities, failed = workshop.build_all(formats, calibration, reference)
         provenance = provenance_of(directory, job, found, data.fingerprint)
         content = BundleContent(directory.name, data.classes, preprocess, point, provenance, evaluation)
@@ -237,10 +241,6 @@ def _signing_key(job: JobConfig) -> Path | None:
     if not key.is_file():
         raise ConfigError(f"export.signing_key={job.export.signing_key} is no file; give a private key in PEM form")
     return key
-
-
-def _model(found: Checkpoint) -> ResNetClassifier:
-    return restored(found.model_json(), found.weights()).eval()
 
 
 def _operating_point(job: JobConfig, val: ReferenceAnswers, classes: tuple[str, ...]) -> OperatingPoint:

@@ -16,6 +16,7 @@ from data_pipeline.listing.image_names import EXTENSIONS
 from data_pipeline.listing.samples import Samples
 from data_pipeline.splits.assign import read_split_csv
 from data_pipeline.views.randomness import Purpose, draw
+from ray_jobs.data.calibration_images import BATCH, calibration_samples, read_images
 from ray_jobs.data.evaluation_set import evaluation_set_of_run, read_sample
 from ray_jobs.data.node_images import local_folder
 from ray_jobs.data.prepare import index_data
@@ -26,9 +27,6 @@ from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import UnreadableImageError
 from resnet_dist.runtime.preprocess import Preprocess
-
-BATCH = 16
-"""Images of a forward pass, and of a batch that value ranges are taken from."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,7 @@ class ExportImages:
         if job.export.calibration_root:
             with local_folder(job.export.calibration_root, job.data, "export.calibration_root") as folder:
                 return batches(self._of_folder(Path(folder).expanduser(), count, job.seed))
-        order = np.argsort(draw(job.seed, Purpose.CALIBRATION, 0, data.train.keys, 1)[:, 0])
-        chosen = data.train.select(np.sort(order[:count]))
-        return batches(np.stack([*self._read(chosen)]))
+        return batches(read_images(self.preprocess, calibration_samples(data.train, count, job.seed)))
 
     def answers(self, images: NDArray[np.uint8], model: ResNetClassifier) -> NDArray[np.float32]:
         """Logits [N, C] in fp32, of the network as it was trained, normalised as evaluation does it."""

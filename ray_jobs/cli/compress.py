@@ -1,27 +1,21 @@
 """`resnet-dist compress`: makes a trained run smaller and faster, and says at which price."""
 
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ray_jobs.cli.flags import JobFlags, job_flags
-from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Whole, Word
+from ray_jobs.cli.compress_show import Scope, path_text, plan, show
+from ray_jobs.cli.flags import JobFlags
+from ray_jobs.cli.program import COMMAND, File, Number, Switch, Whole, Word
 from ray_jobs.job.toml import read_changes
 from ray_jobs.job.toml_codec import Tree
-from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.submission.environment import is_ray_jobs_address, this_submission
 
-if TYPE_CHECKING:
-    ShowFlags = dict[str, Any]
-else:
-    ShowFlags = job_flags(of_evaluation)
+compress = App(
+    name="compress", help="Make a trained run smaller and faster: distil, prune, quantise, and show what it cost."
+)
 
-compress = App(name="compress", help="Make a trained run smaller and faster: distil, prune, and show what it cost.")
-
-Scope = Annotated[Literal["inner", "blocks", "all"], Parameter(group=COMMAND)]
 Rounds = Annotated[int | None, Parameter(group=COMMAND, show_default=False)]
 MaxLoss = Annotated[float | None, Parameter(group=COMMAND, show_default=False)]
 
@@ -126,7 +120,7 @@ def prune(
     from ray_jobs.compression.request import PruneRequest
     from ray_jobs.terminal.console import show_line
 
-    request = PruneRequest(target, scope, rounds, floor, score_microbatches, threads, _text(latency_table))
+    request = PruneRequest(target, scope, rounds, floor, score_microbatches, threads, path_text(latency_table))
     show_phase(
         api.compress_prune(
             run, request, changes=changes, max_loss=max_loss, submission=this_submission(), say=show_line
@@ -136,45 +130,47 @@ def prune(
 
 
 @compress.command
-def plan(
+def quantize(
     run: Word,
     /,
     *,
-    target: Word,
-    scope: Scope = "inner",
-    floor: Number = 0.25,
-    threads: Whole = None,
-    latency_table: File = None,
-    json: Switch = False,
-    job: Annotated[ShowFlags, Parameter("*")] | None = None,
-) -> None:
-    """Say what a target comes to, and what can be reached, without training: exit code 2 where it cannot be met.
+    always: Switch = False,
+    max_loss: MaxLoss = None,
+    config: File = None,
+    job: Annotated[JobFlags, Parameter("*")] | None = None,
+) -> int | None:
+    """Have a run compute in 8 bits: set ranges, and train where that alone loses more than export allows.
+
+    Ranges are set by some training images. Nothing is trained where top-1 on val surely falls by no more than
+    export.int8_max_loss: export then makes the same files. Else the weights learn, while values are rounded, to answer
+    as the run does. The same command resumes after an interruption.
 
     Parameters
     ----------
     run
         A path with a slash, a URI, or the name of a run under storage.root.
-    target
-        As of `compress prune`.
-    scope
-        As of `compress prune`.
-    floor
-        As of `compress prune`.
-    threads
-        As of `compress prune`.
-    latency_table
-        As of `compress prune`.
-    json
-        Print JSON.
+    always
+        Train in any case.
+    max_loss
+        Points of top-1 that the result may lose, such as 0.3: the exit code is 4 unless the 95 % interval of the loss
+        on test (else val) lies below.
+    config
+        A TOML file with any of the keys below: the job of the training.
     """
+    changes = read_changes(config, job or {})
+    if (code := _elsewhere(changes, "quantize", run, {"--always": always, "--max-loss": max_loss})) is not None:
+        return code
     from ray_jobs import api
-    from ray_jobs.cli.show_compress import as_json, show_plan
-    from ray_jobs.compression.request import PruneRequest
+    from ray_jobs.cli.show_compress import show_phase
+    from ray_jobs.compression.request import QuantizeRequest
+    from ray_jobs.terminal.console import show_line
 
-    request = PruneRequest(target, scope, floor=floor, threads=threads, latency_table=_text(latency_table))
-    say = _progress(json)
-    found = api.compress_plan(run, request, changes=job or {}, say=say)
-    sys.stdout.write(as_json(found.to_json())) if json else show_plan(found)
+    request = QuantizeRequest(always, max_loss)
+    show_phase(api.compress_quantize(run, request, changes=changes, submission=this_submission(), say=show_line))
+    return None
+
+
+compress.command(plan)
 
 
 @compress.command
@@ -195,7 +191,7 @@ def chain(
     run
         A path with a slash, a URI, or the name of a run under storage.root.
     recipe
-        half-latency, quarter-size, smallest-within-1pt, or a TOML file.
+        half-latency, half-latency-int8, quarter-size, smallest-within-1pt, or a TOML file.
     config
         A TOML file with any of the keys below: the job of each phase.
     """
@@ -210,50 +206,7 @@ def chain(
     return None
 
 
-@compress.command
-def show(
-    run: Word,
-    /,
-    *,
-    split: Text = None,
-    threads: Annotated[int, Parameter(group=COMMAND)] = 1,
-    seconds: Number = 5.0,
-    json: Switch = False,
-    job: Annotated[ShowFlags, Parameter("*")] | None = None,
-) -> None:
-    """Show what each phase cost in accuracy and gave in size and speed, all judged on the same images.
-
-    Parameters
-    ----------
-    run
-        A compressed run: a path with a slash, a URI, or the name of a run under storage.root.
-    split
-        train, val or test; by default test if the data have one, else val.
-    threads
-        Of each runtime.
-    seconds
-        Seconds for which each network is timed in each runtime; 0 times nothing.
-    json
-        Print JSON.
-    """
-    from ray_jobs import api
-    from ray_jobs.cli.show_compress import as_json, show_ladder
-
-    say = _progress(json)
-    found = api.compress_show(run, changes=job or {}, split=split, threads=threads, seconds=seconds, say=say)
-    sys.stdout.write(as_json(found.to_json())) if json else show_ladder(found)
-
-
-def _progress(json: bool) -> Callable[[str], None]:
-    """Where lines of progress go: JSON has stdout to itself."""
-    from ray_jobs.terminal.console import show_line
-    from ray_jobs.terminal.watcher import note
-
-    return note if json else show_line
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+compress.command(show)
 
 
 def _elsewhere(changes: Tree, phase: str, run: str, flags: Mapping[str, object]) -> int | None:
@@ -261,7 +214,7 @@ def _elsewhere(changes: Tree, phase: str, run: str, flags: Mapping[str, object])
     if not is_ray_jobs_address(changes.get("cluster", {}).get("address")):
         return None
     from ray_jobs.cli.jobs import run_elsewhere
-    from ray_jobs.submission.command import on_compressed
+    from ray_jobs.submission.command import on_compressed, words_of
 
-    words = tuple(str(word) for flag, value in flags.items() if value is not None for word in (flag, value))
+    words = words_of(flags)
     return run_elsewhere(on_compressed(phase, run, words, changes))

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 def show_phase(outcome: "PhaseOutcome") -> None:
     """A phase that is done."""
     training = outcome.training
+    for loss in outcome.calibrated.values():
+        show_line(f"ranges alone: {loss}")
+    if training is None:
+        show_line("nothing need be trained: an export sets the same ranges")
+        show_line(f"next: {run_words('export', outcome.run)}")
+        return
     done = "was finished before, nothing to do" if training.already_finished else "finished"
     show_line(f"{outcome.run} {done}: {outcome.phase} of {outcome.parent}, {counted(training.epochs, 'epoch')}")
     if training.best is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ray_jobs.cli.flags import JobFlags, with_folder
-from ray_jobs.cli.program import COMMAND, DryRun, File, Text, Whole, strategy_of
+from ray_jobs.cli.program import COMMAND, DryRun, File, Switch, Text, Whole, strategy_of
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml import read_changes, read_job, read_job_and_overrides
 from ray_jobs.job.verb_fields import of_evaluation, of_export
@@ -31,6 +31,7 @@ def submit(
     score_microbatches: Whole = None,
     threads: Whole = None,
     recipe: Text = None,
+    always: Switch = False,
     max_loss: Annotated[float | None, Parameter(group=COMMAND, show_default=False)] = None,
     then: Annotated[Literal["export"] | None, Parameter(group=COMMAND)] = None,
     team: Text = None,
@@ -53,7 +54,8 @@ def submit(
         The command to run.
     run
         For evaluate and export: the run, as a name under storage.root, a URI, or a path that the cluster has, too.
-        For train and tune: the images, as --data.root. For compress: distill, prune or chain.
+        For train and tune: the images, as --data.root. For compress: distill, prune, quantize or
+        chain.
     compressed
         For compress: the run, as for evaluate.
     config
@@ -83,7 +85,9 @@ def submit(
     recipe
         For compress chain: the name of a recipe that ships.
     max_loss
-        For compress distill and prune, as there.
+        For compress distill, prune and quantize, as there.
+    always
+        For compress quantize, as there.
     then
         For train: the same job exports the run when it is trained. --checkpoint and --formats are the export's.
     team
@@ -114,15 +118,16 @@ def submit(
         "--score-microbatches": score_microbatches,
         "--threads": threads,
         "--recipe": recipe,
+        "--always": always or None,
         "--max-loss": max_loss,
     }
     _check_options(verb, run, compressed, {**words, "--search": search, "--warm-start": warm_start, "--then": then})
     from ray_jobs import api
     from ray_jobs.cli.show_jobs import say
     from ray_jobs.cli.show_submit import print_objects, show_pool_job, show_ray_job
-    from ray_jobs.submission.command import PoolFlags, SubmitCommand, on_compressed
+    from ray_jobs.submission.command import PoolFlags, SubmitCommand, on_compressed, words_of
 
-    options = tuple(str(word) for flag, value in words.items() if value is not None for word in (flag, value))
+    options = words_of(words)
     if verb == "compress":
         command = on_compressed(str(run), str(compressed), options, read_changes(config, job or {}))
     elif verb in {"evaluate", "export"}:
@@ -160,6 +165,7 @@ def submit(
 _OF_COMPRESS = {
     "distill": {"--max-loss"},
     "prune": {"--target", "--scope", "--rounds", "--floor", "--score-microbatches", "--threads", "--max-loss"},
+    "quantize": {"--always", "--max-loss"},
     "chain": {"--recipe"},
 }
 """What each verb of compress takes."""

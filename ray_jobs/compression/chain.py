@@ -14,6 +14,7 @@ from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.compression.phase_job import root_of_result
 from ray_jobs.compression.prune import run_prune
+from ray_jobs.compression.quantize import run_quantize
 from ray_jobs.compression.recipe import recipe_of
 from ray_jobs.compression.smallest import Try, run_smallest
 from ray_jobs.job.toml_codec import Tree, merged
@@ -69,6 +70,8 @@ def run_chain(
             case "prune":
                 pruned = run_prune(parent, phase.request(str(phase.target)), own, submission, say)
                 outcome = gated(pruned, phase.max_loss, changes, origin)
+            case "quantize":
+                outcome = run_quantize(parent, phase.quantize_request, own, submission, say, origin)
             case "smallest":
                 outcome, found = run_smallest(parent, origin, phase, own, submission, say)
                 tries += found

@@ -21,7 +21,7 @@ def run_distill(run: str, changes: Tree, submission: str | None = None) -> Phase
     teacher = find_run(run, changes)
     job = distillation_job(teacher, changes)
     outcome = run_train(job, submission)
-    return PhaseOutcome("distill", run_text(teacher, job.storage.root), outcome, {}, {}, "")
+    return PhaseOutcome("distill", run_text(teacher, job.storage.root), outcome.run, outcome, {}, {}, "")
 
 
 def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:

@@ -1,38 +1,33 @@
 """`resnet-dist compress show`: what each phase cost in accuracy and gave in size and speed, on the same images."""
 
-import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from cluster.storage.store import child_uri
+from ray_jobs.compression.answers import Answers, answers_of, compared, judged_split
+from ray_jobs.compression.calibrated import calibrated_answers
 from ray_jobs.compression.lineage import Descendant, lineage
-from ray_jobs.compression.speeds import FormatSpeed, measured_speeds
+from ray_jobs.compression.speeds import FormatSpeed, MeasuredNetwork, measured_speeds
 from ray_jobs.errors import ConfigError
-from ray_jobs.evaluation.evaluate import run_evaluate
 from ray_jobs.job.toml import only_fields
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.job.verb_fields import of_evaluation
 from ray_jobs.run.directory import RunDirectory
-from ray_jobs.run.lookup import find_run
-from resnet_dist.errors import RunError
+from ray_jobs.run.lookup import find_run, job_of_run
 from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
-from resnet_dist.evaluation.paired_interval import Changes, macro_f1_loss
+from resnet_dist.evaluation.paired_interval import macro_f1_loss
 from resnet_dist.model.layers import layers
-from resnet_dist.model.model_json import restored
-from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.model.model_json import ranges_in, restored_float
 from resnet_dist.model.structure import Structure
 from resnet_dist.sealed_json import json_bytes
 
 SCHEMA = 1
 _FILE = "compression/ladder.json"
+CALIBRATED = "calibrate"
+"""The phase of a rung that is no run: the one before quantisation, with ranges and nothing learnt."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Rung:
     """Its name."""
     uri: str
     phase: str
+    """train, distill, prune or quantize; calibrate: the run before quantize with ranges set and nothing learnt."""
     widths: str | None
     """As in `model.widths`; None: the architecture's own."""
     parameters: int
@@ -92,21 +88,6 @@ class Ladder:
         return {"schema": SCHEMA, **asdict(self)}
 
 
-@dataclass(frozen=True)
-class Answers:
-    """A run's answers to a split, by sample id."""
-
-    sample_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    """[N, classes]."""
-
-    @property
-    def predictions(self) -> NDArray[np.int64]:
-        """[N]."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
-
-
 def run_ladder(
     run: str,
     changes: Tree,
@@ -125,7 +106,7 @@ def run_ladder(
     if len(found) == 1:
         raise ConfigError(f"{run} was not compressed: it has neither a teacher nor compression.json; name one that was")
     last = found[-1].run
-    split = split or ("test" if "test" in _splits(last) else "val")
+    split = split or judged_split(last)
     say(f"{last.uri} came from {len(found) - 1} others; all are judged on {split}")
     answers = [answers_of(each.run, split, changes) for each in found]
     classes = last.read_dataset().classes
@@ -133,63 +114,18 @@ def run_ladder(
     speeds, skipped = dict[str, dict[str, FormatSpeed]](), dict[str, str]()
     if seconds > 0:
         speeds, skipped = measured_speeds(networks, last.read_preprocess(), threads, seconds, say)
-    rungs = [
-        _rung(
-            each,
-            networks[each.run.uri].structure,
-            own,
-            answers[0],
-            classes,
-            {name: of[each.run.uri] for name, of in speeds.items()},
-        )
-        for each, own in zip(found, answers, strict=True)
-    ]
+    rungs: list[Rung] = []
+    for before, each, own in zip([None, *found], found, answers, strict=False):
+        structure = networks[each.run.uri].model.structure
+        if before is not None and each.phase == "quantize":
+            job = job_of_run(each.run, only_fields(changes, of_evaluation))
+            [ranges_alone] = calibrated_answers(before.run, before.run.checkpoint("best"), job, [split])
+            calibrated = Descendant(before.run, CALIBRATED, None)
+            rungs.append(_rung(calibrated, structure, ranges_alone, answers[0], classes, {}))
+        rungs.append(_rung(each, structure, own, answers[0], classes, speeds.get(each.run.uri, {})))
     ladder = Ladder(split, len(answers[0].labels), threads, tuple(rungs), skipped)
     last.store.write(_FILE, json_bytes(ladder.to_json()))
     return ladder
-
-
-def answers_of(run: RunDirectory, split: str, changes: Tree) -> Answers:
-    """A run's answers to its own images of a split by its best checkpoint, judged now unless they are stored.
-
-    `changes` are those of another run's job: they only say where this one is judged, and where its images are now.
-    Raises ConfigError where data.root or data.labels name other images.
-    """
-    best = run.checkpoint("best")
-    stored = run.store.read_or_none(f"evaluation/{split}.json")
-    predictions = f"evaluation/{split}.predictions.parquet"
-    if stored is None or _judged(stored) != best.name:
-        where = only_fields(changes, of_evaluation)
-        judged = run_evaluate(run.uri, split, str(best.step), where)
-        if judged.predictions != child_uri(run.uri, predictions):
-            raise ConfigError(
-                f"data.root and data.labels name other images than those of {run.uri}, so the runs cannot be compared; "
-                "train both on the same images"
-            )
-    try:
-        file = io.BytesIO(run.store.read(predictions))
-        table: Any = pq.read_table(file)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    except (pa.ArrowException, OSError) as error:  # pyright: ignore[reportUnknownVariableType]
-        raise RunError(
-            f"{run.uri}/{predictions} cannot be read ({error}); judge the run again: resnet-dist evaluate {run.name} "
-            f"--split {split}"
-        ) from error
-    columns = cast("dict[str, list[Any]]", table.to_pydict())
-    names = run.read_dataset().classes
-    labels = np.array([names.index(name) for name in columns["label"]], dtype=np.int64)
-    probabilities = np.array(columns["probabilities"], dtype=np.float64).reshape(len(labels), len(names))
-    order = np.argsort(np.array(columns["sample_id"]), kind="stable")
-    return Answers(tuple(columns["sample_id"][row] for row in order), labels[order], probabilities[order])
-
-
-def compared(first: Answers, second: Answers) -> Changes:
-    """What `second` changes of the answers of `first`. Raises ConfigError where they are of other images."""
-    if first.sample_ids != second.sample_ids or not np.array_equal(first.labels, second.labels):
-        raise ConfigError(
-            f"the runs were judged on different images ({len(first.sample_ids)} and {len(second.sample_ids)}); train "
-            "both on the same data and split"
-        )
-    return Changes.between(first.predictions == first.labels, second.predictions == second.labels)
 
 
 def _rung(
@@ -235,7 +171,7 @@ def _rung(
         worst_class=classes[worst],
         worst_recall=float(recall[worst]),
         calibration_error=expected_calibration_error(own.probabilities, own.labels),
-        training_s=_training_s(run, job.training.global_batch_size),
+        training_s=None if descendant.phase == CALIBRATED else _training_s(run, job.training.global_batch_size),
         speeds=speeds,
     )
 
@@ -250,18 +186,7 @@ def _training_s(run: RunDirectory, batch: int) -> float | None:
     return found or None
 
 
-def _network(run: RunDirectory) -> ResNetClassifier:
+def _network(run: RunDirectory) -> MeasuredNetwork:
     found = run.checkpoint("best")
-    return restored(found.model_json(), found.weights()).eval()
-
-
-def _splits(run: RunDirectory) -> dict[str, int]:
-    return dict(json.loads(run.records.read("dataset.json"))["splits"])
-
-
-def _judged(stored: bytes) -> str:
-    """Of which checkpoint a stored evaluation is; empty where it cannot be told."""
-    try:
-        return str(json.loads(stored)["checkpoint"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+    ranges = ranges_in(found.model_json()) or {}
+    return MeasuredNetwork(restored_float(found.model_json(), found.weights()).eval(), tuple(ranges.values()))

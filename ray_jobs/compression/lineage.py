@@ -17,7 +17,7 @@ class Descendant:
 
     run: RunDirectory
     phase: str
-    """train, distill or prune."""
+    """train, distill, prune or quantize."""
     record: CompressionRecord | None
     """None of a run that was trained, or that only has a teacher."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ray_jobs.compression.ladder import answers_of, compared
+from ray_jobs.compression.answers import answers_of, compared, judged_split
 from ray_jobs.compression.lineage import ancestor_of, teacher_of
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.errors import GateError
@@ -47,8 +47,7 @@ def gated(
     if points is None:
         return outcome
     run = RunDirectory.find(outcome.run, "")
-    split = "test" if outcome.training.splits.get("test") else "val"
-    loss = judged_loss(first or _teacher(run), run, split, changes)
+    loss = judged_loss(first or _teacher(run), run, judged_split(run), changes)
     enforce(loss, points)
     return replace(outcome, loss=str(loss))
 

@@ -1,4 +1,4 @@
-"""Channels scored and cut by the views that training sees: a pure function of weights, data and seed.
+"""Channels scored and cut, ranges set, by the views that training sees: a pure function of weights, data and seed.
 
 One worker does it. What it computes does not depend on how many workers train.
 """
@@ -14,13 +14,15 @@ from cluster.session.resources import WorkerPlan
 from data_pipeline.sources.build import training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
 from ray_jobs.compression.worker import Network
+from ray_jobs.data.calibration_images import calibration_batches
 from ray_jobs.data.node_images import on_this_node
 from ray_jobs.data.prepare import decoder
 from resnet_dist.compression.pruning.channels import Channels
 from resnet_dist.compression.pruning.cut import cut
 from resnet_dist.compression.pruning.reestimate import reestimate
 from resnet_dist.compression.pruning.scores import Scores, channel_scores
-from resnet_dist.model.model_json import describe, restored
+from resnet_dist.model.model_json import describe, restored, restored_float
+from resnet_dist.quantisation.network import calibrate, quantise
 from resnet_dist.torch_threads import torch_threads
 
 
@@ -31,6 +33,16 @@ def score_network(network: Network, plan: WorkerPlan) -> Scores:
         model = restored(network.model, network.weights)
         model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return channel_scores(model, _microbatches(network, train, plan, device))
+
+
+def calibrated_network(network: Network, plan: WorkerPlan) -> dict[str, Any]:
+    """model.json of the network in 8 bits, its ranges set as at the beginning of a training in 8 bits."""
+    with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
+        model = restored_float(network.model, network.weights).eval()
+        quantise(model)
+        model.to(device=_device(plan), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        calibrate(model, calibration_batches(network.job, train))
+        return describe(model)
 
 
 def cut_network(

@@ -3,8 +3,8 @@
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-Verb = Literal["distill", "prune", "chain"]
-VERBS: tuple[Verb, ...] = ("distill", "prune", "chain")
+Verb = Literal["distill", "prune", "quantize", "chain"]
+VERBS: tuple[Verb, ...] = ("distill", "prune", "quantize", "chain")
 """The verbs of `compress` that make runs."""
 
 
@@ -16,5 +16,7 @@ def result_name(run: str, verb: Verb, recipe: str = "") -> str:
             return f"{name}-distilled"
         case "prune":
             return f"{name}-pruned"
+        case "quantize":
+            return f"{name}-int8"
         case "chain":
             return f"{name}-{Path(recipe).stem}"

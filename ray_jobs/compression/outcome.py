@@ -1,6 +1,6 @@
 """What a phase of compression comes to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray_jobs.run.outcome import TrainOutcome
@@ -9,24 +9,23 @@ from resnet_dist.plain_json import plain_numbers
 
 @dataclass(frozen=True)
 class PhaseOutcome:
-    """A run that a phase made."""
+    """The result of a phase."""
 
     phase: str
     parent: str
     """As a RUN argument."""
-    training: TrainOutcome
-    """Of the last run of the phase."""
+    run: str
+    """URI of the run that is the result."""
+    training: TrainOutcome | None
+    """Of the last run of the phase; None where nothing had to be trained, and the result is the parent."""
     plan: dict[str, Any]
     """What was decided and predicted; empty for distillation."""
     measured: dict[str, float]
     """Milliseconds of the dense and of the pruned network in the engine of a latency target; else empty."""
     loss: str
     """What it lost of its teacher's top-1, in words; empty where that was not asked for."""
-
-    @property
-    def run(self) -> str:
-        """URI of the run."""
-        return self.training.run
+    calibrated: dict[str, str] = field(default_factory=dict[str, str])
+    """Of quantisation: what ranges alone lose, without training, by split, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -34,8 +33,10 @@ class PhaseOutcome:
             "schema": 1,
             "phase": self.phase,
             "parent": self.parent,
-            "training": self.training.to_json(),
+            "run": self.run,
+            "training": None if self.training is None else self.training.to_json(),
             "plan": self.plan,
             "measured": plain_numbers(self.measured),
             "loss": self.loss,
+            "calibrated": self.calibrated,
         }

@@ -8,7 +8,10 @@ from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml import check, print_config
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import RunDirectory
+from resnet_dist.checkpoint.contents import Checkpoint
+from resnet_dist.model.model_json import ranges_in
 
+PRUNED = "pruned; prune the run that it came from, and quantise that"
 _SLOWER = 0.5
 """Peak learning rate of a recovery over that of the training whose weights it goes on from."""
 
@@ -37,6 +40,12 @@ _ITS_OWN: dict[str, tuple[str, ...]] = {
     "training": ("reduction",),  # by the machine
     "distillation": ("teacher", "teacher_digest"),
 }
+
+
+def require_float(run: RunDirectory, found: Checkpoint, otherwise: str) -> None:
+    """Raise ConfigError for a checkpoint whose network computes in 8 bits; `otherwise`: what it then cannot be."""
+    if ranges_in(found.model_json()) is not None:
+        raise ConfigError(f"{run.uri} learnt to compute in 8 bits, so it cannot be {otherwise}")
 
 
 def root_of_result(parent: RunDirectory, changes: Tree) -> str:

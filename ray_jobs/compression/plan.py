@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_jobs.compression.costing import costing_of
+from ray_jobs.compression.phase_job import PRUNED, require_float
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.lookup import find_run, job_of_run
@@ -64,6 +65,7 @@ def run_plan(
     directory = find_run(run, changes)
     job = job_of_run(directory, changes)
     best = directory.checkpoint("best")
+    require_float(directory, best, PRUNED)
     structure = structure_of(best.model_json())
     request.check_fits(structure)
     costing = costing_of(request, structure, len(directory.read_dataset().classes), job, say)

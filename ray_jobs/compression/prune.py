@@ -19,7 +19,7 @@ from cluster.session.session import cluster_resources, ray_session
 from ray_jobs.compression.costing import Costing, costing_of
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
-from ray_jobs.compression.phase_job import epochs_of_rounds, gentler, phase_job, root_of_result
+from ray_jobs.compression.phase_job import PRUNED, epochs_of_rounds, gentler, phase_job, require_float, root_of_result
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.compression.worker import Network, cut, score
 from ray_jobs.data.node_images import NodeImages
@@ -75,7 +75,7 @@ def run_prune(
     record = read_record(parent)
     found = {} if record is None else record.plan
     measured = {name: float(value) for name, value in found.get("measured_ms", {}).items()}
-    return PhaseOutcome("prune", run_text(pruning.origin, pruning.root), outcome, found, measured, "")
+    return PhaseOutcome("prune", run_text(pruning.origin, pruning.root), outcome.run, outcome, found, measured, "")
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class _Pruning:
         check_training(job.model_copy(update={"model": job.model.model_copy(update=weights)}), submission)
         origin = origin.waiting(job.storage.outage_s, note)
         best = origin.checkpoint("best")
+        require_float(origin, best, PRUNED)
         structure = structure_of(best.model_json())
         request.check_fits(structure)
         check_same_network(job.model, structure)

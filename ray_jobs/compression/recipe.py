@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ray_jobs.compression.request import MOST_ROUNDS, PruneRequest, Scope
+from ray_jobs.compression.request import MOST_ROUNDS, PruneRequest, QuantizeRequest, Scope
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.toml_codec import Tree, checked
 from ray_jobs.job.toml_file import read_toml
@@ -19,9 +19,9 @@ class Phase(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    kind: Literal["distill", "prune", "smallest"]
-    """distill, prune as the commands of that name; smallest: prune to smaller and smaller targets, as long as the loss
-    on val stays below max_loss."""
+    kind: Literal["distill", "prune", "smallest", "quantize"]
+    """distill, prune, quantize as the commands of that name; smallest: prune to smaller and smaller targets, as long as
+    the loss on val stays below max_loss."""
     target: str | None = None
     """prune: as --target. smallest: macs or parameters, whose share is searched."""
     scope: Scope = "inner"
@@ -38,6 +38,8 @@ class Phase(BaseModel):
     """distill: the student's model.arch."""
     widths: str | None = None
     """distill: the student's model.widths."""
+    always: bool = False
+    """quantize: as --always."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs of the phase; unset: those of the job."""
 
@@ -47,6 +49,8 @@ class Phase(BaseModel):
             raise ValueError('kind=distill names its student by arch, widths or both, such as widths = "0.75"')
         if self.widths is not None and (self.arch is not None or "." in self.widths):  # others depend on the run
             Widths.parse(self.widths, self.arch or "resnet18")
+        if self.always and self.kind != "quantize":
+            raise ValueError(f"always=true is for kind=quantize, not {self.kind}; remove it")
         if self.kind == "prune":
             if self.target is None:
                 raise ValueError('kind=prune needs a target, such as target = "latency=0.5x@openvino"')
@@ -63,6 +67,11 @@ class Phase(BaseModel):
     def request(self, target: str) -> PruneRequest:
         """Of a pruning to that target. Raises ConfigError."""
         return PruneRequest(target, self.scope, self.rounds, self.floor)
+
+    @property
+    def quantize_request(self) -> QuantizeRequest:
+        """Of a quantisation."""
+        return QuantizeRequest(self.always, self.max_loss)
 
     @property
     def changes(self) -> Tree:
@@ -85,11 +94,18 @@ class Recipe(BaseModel):
     def _has_a_phase(self) -> "Recipe":
         if not self.phase:
             raise ValueError("phase: a recipe has at least one; begin it with [[phase]]")
+        if any(phase.kind == "quantize" for phase in self.phase[:-1]):
+            raise ValueError(
+                "phase: quantize is the last one, since a network in 8 bits is not cut; move it to the end"
+            )
         return self
 
 
 RECIPES: dict[str, Recipe] = {
     "half-latency": Recipe(phase=(Phase(kind="prune", target="latency=0.5x@openvino"),)),
+    "half-latency-int8": Recipe(
+        phase=(Phase(kind="prune", target="latency=0.5x@openvino"), Phase(kind="quantize")),
+    ),
     "quarter-size": Recipe(phase=(Phase(kind="prune", target="parameters=0.25", scope="all"),)),
     "smallest-within-1pt": Recipe(phase=(Phase(kind="smallest", target="parameters", scope="all", max_loss=1.0),)),
 }

@@ -1,4 +1,4 @@
-"""What `compress prune` and `compress plan` are asked for, checked before anything is imported that takes time."""
+"""What `compress prune`, `plan` and `quantize` are asked for, checked before anything is imported that takes time."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -96,6 +96,16 @@ class PruneRequest:
         """What makes it another pruning: where a table lies does not, nor how a target is written."""
         found = {name: value for name, value in asdict(self).items() if name != "latency_table"}
         return {**found, "target": self.parsed.text}
+
+
+@dataclass(frozen=True)
+class QuantizeRequest:
+    """What `compress quantize` is asked for."""
+
+    always: bool = False
+    """Train, also where ranges alone pass the gate."""
+    max_loss: float | None = None
+    """Points of top-1 that the result may lose; None: as many as it does."""
 
 
 def check_max_loss(points: float | None) -> None:

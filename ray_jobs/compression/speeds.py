@@ -13,12 +13,21 @@ from resnet_dist.export.config import ExportConfig, Format
 from resnet_dist.export.formats.build import build, missing, write_graph
 from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.quantisation.dialect import Range
 from resnet_dist.runtime.preprocess import Preprocess
 
-MEASURED: tuple[Format, ...] = ("onnx", "openvino")
-"""The formats in fp32, of ONNX Runtime and of OpenVINO."""
+MEASURED: dict[Format, Format] = {"onnx": "onnxruntime_int8", "openvino": "openvino_int8"}
+"""The formats in fp32, of ONNX Runtime and of OpenVINO, and of the same runtime in int8."""
 _UNUSED = Calibration((), (), np.empty(0, dtype=np.int64))
-"""Only formats in int8 look at images."""
+"""Only formats in int8 need ranges."""
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network in floating point, and the ranges of its tensors in 8 bits where it learnt for some."""
+
+    model: ResNetClassifier
+    ranges: tuple[Range, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,32 +39,33 @@ class FormatSpeed:
     p50_ms: float
     p99_ms: float
     ratio: float | None
-    """Times as fast as the first network in the same format: the median of the rounds' ratios."""
+    """Times as fast as the first network in the same runtime: the median of the rounds' ratios."""
 
 
 def measured_speeds(
-    networks: Mapping[str, ResNetClassifier],
+    networks: Mapping[str, MeasuredNetwork],
     preprocess: Preprocess,
     threads: int,
     seconds: float,
     say: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, FormatSpeed]], dict[str, str]]:
-    """By format, then by network, the first of which the others are compared with; and why formats were left out.
-
-    Raises BenchmarkError where one cannot be run.
+    """By network, the first of which the others are compared with, and then by format: that in int8 of one that learnt
+    for it. And why formats were left out. Raises BenchmarkError where one cannot be run.
     """
-    found: dict[str, dict[str, FormatSpeed]] = {}
+    found = dict[str, dict[str, FormatSpeed]]()
     reasons = {name: missing(name, preprocess) for name in MEASURED}
     formats: tuple[Format, ...] = tuple(name for name in MEASURED if reasons[name] is None)
     with tempfile.TemporaryDirectory(prefix="rd-compress-") as scratch:
         places = {name: Path(scratch) / str(number) for number, name in enumerate(networks)}
         if formats:
             for name, network in networks.items():
-                write_graph(network.eval(), preprocess, places[name], ExportConfig().opset)
-        for wanted in formats:
+                write_graph(network.model.eval(), preprocess, places[name], ExportConfig().opset)
+        for plain in formats:
             candidates, sizes = dict[str, Candidate](), dict[str, float]()
             for name, network in networks.items():
-                built = build(wanted, network, preprocess, places[name], ExportConfig(), _UNUSED)
+                wanted = MEASURED[plain] if network.ranges else plain
+                calibration = Calibration((), (), np.empty(0, dtype=np.int64), network.ranges)
+                built = build(wanted, network.model, preprocess, places[name], ExportConfig(), calibration)
                 files = [places[name] / each for each in built.files]
                 sizes[name] = sum(each.stat().st_size for each in files) / 1e6
                 paths = tuple(map(str, files))
@@ -65,11 +75,11 @@ def measured_speeds(
             first, *others = candidates.values()
             speeds = benchmark(others, [first], Plan((threads,), (1,), seconds), say).speeds
             timings = {each.candidate.name: each.single for each in speeds}
-            found[wanted] = {
-                name: FormatSpeed(sizes[name], timing.p50_ms, timing.p99_ms, timing.ratio)
-                for name in networks
-                if (timing := timings.get(name)) is not None
-            }
+            for name, network in networks.items():
+                if (timing := timings.get(name)) is not None:
+                    wanted = MEASURED[plain] if network.ranges else plain
+                    speed = FormatSpeed(sizes[name], timing.p50_ms, timing.p99_ms, timing.ratio)
+                    found.setdefault(name, {})[wanted] = speed
     return found, {name: reason for name, reason in reasons.items() if reason is not None}
 
 

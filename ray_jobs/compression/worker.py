@@ -1,4 +1,7 @@
-"""What a worker computes of a network that is cut. Ray's process loads this module first, so it loads no torch."""
+"""What a worker computes of a network that is cut or quantised.
+
+Ray's process loads this module first, so it loads no torch.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network and the images by which its channels are judged."""
+    """A trained network and the images by which its channels or its ranges are judged."""
 
     job: "JobConfig"
     """Says how images are read and seen, and how large microbatches are."""
@@ -31,8 +34,8 @@ class Network:
     weights: "dict[str, torch.Tensor]"
     train: "Samples"
     images: "NodeImages | None"
-    microbatches: int
-    """How many are looked at: the first ones of the first epoch."""
+    microbatches: int = 0
+    """How many channels are judged by: the first ones of the first epoch."""
 
 
 def score(network: "list[ray.ObjectRef[Network]]", plan: WorkerPlan) -> "Scores":
@@ -41,6 +44,14 @@ def score(network: "list[ray.ObjectRef[Network]]", plan: WorkerPlan) -> "Scores"
     from ray_jobs.compression.measuring import score_network  # noqa: PLC0415 - it loads torch
 
     return score_network(ray.get(network[0]), plan)
+
+
+def calibrate(network: "list[ray.ObjectRef[Network]]", plan: WorkerPlan) -> dict[str, Any]:
+    """model.json of the network in 8 bits, with ranges by some of its training images and nothing learnt."""
+    bound_spinning()
+    from ray_jobs.compression.measuring import calibrated_network  # noqa: PLC0415 - it loads torch
+
+    return calibrated_network(ray.get(network[0]), plan)
 
 
 def cut(

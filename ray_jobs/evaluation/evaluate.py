@@ -77,7 +77,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
         images=NodeImages.of(job.data, samples),
     )
     with ray_session(job.cluster):
-        logits = _answers(work, plan_workers(job.cluster, *cluster_resources()))
+        logits = split_logits(work, plan_workers(job.cluster, *cluster_resources()))
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
     about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
     notes = {"notes": list(judged.notes)}
@@ -99,8 +99,8 @@ class Work:
     """How each node gets its copy of the images."""
 
 
-def _answers(work: Work, plan: WorkerPlan) -> NDArray[np.float32]:
-    """Logits [N, C] in the split's order."""
+def split_logits(work: Work, plan: WorkerPlan) -> NDArray[np.float32]:
+    """Logits [N, C] in the split's order, within a session of Ray."""
     remote = ray.remote(answer).options(num_cpus=plan.cpus_per_worker, num_gpus=1 if plan.use_gpu else 0, max_retries=3)
     shared = ray.put(work)
     parts = [remote.remote([shared], rank, plan) for rank in range(plan.num_workers)]

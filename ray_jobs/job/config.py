@@ -13,7 +13,7 @@ from ray_jobs.job.tracker import TrackerConfig
 from resnet_dist.compression.config import DistillationConfig
 from resnet_dist.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.config import ExportConfig
-from resnet_dist.model.config import FreezingConfig, ModelConfig
+from resnet_dist.model.config import FREEZABLE, FreezingConfig, ModelConfig, freezing_phases
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 
@@ -110,6 +110,23 @@ class JobConfig(BaseModel):
             )
             raise ValueError(
                 f"data.sampling=balanced and {other} would each make up for rare classes, twice together; choose one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_of_a_quantised_network_learns(self) -> "JobConfig":
+        if self.model.quantisation is None:
+            return self
+        for _, policies in freezing_phases(self.freezing):
+            if frozen := [name for name, policy in zip(FREEZABLE, policies, strict=True) if policy == "frozen"]:
+                raise ValueError(
+                    f"model.quantisation=int8 rounds every layer, and freezing keeps {frozen[0]} from learning to make "
+                    "up for it; set freezing.freeze_depth=0 and no preset"
+                )
+        if self.model.weights == "none":
+            raise ValueError(
+                "model.quantisation=int8 keeps BatchNorm's statistics, and model.weights=none has none; name a trained "
+                "run with model.weights"
             )
         return self
 

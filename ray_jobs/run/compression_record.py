@@ -1,4 +1,4 @@
-"""What a pruned run says of the one that it came from (compression.json), and the weights that it starts from.
+"""What a pruned or quantised run says of the one that it came from (compression.json).
 
 A pruned run starts from the weights that are left of its parent, in initial.safetensors. compression.json, which has
 their SHA-256 and its own, is written last: where it is, they are.
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORD, INITIAL = "compression.json", "initial.safetensors"
 _REMEDY = "delete the run's folder and start the same command again"
-Phase = Literal["prune"]
+Phase = Literal["prune", "quantize"]
+_PHASES: tuple[Phase, ...] = ("prune", "quantize")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class CompressionRecord:
         if value.get("schema") != SCHEMA:
             raise ValueError(f"it has schema {value.get('schema')!r}, this version reads {SCHEMA}")
         phase = value.get("phase")
-        if phase != "prune":
-            raise ValueError(f"its phase is {phase!r}, not prune")
+        if phase not in _PHASES:
+            raise ValueError(f"its phase is {phase!r}, none of {', '.join(_PHASES)}")
         sections = {name: value.get(name) for name in ("request", "plan", "seconds")}
         if not all(isinstance(section, dict) for section in sections.values()):
             raise ValueError(f"it lacks one of {', '.join(sections)}")

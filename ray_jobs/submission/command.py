@@ -52,6 +52,12 @@ class SubmitCommand:
 _SIZES_PODS = {"data.image_size", "data.image_width", "training.microbatch_size"}
 
 
+def words_of(flags: Mapping[str, object]) -> tuple[str, ...]:
+    """Words of the command line for flags with a value; a switch that is on is its flag alone."""
+    given = {flag: value for flag, value in flags.items() if value is not None and value is not False}
+    return tuple(str(word) for flag, value in given.items() for word in ((flag,) if value is True else (flag, value)))
+
+
 def on_compressed(verb: str, run: str, options: Sequence[str], changes: Tree) -> SubmitCommand:
     """`compress VERB RUN` with what it changes of the run's own job.
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -124,7 +124,7 @@ def _compress_request(command: SubmitCommand, job: JobConfig, overrides: Mapping
     verb, *words = command.options
     if verb not in VERBS:
         raise ConfigError(f"submit compress {verb}: it is one of {', '.join(VERBS)}; the others need no cluster")
-    given = dict(zip(words[::2], words[1::2], strict=True))
+    given = _flags_in(words)
     run, recipe = command.run, given.get("--recipe", "")
     _check_compression(given)
     name = job.name or result_name(run, verb, recipe)
@@ -133,6 +133,17 @@ def _compress_request(command: SubmitCommand, job: JobConfig, overrides: Mapping
     written = child_uri(job.storage.root, f"{RUNS}/{name}")
     request = _request("compress", name, same=same, run=written, job_toml=print_overrides(config))
     return replace(request, arguments=(verb, run, *words))
+
+
+def _flags_in(words: Sequence[str]) -> dict[str, str]:
+    """Flags and their values; of a switch an empty one."""
+    found = dict[str, str]()
+    for word in words:
+        if word.startswith("--"):
+            found[word] = ""
+        else:
+            found[list(found)[-1]] = word
+    return found
 
 
 def _check_compression(given: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from data_pipeline.sources.batching import EvaluationImages, TrainingImages
 from data_pipeline.sources.build import evaluation_source, training_source
 from data_pipeline.sources.spec import RankShare, SourceSpec
 from data_pipeline.views.randomness import SeededDraw
+from ray_jobs.data.calibration_images import calibration_batches
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import decoder
 from ray_jobs.job.config import JobConfig
@@ -31,7 +32,10 @@ from resnet_dist.checkpoint.progress import Microbatches
 from resnet_dist.compression.distillation.student_loss import Distillation
 from resnet_dist.features.answers import SharedAnswers
 from resnet_dist.features.reuse import Counts, FeatureReuse
+from resnet_dist.model.model_json import ranges_in
 from resnet_dist.model.resnet import ResNetClassifier, build_model
+from resnet_dist.quantisation.network import quantise
+from resnet_dist.quantisation.range_setting import RangeSetting
 from resnet_dist.training.fit import fit
 from resnet_dist.training.out_of_memory import MicrobatchTooLargeError, is_out_of_memory
 from resnet_dist.training.rank_group import RankGroup
@@ -87,6 +91,10 @@ def train_rank(
     messages += task.warnings
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
+    if job.model.quantisation is not None:
+        setup.ranges = RangeSetting(
+            calibration_batches(job, task.train) if group.rank == 0 else (), job.training.epochs
+        )
     if setup.distillation is not None:
         messages.append(f"teacher: {job.distillation.teacher} ({job.distillation.teacher_digest})")
     microbatches = _microbatches(task, setup, checkpoint, messages)
@@ -126,6 +134,8 @@ def _starting_model(task: WorkerTask, checkpoint: Checkpoint | None, messages: l
         messages += initial.messages
     else:
         raise NoWholeCheckpointError("\n".join([f"{task.run_uri} has no whole checkpoint", *messages]))
+    if job.model.quantisation is not None:
+        quantise(model, None if checkpoint is None else ranges_in(checkpoint.model_json()))
     return model
 
 

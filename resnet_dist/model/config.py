@@ -36,6 +36,9 @@ class ModelConfig(BaseModel):
     widths: str | None = None
     """Channels of each layer, and blocks that are left out: a factor such as 0.75 for all layers, or five words, of the
     stem and of layer1 to layer4: "64 256:64/64,48/32,- ...". Unset: the architecture's own."""
+    quantisation: Literal["int8"] | None = None
+    """int8: learn with values rounded to 8 bits, as in the int8 files that `export` then makes of the run
+    (arXiv:1712.05877). BatchNorm keeps its statistics, so model.weights names a trained run. Unset: floating point."""
 
     @model_validator(mode="after")
     def _has_such_widths(self) -> "ModelConfig":

@@ -37,9 +37,13 @@ class RankGroup:
         padded[: len(rows)] = rows
         return torch.cat([part[:count] for part, count in zip(self.gather(padded), counts, strict=True)])
 
+    def broadcast_(self, tensor: torch.Tensor) -> None:
+        """Rank zero's values on every rank, in place."""
+        if self.world_size > 1:
+            dist.broadcast(tensor, src=0)  # pyright: ignore[reportUnknownMemberType]
+
     def from_rank_zero(self, number: int, device: torch.device) -> int:
         """Rank zero's number on every rank."""
         tensor = torch.tensor([number], device=device)
-        if self.world_size > 1:
-            dist.broadcast(tensor, src=0)  # pyright: ignore[reportUnknownMemberType]
+        self.broadcast_(tensor)
         return int(tensor.item())

@@ -17,6 +17,7 @@ from resnet_dist.model.config import FreezingConfig, ModelConfig, Policies, free
 from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.model.resnet import ResNetClassifier
 from resnet_dist.model.trunk import Suffix, Trunk, split
+from resnet_dist.quantisation.range_setting import RangeSetting
 from resnet_dist.training.batch_norm import RunningStatistics
 from resnet_dist.training.early_stopping import stopping_of
 from resnet_dist.training.ema import Ema
@@ -60,6 +61,8 @@ class Setup:
     """Where features of the frozen stages are kept for other trainings; None: nowhere."""
     distillation: Distillation | None = None
     """The teacher, on the same device, and how to learn from it; None: labels are all there is."""
+    ranges: RangeSetting | None = None
+    """When the ranges of a network that learns in 8 bits are set; None of one in floating point."""
     _built: tuple[Policies, Recipe] | None = field(default=None, init=False)
 
     def state_at(
@@ -102,6 +105,8 @@ class Setup:
             self.reuse.begin(state.trunk)
         if self.distillation is not None:
             self.distillation.begin_epoch()
+        if self.ranges is not None:
+            self.ranges.begin_epoch(self.model, state.epoch, state.step_in_epoch, self.group)
         return self._built[1]
 
     def fitting_microbatch(self, epoch: int, microbatch_size: int) -> int:

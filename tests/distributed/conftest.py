@@ -1,6 +1,7 @@
 """One embedded Ray for all tests of this folder, a small folder of real images, and runs compared to the bit."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ray_jobs.job.toml import check
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.outcome import TrainOutcome
+from tests.compressed import Place
 
 # The outcome of a failed worker is known sooner; read by Ray when its controller starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -80,6 +82,13 @@ def undisturbed(
         outcome = api.train(job)
     assert printed.getvalue() == "", "a function of the API prints nothing"
     return Trained(job, outcome)
+
+
+@pytest.fixture
+def place(tmp_path: Path, undisturbed: Trained) -> Place:
+    found = RunDirectory.named(undisturbed.job.storage.root, "undisturbed").uri
+    shutil.copytree(found, tmp_path / "storage/runs/whole")
+    return Place(tmp_path / "storage")
 
 
 @pytest.fixture

@@ -5,66 +5,26 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from benchmarks.learnt import learnt_by
 from ray_jobs import api
-from ray_jobs.compression.ladder import answers_of
+from ray_jobs.compression.answers import answers_of
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.errors import ConfigError, GateError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.compression_record import INITIAL, RECORD, read_record
-from ray_jobs.run.directory import RunDirectory
 from ray_jobs.search.toml import read_search_text
 from ray_jobs.search.tune import run_tune
 from resnet_dist.errors import UnreachableTargetError
 from resnet_dist.model.model_json import rebuild, structure_of
 from tests.complaints import complains
+from tests.compressed import Place, Tree, kill_when, same
 
-Tree = dict[str, Any]
 HALF = PruneRequest("parameters=0.5", rounds=1, score_microbatches=4)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A storage root that holds the trained run "whole"."""
-
-    root: Path
-
-    def changes(self, name: str, workers: int = 1, **sections: Tree) -> Tree:
-        """Of the job of a phase."""
-        where = {
-            "name": name,
-            "storage": {"root": str(self.root)},
-            "training": {"epochs": 1},
-            "cluster": {"num_workers": workers, "cpus_per_worker": 1, "local_cpus": 4},
-        }
-        return merged(where, sections)
-
-    def run(self, name: str) -> RunDirectory:
-        return RunDirectory.named(str(self.root), name)
-
-    def learnt(self, name: str) -> dict[str, torch.Tensor]:
-        return learnt_by(self.run(name))
-
-
-@pytest.fixture
-def place(tmp_path: Path, undisturbed: Any) -> Place:
-    found = RunDirectory.named(undisturbed.job.storage.root, "undisturbed").uri
-    shutil.copytree(found, tmp_path / "storage/runs/whole")
-    return Place(tmp_path / "storage")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_three_workers_prune_as_one_does_and_the_result_is_a_run_like_any_other(place: Place):
@@ -196,17 +156,6 @@ def start(place: Place, name: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-
-
-def kill_when(process: "subprocess.Popen[bytes]", there: Callable[[], bool]) -> None:
-    """SIGKILL the driver as soon as `there` is true."""
-    deadline = time.monotonic() + 240
-    while not there():
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
 
 
 @pytest.mark.slow

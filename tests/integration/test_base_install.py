@@ -77,6 +77,7 @@ COMMANDS = {
     "compress plan": "run --target macs=0.5",
     "compress distill": "run --model.widths 0.75",
     "compress prune": "run --target macs=0.5",
+    "compress quantize": "run --always",
     "compress chain": "run --recipe half-latency",
     "compress show": "run",
     "export": "run",

@@ -13,12 +13,16 @@ NOBODY = "http://127.0.0.1:9"
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("compress",), "distill, prune, chain"),
+        (("compress",), "distill, prune, quantize, chain"),
         (("compress", "prune"), "the run"),
-        (("compress", "show", "tiles"), "distill, prune, chain"),
+        (("compress", "show", "tiles"), "distill, prune, quantize, chain"),
         (("compress", "prune", "tiles"), "--target"),
         (("compress", "chain", "tiles"), "--recipe"),
         (("compress", "distill", "tiles", "--target", "macs=0.5"), "--target does not apply to compress distill"),
+        (
+            ("compress", "prune", "tiles", "--target", "macs=0.5", "--always"),
+            "--always does not apply",
+        ),
         (("evaluate", "tiles", "other"), "other"),
         (("train", "--recipe", "half-latency"), "--recipe"),
     ],

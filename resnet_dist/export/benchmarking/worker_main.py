@@ -106,11 +106,11 @@ def _eager(candidate: Candidate, threads: int) -> Prepare:
     import safetensors.torch  # noqa: PLC0415 - beside torch
     import torch  # noqa: PLC0415
 
-    from resnet_dist.model.model_json import restored  # noqa: PLC0415
+    from resnet_dist.model.model_json import restored_float  # noqa: PLC0415
 
     described, weights = candidate.files
     layout = torch.channels_last if candidate.hints["memory_format"] == "channels_last" else torch.contiguous_format
-    model = restored(json.loads(Path(described).read_bytes()), safetensors.torch.load_file(weights))
+    model = restored_float(json.loads(Path(described).read_bytes()), safetensors.torch.load_file(weights))
     model.eval().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
     def prepare(batch: int) -> Callable[[], object]:

@@ -38,11 +38,22 @@ class BuiltFormat:
     """Of an 8-bit format, by each runtime that it is for."""
 
 
-def wanted_formats(config: ExportConfig, preprocess: Preprocess) -> tuple[list[Format], dict[Format, str]]:
-    """The formats to build, in order, and why others are not. Raises RuntimeMissingError for one that was asked for."""
+def wanted_formats(
+    config: ExportConfig, preprocess: Preprocess, *, is_quantised: bool = False
+) -> tuple[list[Format], dict[Format, str]]:
+    """The formats to build, in order, and why others are not: of a network that computes in 8 bits those in int8.
+
+    Raises RuntimeMissingError for one that was asked for and cannot be built, ValueError for one that such a network
+    does not have.
+    """
     chosen: list[Format] = []
     skipped: dict[Format, str] = {}
-    for name in config.formats or tuple(name for name in FORMATS if name not in _ON_REQUEST):
+    if is_quantised:
+        _refuse_float(config)
+    usual: tuple[Format, ...] = tuple(
+        name for name in FORMATS if name not in _ON_REQUEST and (_is_int8(name) or not is_quantised)
+    )
+    for name in config.formats or usual:
         reason = missing(name, preprocess)
         is_mixed = name == "openvino_int8" and config.int8_accuracy_drop is not None
         if reason is None and is_mixed and find_spec("nncf") is None:
@@ -90,7 +101,24 @@ def _unfit_for_resize(preprocess: Preprocess) -> str | None:
 
 def needs_calibration(names: Sequence[Format]) -> bool:
     """Whether any of the formats takes value ranges from images."""
-    return any(name.endswith("int8") for name in names)
+    return any(_is_int8(name) for name in names)
+
+
+def _is_int8(name: str) -> bool:
+    return name.endswith("int8")
+
+
+def _refuse_float(config: ExportConfig) -> None:
+    if floats := [name for name in config.formats if not _is_int8(name)]:
+        raise ValueError(
+            f"export.formats={floats[0]}: the run learnt to compute in 8 bits, and that is no int8 format; leave it "
+            "out, or export the run that it came from"
+        )
+    if config.int8_accuracy_drop is not None:
+        raise ValueError(
+            f"export.int8_accuracy_drop={config.int8_accuracy_drop:g} puts layers back to floating point, and the run "
+            "learnt to compute in 8 bits throughout; leave it unset, or export the run that it came from"
+        )
 
 
 def needs_graph(name: Format) -> bool:

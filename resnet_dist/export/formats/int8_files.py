@@ -10,10 +10,11 @@ from pathlib import Path
 import onnx
 
 from resnet_dist.export.int8.calibration import Calibration
-from resnet_dist.export.int8.dialect import CPU, TENSORRT, Dialect
 from resnet_dist.export.int8.placement import place
 from resnet_dist.export.int8.proof import Int8Proof, by_structure, in_onnxruntime, in_openvino
 from resnet_dist.export.int8.writer import quantised
+from resnet_dist.quantisation.dialect import CPU, TENSORRT, Dialect
+from resnet_dist.runtime.loaded_model import openvino_core
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -44,7 +45,7 @@ def write_openvino_int8(plain: Path, path: Path, calibration: Calibration, bits:
         written.write_bytes(_data(plain, calibration, CPU, bits))
         model = openvino.convert_model(written)
         openvino.save_model(model, path, compress_to_fp16=False)
-    return _proven(in_openvino(openvino.Core().read_model(path)))
+    return _proven(in_openvino(openvino_core().read_model(path)))
 
 
 def write_onnx_tensorrt_int8(plain: Path, path: Path, calibration: Calibration) -> tuple[Int8Proof, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from resnet_dist.export.int8.dialect import Dialect
+from resnet_dist.quantisation.dialect import Dialect
 
 WEIGHTED = ("Conv", "Gemm")
 """What has weights in 8 bits."""

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet_dist.export.int8.dialect import Range
+from resnet_dist.quantisation.dialect import Range
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.loaded_model import onnx_session
 from resnet_dist.runtime.model_contract import INPUT

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from resnet_dist.export.int8.dialect import LEAST_SCALE, Dialect, Quantiser, Range, quantised_weights
 from resnet_dist.export.int8.placement import Placement
+from resnet_dist.quantisation.dialect import LEAST_SCALE, Dialect, Quantiser, Range, quantised_weights
 
 _MOST_BIAS = 2**30
 """Steps of an int32: what is added to it has room."""

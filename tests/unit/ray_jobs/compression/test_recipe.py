@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.compression.recipe import RECIPES, recipe_of
+from ray_jobs.compression.request import QuantizeRequest
 from ray_jobs.errors import ConfigError
 from tests.complaints import complains
 
@@ -27,6 +28,13 @@ def test_a_file_has_phases_in_their_order(tmp_path: Path):
     assert (second.request(str(second.target)).scope, second.max_loss, second.changes) == ("all", 1.5, {})
 
 
+def test_quantisation_is_asked_for_as_by_the_command(tmp_path: Path):
+    path = tmp_path / "int8.toml"
+    path.write_text('[[phase]]\nkind = "quantize"\nalways = true\nmax_loss = 0.3\nepochs = 2\n')
+    [phase] = recipe_of(str(path))[1].phase
+    assert (phase.quantize_request, phase.changes) == (QuantizeRequest(True, 0.3), {"training": {"epochs": 2}})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -35,7 +43,9 @@ def test_a_file_has_phases_in_their_order(tmp_path: Path):
         ('[[phase]]\nkind = "distill"\n', ("arch", "widths")),
         ('[[phase]]\nkind = "smallest"\ntarget = "parameters"\n', ("max_loss",)),
         ('[[phase]]\nkind = "smallest"\nmax_loss = 1.0\ntarget = "bytes"\n', ("'bytes'", "parameters")),
-        ('[[phase]]\nkind = "quantize"\n', ("kind", "'quantize'")),
+        ('[[phase]]\nkind = "quantise"\n', ("kind", "'quantize'")),
+        ('[[phase]]\nkind = "quantize"\n[[phase]]\nkind = "prune"\ntarget = "macs=0.5"\n', ("quantize", "last")),
+        ('[[phase]]\nkind = "prune"\ntarget = "macs=0.5"\nalways = true\n', ("always", "quantize")),
         ('[[phase]]\nkind = "distill"\nwidth = "0.5"\n', ("recipe.toml: ", "width")),
         ('[[phase]]\nkind = "distill"\nwidths = "1.5"\n', ("widths", "1.5")),
         ('[[phase]]\nkind = "distill"\narch = "resnet81"\n', ("arch", "resnet81")),

@@ -99,6 +99,15 @@ def test_a_compression_is_named_by_the_run_that_it_makes(tmp_path: Path) -> None
     assert read["cluster"]["address"] == "auto"
 
 
+def test_a_switch_is_passed_on_without_a_value() -> None:
+    request = plan_for_pool(compressed("quantize", "--always", "--max-loss", "0.3"), PoolFlags()).request
+    assert request.name == "tiles-int8-compress"
+    words = shlex.split(entrypoint(request, "/etc/job"))[4:]
+    assert words == ["quantize", "tiles", "--always", "--max-loss", "0.3", "--config", "/etc/job/job.toml"]
+    with pytest.raises(ConfigError, match="--max-loss 300"):
+        plan_for_pool(compressed("quantize", "--always", "--max-loss", "300"), PoolFlags())
+
+
 def test_more_epochs_are_the_same_compression_and_another_target_is_not() -> None:
     first = plan_for_pool(compressed(*PRUNE), PoolFlags()).request
     longer = plan_for_pool(compressed(*PRUNE, training={"epochs": 77}, cluster={"num_workers": 3}), PoolFlags()).request
@@ -111,7 +120,7 @@ def test_more_epochs_are_the_same_compression_and_another_target_is_not() -> Non
 @pytest.mark.parametrize(
     ("options", "run", "parts"),
     [
-        (("show",), "tiles", ["show", "distill, prune, chain"]),
+        (("show",), "tiles", ["show", "distill, prune, quantize, chain"]),
         (("chain", "--recipe", "ours.toml"), "tiles", ["--recipe", "ours.toml"]),
         (PRUNE, "./tiles", ["compress ./tiles"]),
         ((*PRUNE, "--floor", "2.0"), "tiles", ["--floor 2"]),

@@ -160,6 +160,7 @@ def test_widths_in_model_json_rebuild_the_network() -> None:
             {"widths": Widths.of("resnet18").to_json() | {"layer4": {"channels": 1024, "blocks": [[512], [512]]}}},
             {"widths": Widths.of("resnet18").to_json() | {"layer4": {"channels": 512, "blocks": [None, [512]]}}},
             {"quantisation": "int8"},
+            {"quantisation": {"weight_bits": 4, "ranges": {}}},
             {"unknown": 1},
         ]
     )

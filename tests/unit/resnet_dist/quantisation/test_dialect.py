@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from resnet_dist.export.int8.dialect import CPU, TENSORRT, Dialect, Quantiser, Range, quantised_weights
+from resnet_dist.quantisation.dialect import CPU, TENSORRT, Dialect, Quantiser, Range, quantised_weights
 
 _VALUES = arrays.arrays(np.float32, 20, elements=st.floats(-1e4, 1e4, width=32))
 _WEIGHTS = arrays.arrays(np.float32, (3, 2, 3, 3), elements=st.floats(-10, 10, width=32))

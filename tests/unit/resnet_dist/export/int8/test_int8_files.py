@@ -14,13 +14,13 @@ from resnet_dist.export.formats.build import write_graph
 from resnet_dist.export.formats.onnx_fp16 import write_onnx_fp16
 from resnet_dist.export.formats.tensorrt_engine import OPERATORS
 from resnet_dist.export.int8.calibration import Calibration
-from resnet_dist.export.int8.dialect import CPU, TENSORRT, Dialect
 from resnet_dist.export.int8.placement import place
 from resnet_dist.export.int8.proof import by_structure, in_onnxruntime, in_openvino
 from resnet_dist.export.int8.ranges import ranges_on
 from resnet_dist.model.architectures import Arch
 from resnet_dist.model.resnet import build_model
 from resnet_dist.model.structure import Structure
+from resnet_dist.quantisation.dialect import CPU, TENSORRT, Dialect
 from resnet_dist.runtime.loaded_model import onnx_session, openvino_core
 from tests.unit.resnet_dist.export.formats.test_build import PREPROCESS, expected, images, network
 
