@@ -35,8 +35,9 @@ from resnet_dist.export.formats.build import (
 from resnet_dist.export.formats.load import engine_of
 from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
-from resnet_dist.model.model_json import ranges_in, restored, restored_float
+from resnet_dist.model.model_json import restored, restored_float
 from resnet_dist.model.resnet import ResNetClassifier
+from resnet_dist.quantisation.network import is_quantised, ranges_of
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
@@ -93,7 +94,8 @@ def run_export(
     directory, job = _opened(run, overrides, say)
     preprocess = directory.read_preprocess()
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
-    trained = tuple((ranges_in(found.model_json()) or {}).values())
+    model = restored(found.model_json(), found.weights()).eval()
+    trained = tuple(ranges_of(model).values()) if is_quantised(model) else ()
     try:
         formats, skipped = wanted_formats(job.export, preprocess, is_quantised=bool(trained))
     except ValueError as error:
@@ -103,7 +105,6 @@ def run_export(
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
-    model = restored(found.model_json(), found.weights()).eval()
     with torch_threads(usable_cores()), tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
         images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 def show_phase(outcome: "PhaseOutcome") -> None:
     """A phase that is done."""
     training = outcome.training
-    for loss in outcome.calibrated.values():
-        show_line(f"ranges alone: {loss}")
     if training is None:
-        show_line("nothing need be trained: an export sets the same ranges")
+        show_line(f"nothing need be trained, an export takes ranges from such images: {outcome.loss}")
         show_line(f"next: {run_words('export', outcome.run)}")
         return
     done = "was finished before, nothing to do" if training.already_finished else "finished"
@@ -32,6 +30,8 @@ def show_phase(outcome: "PhaseOutcome") -> None:
         show_line(f"best: {training.best}")
     for name, milliseconds in outcome.measured.items():
         show_line(f"{name}: {milliseconds:.3f} ms for one image")
+    for loss in outcome.calibrated.values():
+        show_line(f"ranges alone: {loss}")
     if outcome.loss:
         show_line(outcome.loss)
     show_line(f"next: {run_words('compress show', outcome.run)}")

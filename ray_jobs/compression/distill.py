@@ -44,6 +44,11 @@ def distillation_job(teacher: RunDirectory, changes: Tree) -> JobConfig:
             f"the student would be the teacher's own network, a {own.arch}{f' {own.widths}' if own.widths else ''}; "
             "name a smaller one with --model.arch or --model.widths, such as --model.widths 0.75"
         )
+    if job.model.quantisation is not None and "weights" not in model:
+        raise ConfigError(
+            "model.quantisation=int8: a student has no weights yet that could be rounded; distil it in floating point, "
+            "then quantise the result with compress quantize"
+        )
     if "weights" in model:
         return job
     begun = RunDirectory.named(root, str(name))

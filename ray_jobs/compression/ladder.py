@@ -20,8 +20,9 @@ from resnet_dist.evaluation.calibration import expected_calibration_error
 from resnet_dist.evaluation.metrics import confusion_matrix, confusion_metrics, per_class
 from resnet_dist.evaluation.paired_interval import macro_f1_loss
 from resnet_dist.model.layers import layers
-from resnet_dist.model.model_json import ranges_in, restored_float
+from resnet_dist.model.model_json import restored, restored_float
 from resnet_dist.model.structure import Structure
+from resnet_dist.quantisation.network import is_quantised, ranges_of
 from resnet_dist.sealed_json import json_bytes
 
 SCHEMA = 1
@@ -45,7 +46,7 @@ class Rung:
     """One run of the ladder, judged on the same images as all."""
 
     run: str
-    """Its name."""
+    """Its name; of phase calibrate with "ranges alone"."""
     uri: str
     phase: str
     """train, distill, prune or quantize; calibrate: the run before quantize with ranges set and nothing learnt."""
@@ -157,7 +158,7 @@ def _rung(
         )
         f1_loss = Loss(value, *interval)
     return Rung(
-        run=run.name,
+        run=f"{run.name}, ranges alone" if descendant.phase == CALIBRATED else run.name,
         uri=run.uri,
         phase=descendant.phase,
         widths=None if structure.widths is None else structure.widths.text,
@@ -188,5 +189,6 @@ def _training_s(run: RunDirectory, batch: int) -> float | None:
 
 def _network(run: RunDirectory) -> MeasuredNetwork:
     found = run.checkpoint("best")
-    ranges = ranges_in(found.model_json()) or {}
-    return MeasuredNetwork(restored_float(found.model_json(), found.weights()).eval(), tuple(ranges.values()))
+    model = restored(found.model_json(), found.weights())
+    ranges = tuple(ranges_of(model).values()) if is_quantised(model) else ()
+    return MeasuredNetwork(restored_float(found.model_json(), found.weights()).eval(), ranges)

@@ -59,15 +59,15 @@ def _teacher(run: RunDirectory) -> RunDirectory:
     return ancestor_of(run, teacher)
 
 
-def enforce(loss: JudgedLoss, points: float) -> None:
+def enforce(loss: JudgedLoss, points: float, remedy: str = "keep more of the network, or train it longer") -> None:
     """Raise GateError unless the loss is below so many points, the whole interval of it."""
     if loss.is_within(points):
         return
     if 100 * loss.changes.interval()[0] > points:
-        raise GateError(f"{loss}, more than --max-loss {points:g}; keep more of the network, or train it longer")
+        raise GateError(f"{loss}, more than --max-loss {points:g}; {remedy}")
     needed = loss.changes.samples_to_tell(points / 100)
     images = "more images than can be collected" if needed is None else f"{needed} images"
     raise GateError(
         f"{loss}: whether that is more than --max-loss {points:g} cannot be told from so few; with the same shares "
-        f"{images} would tell. Keep more of the network, train it longer, or judge it on more images"
+        f"{images} would tell. Judge it on more images, or {remedy}"
     )

@@ -22,6 +22,7 @@ from resnet_dist.compression.pruning.cut import cut
 from resnet_dist.compression.pruning.reestimate import reestimate
 from resnet_dist.compression.pruning.scores import Scores, channel_scores
 from resnet_dist.model.model_json import describe, restored, restored_float
+from resnet_dist.model.pointwise import use_onednn
 from resnet_dist.quantisation.network import calibrate, quantise
 from resnet_dist.torch_threads import torch_threads
 
@@ -36,12 +37,14 @@ def score_network(network: Network, plan: WorkerPlan) -> Scores:
 
 
 def calibrated_network(network: Network, plan: WorkerPlan) -> dict[str, Any]:
-    """model.json of the network in 8 bits, its ranges set as at the beginning of a training in 8 bits."""
+    """model.json of the network in 8 bits, its ranges set by as many images as an export takes."""
     with torch_threads(plan.threads), on_this_node(network.images, network.train) as (train,):
         model = restored_float(network.model, network.weights).eval()
         quantise(model)
         model.to(device=_device(plan), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        calibrate(model, calibration_batches(network.job, train))
+        if not plan.use_gpu:
+            use_onednn(model, network.job.training)
+        calibrate(model, calibration_batches(network.job, train, network.job.export.calibration_images))
         return describe(model)
 
 

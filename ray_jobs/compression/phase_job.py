@@ -9,7 +9,9 @@ from ray_jobs.job.toml import check, print_config
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.checkpoint.contents import Checkpoint
+from resnet_dist.model.config import ModelConfig
 from resnet_dist.model.model_json import ranges_in
+from resnet_dist.model.structure import Structure
 
 PRUNED = "pruned; prune the run that it came from, and quantise that"
 _SLOWER = 0.5
@@ -39,6 +41,7 @@ _ITS_OWN: dict[str, tuple[str, ...]] = {
     "schedule": ("epochs",),  # those of its training
     "training": ("reduction",),  # by the machine
     "distillation": ("teacher", "teacher_digest"),
+    "model": ("quantisation",),
 }
 
 
@@ -46,6 +49,21 @@ def require_float(run: RunDirectory, found: Checkpoint, otherwise: str) -> None:
     """Raise ConfigError for a checkpoint whose network computes in 8 bits; `otherwise`: what it then cannot be."""
     if ranges_in(found.model_json()) is not None:
         raise ConfigError(f"{run.uri} learnt to compute in 8 bits, so it cannot be {otherwise}")
+
+
+def check_same_network(model: ModelConfig, structure: Structure, doing: str) -> None:
+    """Raise ConfigError where a job asks for another network than the run's; `doing`: such as "pruning cuts"."""
+    pairs = (
+        ("arch", model.arch, structure.arch),
+        ("squeeze_excite", model.squeeze_excite, structure.squeeze_excite),
+        ("widths", model.structure.layer_widths.text, structure.layer_widths.text),
+    )
+    for name, asked, own in pairs:
+        if asked != own:
+            raise ConfigError(
+                f"model.{name}={getattr(model, name)}: {doing} the run's own network, of which it is {own}; leave "
+                f"model.{name} unset, or train another network with compress distill"
+            )
 
 
 def root_of_result(parent: RunDirectory, changes: Tree) -> str:

@@ -19,7 +19,15 @@ from cluster.session.session import cluster_resources, ray_session
 from ray_jobs.compression.costing import Costing, costing_of
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
-from ray_jobs.compression.phase_job import PRUNED, epochs_of_rounds, gentler, phase_job, require_float, root_of_result
+from ray_jobs.compression.phase_job import (
+    PRUNED,
+    check_same_network,
+    epochs_of_rounds,
+    gentler,
+    phase_job,
+    require_float,
+    root_of_result,
+)
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.compression.worker import Network, cut, score
 from ray_jobs.data.node_images import NodeImages
@@ -46,9 +54,8 @@ from ray_jobs.training.teacher_run import TeacherRun, run_digest
 from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.compression.pruning.channels import highest
 from resnet_dist.errors import RunError
-from resnet_dist.model.config import FREEZABLE, ModelConfig, freezing_phases
+from resnet_dist.model.config import FREEZABLE, freezing_phases
 from resnet_dist.model.model_json import structure_of
-from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 
 Say = Callable[[str], None]
@@ -109,7 +116,7 @@ class _Pruning:
         require_float(origin, best, PRUNED)
         structure = structure_of(best.model_json())
         request.check_fits(structure)
-        check_same_network(job.model, structure)
+        check_same_network(job.model, structure, "pruning cuts")
         check_nothing_frozen(job, request)
         classes = origin.read_dataset().classes
         decided = read_record(RunDirectory.named(root, str(job.name)).at_start(job.storage.outage_s, note))
@@ -234,21 +241,6 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     del asked_now["job"]
     asked.pop("job", None)
     return difference(asked, asked_now) + difference(completed(job), job_now)
-
-
-def check_same_network(model: ModelConfig, structure: Structure) -> None:
-    """Raise ConfigError where the job of the recovery asks for another network than the one that is pruned."""
-    pairs = (
-        ("arch", model.arch, structure.arch),
-        ("squeeze_excite", model.squeeze_excite, structure.squeeze_excite),
-        ("widths", model.structure.layer_widths.text, structure.layer_widths.text),
-    )
-    for name, asked, own in pairs:
-        if asked != own:
-            raise ConfigError(
-                f"model.{name}={getattr(model, name)}: pruning cuts the run's own network, of which it is {own}; leave "
-                f"model.{name} unset, or train another network with compress distill"
-            )
 
 
 def check_nothing_frozen(job: JobConfig, request: PruneRequest) -> None:

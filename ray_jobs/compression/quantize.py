@@ -14,13 +14,13 @@ from ray_jobs.compression.calibrated import calibrated_answers
 from ray_jobs.compression.max_loss import JudgedLoss, enforce, judged_loss
 from ray_jobs.compression.names import result_name
 from ray_jobs.compression.outcome import PhaseOutcome
-from ray_jobs.compression.phase_job import phase_job, require_float, root_of_result
+from ray_jobs.compression.phase_job import check_same_network, phase_job, require_float, root_of_result
 from ray_jobs.compression.request import QuantizeRequest
 from ray_jobs.errors import ConfigError
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.compression_record import Ancestor, CompressionRecord, read_record, run_text, write_record
-from ray_jobs.run.directory import RunDirectory
+from ray_jobs.run.directory import CHAIN, RunDirectory
 from ray_jobs.run.lookup import find_run
 from ray_jobs.run.outcome import TrainOutcome
 from ray_jobs.terminal.watcher import note
@@ -31,6 +31,8 @@ from resnet_dist.checkpoint.contents import Checkpoint
 from resnet_dist.evaluation.paired_interval import Changes
 from resnet_dist.export.parity import int8_verdict
 from resnet_dist.model.config import FREEZABLE
+from resnet_dist.model.model_json import structure_of
+from resnet_dist.sealed_json import json_bytes
 
 _EPOCHS = 4
 """Of a training in 8 bits, unless the user says otherwise."""
@@ -57,6 +59,7 @@ def run_quantize(
     check_training(job, submission)
     origin = origin.waiting(job.storage.outage_s, note)
     best = origin.checkpoint("best")
+    check_same_network(job.model, structure_of(best.model_json()), "quantisation rounds")
     require_float(origin, best, "quantised again; export it: resnet-dist export " + origin.name)
     result = RunDirectory.named(job.storage.root, str(job.name)).at_start(job.storage.outage_s, note)
     record = read_record(result)
@@ -69,17 +72,24 @@ def run_quantize(
         verdict, reason = int8_verdict(losses[0].changes, job.export.int8_max_loss)
         for each in losses:
             say(f"ranges alone: {each}")
-        if verdict == "passed" and not request.always:
-            split = judged_split(origin)
-            loss = JudgedLoss(split, compared(answers_of(first or origin, split, changes), answers[split]))
-            return _outcome(origin, job, None, _within(loss, request), {each.split: str(each) for each in losses})
-        say(f"training in 8 bits: {reason or 'it was asked for'}")
+        split = judged_split(origin)
+        loss = JudgedLoss(split, compared(answers_of(first or origin, split, changes), answers[split]))
+        is_small = request.max_loss is None or loss.is_within(request.max_loss)
+        if verdict == "passed" and is_small and not request.always:
+            outcome = _outcome(origin, job, None, loss, {each.split: str(each) for each in losses})
+            result.store.write(CHAIN, json_bytes(_as_chain(outcome)))
+            return outcome
+        say(f"training in 8 bits: {reason or ('it was asked for' if is_small else str(loss))}")
         record = write_record(result, _record(origin, job, losses, perf_counter() - began))
-    elif record.request != _asked(origin):
-        raise ConfigError(f"{result.uri} was quantised from another state of {run}; choose another --name")
+    elif record.request != _asked(origin, job):
+        raise ConfigError(
+            f"{result.uri} was quantised from another state of {run}, or with another seed; choose another --name"
+        )
     trained = run_train(job, submission)
     loss = judged_loss(first or origin, RunDirectory.find(trained.run, ""), judged_split(origin), changes)
-    return _outcome(origin, job, trained, _within(loss, request), _calibrated_words(record))
+    if request.max_loss is not None:
+        enforce(loss, request.max_loss, "train it longer in 8 bits (--training.epochs)")
+    return _outcome(origin, job, trained, loss, _calibrated_words(record))
 
 
 def quantise_job(origin: RunDirectory, changes: Tree) -> JobConfig:
@@ -99,10 +109,15 @@ def quantise_job(origin: RunDirectory, changes: Tree) -> JobConfig:
             "label_smoothing": 0.0,
             "ema_decay": None,
             "early_stopping": False,
+            "compile": False,
         },
         "freezing": {"freeze_depth": 0, "preset": None, **dict.fromkeys(FREEZABLE)},
         "model": {"dropout": 0.0},
         "distillation": {"weight": 1.0, "features": 0.0},
+        "export": {
+            "formats": [name for name in own.export.formats if name.endswith("int8")],
+            "int8_accuracy_drop": None,
+        },
     }
     phase: Tree = {
         "name": name,
@@ -124,17 +139,11 @@ def _calibrated(origin: RunDirectory, best: Checkpoint, job: JobConfig) -> dict[
     return dict(zip(splits, calibrated_answers(origin, best, job, splits), strict=True))
 
 
-def _within(loss: JudgedLoss, request: QuantizeRequest) -> str:
-    if request.max_loss is not None:
-        enforce(loss, request.max_loss)
-    return str(loss)
-
-
 def _outcome(
-    origin: RunDirectory, job: JobConfig, trained: TrainOutcome | None, loss: str, calibrated: dict[str, str]
+    origin: RunDirectory, job: JobConfig, trained: TrainOutcome | None, loss: JudgedLoss, calibrated: dict[str, str]
 ) -> PhaseOutcome:
     run = origin.uri if trained is None else trained.run
-    return PhaseOutcome("quantize", run_text(origin, job.storage.root), run, trained, {}, {}, loss, calibrated)
+    return PhaseOutcome("quantize", run_text(origin, job.storage.root), run, trained, {}, {}, str(loss), calibrated)
 
 
 def _record(origin: RunDirectory, job: JobConfig, losses: list[JudgedLoss], seconds: float) -> CompressionRecord:
@@ -147,14 +156,25 @@ def _record(origin: RunDirectory, job: JobConfig, losses: list[JudgedLoss], seco
         phase="quantize",
         parent=ancestor,
         teacher=ancestor,
-        request=_asked(origin),
+        request=_asked(origin, job),
         plan={"calibrated": numbers},
         seconds={"calibrate": seconds},
     )
 
 
-def _asked(origin: RunDirectory) -> dict[str, Any]:
-    return {"origin": run_digest(origin)}
+def _asked(origin: RunDirectory, job: JobConfig) -> dict[str, Any]:
+    return {"origin": run_digest(origin), "seed": job.seed}
+
+
+def _as_chain(outcome: PhaseOutcome) -> dict[str, Any]:
+    """What stands where a run would have been: which one is the result, and why."""
+    return {
+        "schema": 1,
+        "recipe": "quantize",
+        "result": outcome.run,
+        "runs": [outcome.run],
+        "calibrated": outcome.calibrated,
+    }
 
 
 def _calibrated_words(record: CompressionRecord) -> dict[str, str]:

@@ -53,7 +53,11 @@ def measured_speeds(
     for it. And why formats were left out. Raises BenchmarkError where one cannot be run.
     """
     found = dict[str, dict[str, FormatSpeed]]()
-    reasons = {name: missing(name, preprocess) for name in MEASURED}
+    is_any_int8 = any(network.ranges for network in networks.values())
+    reasons = {
+        name: missing(name, preprocess) or (missing(in_int8, preprocess) if is_any_int8 else None)
+        for name, in_int8 in MEASURED.items()
+    }
     formats: tuple[Format, ...] = tuple(name for name in MEASURED if reasons[name] is None)
     with tempfile.TemporaryDirectory(prefix="rd-compress-") as scratch:
         places = {name: Path(scratch) / str(number) for number, name in enumerate(networks)}

@@ -1,5 +1,6 @@
 """The training images that value ranges are taken from, at an export and at a training in 8 bits alike."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -35,11 +36,9 @@ def read_images(preprocess: Preprocess, samples: Samples) -> NDArray[np.uint8]:
         return np.stack(list(pool.map(partial(read_sample, preprocess, samples), range(len(samples)))))
 
 
-def calibration_batches(job: JobConfig, train: Samples) -> list[torch.Tensor]:
-    """Batches float32 [N, 3, height, width], normalised, of the images that a training takes ranges from."""
+def calibration_batches(job: JobConfig, train: Samples, count: int | None = None) -> Iterator[torch.Tensor]:
+    """Batches float32 [N, 3, height, width], normalised, of `count` images, by default those of a training."""
     preprocess = preprocess_of(job)
-    images = read_images(preprocess, calibration_samples(train, _IMAGES, job.seed))
-    return [
-        torch.from_numpy(preprocess.normalise(images[at : at + BATCH])).permute(0, 3, 1, 2)
-        for at in range(0, len(images), BATCH)
-    ]
+    images = read_images(preprocess, calibration_samples(train, count or _IMAGES, job.seed))
+    for at in range(0, len(images), BATCH):
+        yield torch.from_numpy(preprocess.normalise(images[at : at + BATCH])).permute(0, 3, 1, 2)

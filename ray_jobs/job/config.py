@@ -14,6 +14,7 @@ from resnet_dist.compression.config import DistillationConfig
 from resnet_dist.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from resnet_dist.export.config import ExportConfig
 from resnet_dist.model.config import FREEZABLE, FreezingConfig, ModelConfig, freezing_phases
+from resnet_dist.model.weights_file import kind_of_weights
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 
@@ -114,21 +115,34 @@ class JobConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _all_of_a_quantised_network_learns(self) -> "JobConfig":
-        if self.model.quantisation is None:
-            return self
-        for _, policies in freezing_phases(self.freezing):
-            if frozen := [name for name, policy in zip(FREEZABLE, policies, strict=True) if policy == "frozen"]:
-                raise ValueError(
-                    f"model.quantisation=int8 rounds every layer, and freezing keeps {frozen[0]} from learning to make "
-                    "up for it; set freezing.freeze_depth=0 and no preset"
-                )
-        if self.model.weights == "none":
-            raise ValueError(
-                "model.quantisation=int8 keeps BatchNorm's statistics, and model.weights=none has none; name a trained "
-                "run with model.weights"
-            )
+    def _a_quantised_network_learns_whole(self) -> "JobConfig":
+        if self.model.quantisation is not None and (problem := self._unfit_for_8_bits()):
+            raise ValueError(f"model.quantisation=int8 {problem}")
         return self
+
+    def _unfit_for_8_bits(self) -> str:
+        model, training, export = self.model, self.training, self.export
+        for _, policies in freezing_phases(self.freezing):
+            for name, policy in zip(FREEZABLE, policies, strict=True):
+                if policy != "trainable":
+                    return (
+                        f"rounds every layer, and freezing keeps {name} {policy}, so that it cannot make up for it; "
+                        "set freezing.freeze_depth=0 and no preset"
+                    )
+        if model.weights == "none" or (model.widths is not None and kind_of_weights(model.weights) != "run"):
+            return (
+                f"keeps BatchNorm's statistics, and those of model.weights={model.weights} are of no trained network "
+                "with these widths; name a trained run of them with model.weights"
+            )
+        if training.precision != "fp32":
+            return f"rounds to steps that training.precision={training.precision} cannot tell apart; set it to fp32"
+        if training.compile:
+            return "changes its ranges by the epoch, and training.compile=true would compile each time; turn it off"
+        floats = [name for name in export.formats if not name.endswith("int8")]
+        if floats or export.int8_accuracy_drop is not None:
+            what = f"formats={floats[0]}" if floats else f"int8_accuracy_drop={export.int8_accuracy_drop:g}"
+            return f"is for files in int8 throughout, and export.{what} asks for floating point; leave it out"
+        return ""
 
     @model_validator(mode="after")
     def _synthetic_images_need_no_resize(self) -> "JobConfig":

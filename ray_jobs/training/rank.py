@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import ray
@@ -92,9 +93,7 @@ def train_rank(
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setup = _setup(task, model, group, device)
     if job.model.quantisation is not None:
-        setup.ranges = RangeSetting(
-            calibration_batches(job, task.train) if group.rank == 0 else (), job.training.epochs
-        )
+        setup.ranges = RangeSetting(partial(calibration_batches, job, task.train), job.training.epochs)
     if setup.distillation is not None:
         messages.append(f"teacher: {job.distillation.teacher} ({job.distillation.teacher_digest})")
     microbatches = _microbatches(task, setup, checkpoint, messages)

@@ -85,7 +85,7 @@ def ranges_in(description: dict[str, Any]) -> dict[str, Range] | None:
         ranges = {str(name): Range(float(low), float(high)) for name, (low, high) in found["ranges"].items()}
         if not all(-inf < each.low <= each.high < inf for each in ranges.values()):
             raise ValueError("a range is none")
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
         raise RunError(
             f"model.json has a quantisation that this version cannot build ({error}); upgrade, or restore the file"
         ) from None

@@ -1,16 +1,18 @@
 """Fake quantisers: they round values in floating point to those that 8 bits have, and let gradients through.
 
 The gradient of the rounding is that of the identity, and zero where a value lies outside the range (the
-straight-through estimator, arXiv:1308.3432). Values are rounded as `dialect.CPU` rounds them in files.
+straight-through estimator, arXiv:1308.3432). Values are rounded as `dialect.CPU` rounds them in files, but
+for ties, which may fall to the other side.
 """
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from math import inf
+from math import inf, isfinite
 
 import torch
 from torch import nn
 
+from resnet_dist.errors import RunError
 from resnet_dist.quantisation.dialect import CPU, LEAST_SCALE, Range
 
 WEIGHT_BITS = 8
@@ -46,8 +48,10 @@ class FakeQuantiser(nn.Module):
         """float32 of the tensor's shape."""
         tensor = tensor.float()
         if self.watched is not None:
-            low, high = torch.aminmax(tensor.detach())
-            self.watched = Range(min(self.watched.low, float(low)), max(self.watched.high, float(high)))
+            low, high = (float(each) for each in torch.aminmax(tensor.detach()))
+            if not (isfinite(low) and isfinite(high)):
+                low, high = -inf, inf
+            self.watched = Range(min(self.watched.low, low), max(self.watched.high, high))
             return tensor
         return torch.fake_quantize_per_tensor_affine(tensor, self._scale, self._zero_point, 0, _MOST_ACTIVATION)
 
@@ -60,7 +64,7 @@ class FakeQuantiser(nn.Module):
 def watching(quantisers: Iterable[FakeQuantiser]) -> Generator[None]:
     """Within, nothing is rounded and extremes are collected; after it they are the ranges.
 
-    Raises ValueError where nothing passed, or values were not finite; then ranges are as they were.
+    Raises RunError where nothing passed, or values were not finite; then ranges are as they were.
     """
     quantisers = list(quantisers)
     for each in quantisers:
@@ -73,7 +77,10 @@ def watching(quantisers: Iterable[FakeQuantiser]) -> Generator[None]:
             each.watched = None
     for seen in found:
         if seen is None or not -inf < seen.low <= seen.high < inf:
-            raise ValueError(f"ranges cannot be taken from values in {seen}: there are none, or some are not finite")
+            raise RunError(
+                "a range cannot be taken from no values, or from some that are not finite; train the run anew that "
+                "model.weights names, or look at its images: resnet-dist evaluate"
+            )
     for each, seen in zip(quantisers, found, strict=True):
         each.values = seen or each.values
 

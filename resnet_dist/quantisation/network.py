@@ -6,7 +6,7 @@ its scale and shift are trained. Each tensor that has a quantiser of its own in 
 (`resnet_dist.export.int8.placement`) has one here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -155,10 +155,10 @@ def set_ranges(model: ResNetClassifier, ranges: Mapping[str, Range]) -> None:
 
 
 @torch.no_grad()
-def calibrate(model: ResNetClassifier, batches: Sequence[torch.Tensor]) -> None:
+def calibrate(model: ResNetClassifier, batches: Iterable[torch.Tensor]) -> None:
     """Set the ranges to the extremes of unrounded values on batches float32 [N, 3, height, width], normalised.
 
-    Raises ValueError where there is no batch, or a value that is not finite.
+    Raises RunError where there is no batch, or a value that is not finite.
     """
     device = model.fc.weight.device
     with watching(quantisers(model).values()):

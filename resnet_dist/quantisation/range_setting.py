@@ -1,6 +1,6 @@
 """When the ranges of a network that learns in 8 bits are set: early, and then never again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,22 +20,22 @@ class RangeSetting:
     has it from the checkpoint.
     """
 
-    images: Sequence[torch.Tensor]
-    """Batches float32 [N, 3, height, width], normalised; of other ranks none."""
+    images: Callable[[], Iterable[torch.Tensor]]
+    """Read anew each time: batches float32 [N, 3, height, width], normalised. Only rank zero asks."""
     epochs: int
     """Of the training."""
 
     def begin_epoch(self, model: ResNetClassifier, epoch: int, step: int, group: RankGroup) -> None:
         """At step `step` of an epoch, which may be one that a training starts again from. Collective.
 
-        Raises ValueError where values of the network are not finite.
+        Raises RunError where values of the network are not finite.
         """
         if step or 2 * epoch >= self.epochs:
             return
         was_training = model.training
         if group.rank == 0:
             model.eval()
-            calibrate(model, self.images)
+            calibrate(model, self.images())
             model.train(was_training)
         names = list(ranges_of(model))
         values = torch.tensor(

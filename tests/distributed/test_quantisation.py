@@ -1,5 +1,6 @@
 """Training in 8 bits on real workers: any number of them learns the same, and what it makes is what an export ships."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from ray_jobs import api
 from ray_jobs.compression.request import PruneRequest, QuantizeRequest
 from ray_jobs.errors import ConfigError, GateError
 from ray_jobs.run.compression_record import read_record
+from ray_jobs.run.listing import list_runs
 from resnet_dist.model.model_json import ranges_in
 from tests.complaints import complains
 from tests.compressed import Place, Tree, kill_when, same
@@ -77,6 +79,9 @@ def test_nothing_is_trained_where_ranges_alone_do(place: Place):
     assert outcome.run == place.run("whole").uri
     assert not place.run("int8").exists()
     assert "top-1 on" in outcome.loss
+    assert json.loads(place.run("int8").store.read("chain.json"))["result"] == outcome.run
+    [row] = [row for row in list_runs(str(place.root)).rows if row.name == "int8"]
+    assert row.state == "chain"
 
 
 def test_a_loss_above_the_limit_ends_with_numbers(place: Place):
@@ -89,8 +94,13 @@ def test_a_loss_above_the_limit_ends_with_numbers(place: Place):
     ("sections", "words"),
     [
         ({"freezing": {"freeze_depth": 2}}, ("freezing", "stem", "freezing.freeze_depth=0")),
-        ({"model": {"arch": "resnet34"}}, ("model.arch",)),
-        ({"data": {"image_size": 48}}, ("distillation.teacher", "size")),
+        ({"freezing": {"layer1": "bn_frozen"}}, ("freezing", "layer1 bn_frozen", "freezing.freeze_depth=0")),
+        ({"model": {"widths": "0.5"}}, ("model.widths=0.5", "compress distill")),
+        ({"training": {"precision": "bf16"}}, ("training.precision=bf16", "fp32")),
+        ({"training": {"compile": True}}, ("training.compile=true", "turn it off")),
+        ({"export": {"formats": ["onnx"]}}, ("export.formats=onnx", "leave it out")),
+        ({"model": {"arch": "resnet34"}}, ("model.arch=resnet34", "compress distill")),
+        ({"data": {"image_size": 48}}, ("distillation.teacher=whole", "the teacher's [data]")),
         ({"data": {"folds": 3}}, ("data.folds=3", "data.fold")),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet_dist.errors import RunError
 from resnet_dist.quantisation.dialect import CPU, Range, quantised_weights
 from resnet_dist.quantisation.fake_quantisers import WEIGHT_BITS, FakeQuantiser, fake_quantised_weights, watching
 
@@ -59,10 +60,11 @@ def test_extremes_of_all_that_passes_become_the_range() -> None:
         one(torch.tensor([-7.0]))
         other(torch.tensor([2.0]))
     assert (one.values, other.values) == (Range(-7.0, 5.0), Range(2.0, 2.0))
-    with pytest.raises(ValueError, match="none"), watching([one, other]):
+    with pytest.raises(RunError, match="no values"), watching([one, other]):
         one(torch.tensor([9.0]))
-    with pytest.raises(ValueError, match="not finite"), watching([one]):
-        one(torch.tensor([float("nan"), 1.0]))
+    for values in ([float("nan"), 1.0], [1.0, float("inf")]):
+        with pytest.raises(RunError, match="not finite"), watching([one]):
+            _ = [one(torch.tensor(each)) for each in (values, [-2.0, 3.0])]
     assert one.values == Range(-7.0, 5.0)
     assert one.watched is None
 
