@@ -6,7 +6,7 @@ Torch-free; only the runtime in use is imported.
 # onnxruntime and openvino carry no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Protocol
 
@@ -142,7 +142,6 @@ def load_openvino(
     return _OpenVino(openvino_request(core, model, hints, threads), passed_over)
 
 
-@cache
 def openvino_core() -> Any:
     """OpenVINO, one for the process. Raises RuntimeMissingError where it is not installed.
 
@@ -156,7 +155,12 @@ def openvino_core() -> Any:
         raise RuntimeMissingError(
             "OpenVINO formats need the package openvino; pip install 'resnet-dist[openvino]'"
         ) from error
-    return openvino.Core()
+    return _only_one(openvino.Core)
+
+
+@cache
+def _only_one(core: Callable[[], Any]) -> Any:
+    return core()
 
 
 def openvino_request(core: Any, model: Any, hints: Mapping[str, str], threads: int) -> Any:

@@ -53,6 +53,7 @@ BOUND_TOGETHER = {
 
 BOUND_ACROSS = {
     "data": {"resize": "whole", "sampling": "all", "image_width": None},
+    "model": {"quantisation": None},
     "freezing": {"preset": None, "freeze_depth": 0} | dict.fromkeys(("stem", "layer1", "layer2", "layer3", "layer4")),
 }
 """The same for fields that the job's own validators tie to another section's."""
