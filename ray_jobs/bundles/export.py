@@ -96,10 +96,7 @@ def run_export(
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     model = restored(found.model_json(), found.weights()).eval()
     trained = tuple(ranges_of(model).values()) if is_quantised(model) else ()
-    try:
-        formats, skipped = wanted_formats(job.export, preprocess, is_quantised=bool(trained))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    formats, skipped = wanted_formats(job.export, preprocess, is_quantised=bool(trained))
     if job.export.int8_cpu in ("arm", "x86_vnni"):
         say(f"export.int8_cpu={job.export.int8_cpu}: one file serves x86 and ARM; write any, or leave it out")
     key = _signing_key(job)

@@ -141,7 +141,10 @@ class JobConfig(BaseModel):
         floats = [name for name in export.formats if not name.endswith("int8")]
         if floats or export.int8_accuracy_drop is not None:
             what = f"formats={floats[0]}" if floats else f"int8_accuracy_drop={export.int8_accuracy_drop:g}"
-            return f"is for files in int8 throughout, and export.{what} asks for floating point; leave it out"
+            return (
+                f"is for files in int8 throughout, and export.{what} asks for floating point; leave it out, or export "
+                "the run that it came from"
+            )
         return ""
 
     @model_validator(mode="after")

@@ -69,7 +69,7 @@ def test_what_it_learnt_is_shown_beside_ranges_alone_and_ships(place: Place, tmp
     for formats in ("onnx", "openvino"):
         with pytest.raises(ConfigError) as caught:
             api.export("int8", changes={**where, "export": {"formats": [formats]}}, output=tmp_path / "other")
-        complains(caught.value, f"export.formats={formats}", "8 bits", "the run that it came from")
+        complains(caught.value, f"export.formats={formats}", "floating point", "the run that it came from")
 
 
 def test_nothing_is_trained_where_ranges_alone_do(place: Place):

@@ -43,13 +43,11 @@ def wanted_formats(
 ) -> tuple[list[Format], dict[Format, str]]:
     """The formats to build, in order, and why others are not: of a network that computes in 8 bits those in int8.
 
-    Raises RuntimeMissingError for one that was asked for and cannot be built, ValueError for one that such a network
-    does not have.
+    Raises RuntimeMissingError for one that was asked for and cannot be built. A job of such a network asks for no
+    other.
     """
     chosen: list[Format] = []
     skipped: dict[Format, str] = {}
-    if is_quantised:
-        _refuse_float(config)
     usual: tuple[Format, ...] = tuple(
         name for name in FORMATS if name not in _ON_REQUEST and (_is_int8(name) or not is_quantised)
     )
@@ -106,19 +104,6 @@ def needs_calibration(names: Sequence[Format]) -> bool:
 
 def _is_int8(name: str) -> bool:
     return name.endswith("int8")
-
-
-def _refuse_float(config: ExportConfig) -> None:
-    if floats := [name for name in config.formats if not _is_int8(name)]:
-        raise ValueError(
-            f"export.formats={floats[0]}: the run learnt to compute in 8 bits, and that is no int8 format; leave it "
-            "out, or export the run that it came from"
-        )
-    if config.int8_accuracy_drop is not None:
-        raise ValueError(
-            f"export.int8_accuracy_drop={config.int8_accuracy_drop:g} puts layers back to floating point, and the run "
-            "learnt to compute in 8 bits throughout; leave it unset, or export the run that it came from"
-        )
 
 
 def needs_graph(name: Format) -> bool:
