@@ -39,7 +39,7 @@ test: lint ## Linters, types, import contracts and the tests that need no GPU, b
 test-distributed: $(ENV)
 	@$(BIN)/python -m pytest tests/distributed --timeout 600 -m $(QUICK)
 
-# A process that dies ends the tests: pytest-xdist would wait for ever for what a replaced one was to do.
+# A process that dies ends the tests: pytest-xdist would wait without end for what a replaced one was to do.
 test-others: $(ENV)
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/manifests -n auto --dist loadfile --max-worker-restart 0 -m $(QUICK)
 

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ray_jobs.compression.chain import ChainOutcome
     from ray_jobs.compression.ladder import Ladder
-    from ray_jobs.compression.outcome import PhaseOutcome
+    from ray_jobs.compression.outcome import ChainOutcome, PhaseOutcome
     from ray_jobs.compression.plan import PlanOutcome
     from ray_jobs.compression.request import PruneRequest, QuantizeRequest
 

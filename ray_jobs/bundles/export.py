@@ -37,7 +37,7 @@ from resnet_dist.export.int8.calibration import Calibration
 from resnet_dist.export.parity import Parity, Reference, ReferenceAnswers, check_parity
 from resnet_dist.model.model_json import restored, restored_float
 from resnet_dist.model.resnet import ResNetClassifier
-from resnet_dist.quantisation.network import is_quantised, ranges_of
+from resnet_dist.quantisation.network import ranges_of
 from resnet_dist.runtime.bundle import BUNDLE, MANIFEST, SIGNATURE, read_manifest
 from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import BundleError
@@ -93,15 +93,16 @@ def run_export(
     """
     directory, job = _opened(run, overrides, say)
     preprocess = directory.read_preprocess()
-    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
-    model = restored(found.model_json(), found.weights()).eval()
-    trained = tuple(ranges_of(model).values()) if is_quantised(model) else ()
-    formats, skipped = wanted_formats(job.export, preprocess, is_quantised=bool(trained))
+    formats, skipped = wanted_formats(job.export, preprocess, is_quantised=job.model.quantisation is not None)
     if job.export.int8_cpu in ("arm", "x86_vnni"):
         say(f"export.int8_cpu={job.export.int8_cpu}: one file serves x86 and ARM; write any, or leave it out")
     key = _signing_key(job)
     target = Store.open(str(output)) if output is not None else directory.store.impatient().child(BUNDLE)
     _claim(target)
+    found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
+    model = restored(found.model_json(), found.weights()).eval()
+    trained = tuple(ranges_of(model).values())
+    plain = restored_float(found.model_json(), found.weights()).eval() if trained else model
     with torch_threads(usable_cores()), tempfile.TemporaryDirectory(prefix="rd-export-") as scratch:
         images, data = ExportImages(preprocess, Path(scratch)), RunData.of(directory, job)
         say(f"{directory.uri} {found.name}: {len(data.val)} images of val, {job.export.noise_images} of noise")
@@ -119,7 +120,6 @@ def run_export(
 
         folder = Path(scratch) / BUNDLE
         folder.mkdir()
-        plain = restored_float(found.model_json(), found.weights()).eval()
         workshop = _Workshop(folder, plain, preprocess, job, data.classes, say)
         built, parities, failed = workshop.build_all(formats, calibration, reference)
         provenance = provenance_of(directory, job, found, data.fingerprint)

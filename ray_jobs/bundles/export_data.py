@@ -1,10 +1,8 @@
 """The images that an export looks at: val and test to judge formats by, training images for int8 ranges, and noise."""
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +14,14 @@ from data_pipeline.listing.image_names import EXTENSIONS
 from data_pipeline.listing.samples import Samples
 from data_pipeline.splits.assign import read_split_csv
 from data_pipeline.views.randomness import Purpose, draw
-from ray_jobs.data.calibration_images import BATCH, calibration_samples, read_images
-from ray_jobs.data.evaluation_set import evaluation_set_of_run, read_sample
+from ray_jobs.data.calibration_images import BATCH, calibration_samples, each_image, read_images
+from ray_jobs.data.evaluation_set import evaluation_set_of_run
 from ray_jobs.data.node_images import local_folder
 from ray_jobs.data.prepare import index_data
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.export.parity import ReferenceAnswers
 from resnet_dist.model.resnet import ResNetClassifier
-from resnet_dist.runtime.engines import usable_cores
 from resnet_dist.runtime.errors import UnreadableImageError
 from resnet_dist.runtime.preprocess import Preprocess
 
@@ -72,7 +69,7 @@ class ExportImages:
         images = np.memmap(
             self._scratch / f"{name}.images", np.uint8, "w+", shape=(len(samples), *self.preprocess.input_size, 3)
         )
-        for row, image in enumerate(self._read(samples)):
+        for row, image in enumerate(each_image(self.preprocess, samples)):
             images[row] = image
         return ReferenceAnswers(images, samples.labels, self.answers(images, model))
 
@@ -103,10 +100,6 @@ class ExportImages:
                 normalised = torch.from_numpy(self.preprocess.normalise(batch)).permute(0, 3, 1, 2)
                 found.append(model(normalised).numpy())
         return np.concatenate(found)
-
-    def _read(self, samples: Samples) -> Iterator[NDArray[np.uint8]]:
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            yield from pool.map(partial(read_sample, self.preprocess, samples), range(len(samples)))
 
     def _of_folder(self, folder: Path, count: int, seed: int) -> NDArray[np.uint8]:
         """Drawn, for the first ones by name may all be of one class."""

@@ -11,9 +11,8 @@ from ray_jobs.terminal.counted import counted
 
 if TYPE_CHECKING:
     # They know torch.
-    from ray_jobs.compression.chain import ChainOutcome
     from ray_jobs.compression.ladder import Ladder, Loss
-    from ray_jobs.compression.outcome import PhaseOutcome
+    from ray_jobs.compression.outcome import ChainOutcome, PhaseOutcome
     from ray_jobs.compression.plan import PlanOutcome
 
 

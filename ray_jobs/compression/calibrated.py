@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import ray
 
 from cluster.session.resources import plan_workers
@@ -18,9 +17,7 @@ from ray_jobs.evaluation.evaluate import Work, split_logits
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.checkpoint.contents import Checkpoint
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from resnet_dist.runtime.operating_point import OperatingPoint
 
 
 def calibrated_answers(run: RunDirectory, found: Checkpoint, job: JobConfig, splits: Sequence[str]) -> list[Answers]:
@@ -49,10 +46,6 @@ def calibrated_answers(run: RunDirectory, found: Checkpoint, job: JobConfig, spl
             samples = splits_of_run[split]
             images = NodeImages.of(job.data, samples)
             work = Work(model, network.weights, preprocess, samples, job.evaluation.batch_size, images)
-            answers.append(Answers.of(samples.sample_ids, samples.labels, _probabilities(split_logits(work, workers))))
+            probabilities = OperatingPoint(1.0).probabilities(split_logits(work, workers))
+            answers.append(Answers.of(samples.sample_ids, samples.labels, probabilities))
     return answers
-
-
-def _probabilities(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

@@ -5,49 +5,22 @@ on where it was interrupted. At its end chain.json, in the folder of its name, s
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from ray_jobs.compression.distill import run_distill
 from ray_jobs.compression.max_loss import gated
 from ray_jobs.compression.names import result_name
-from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.outcome import ChainOutcome, PhaseOutcome, Try
 from ray_jobs.compression.phase_job import root_of_result
 from ray_jobs.compression.prune import run_prune
 from ray_jobs.compression.quantize import run_quantize
 from ray_jobs.compression.recipe import recipe_of
-from ray_jobs.compression.smallest import Try, run_smallest
+from ray_jobs.compression.smallest import run_smallest
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.directory import CHAIN, RunDirectory
 from ray_jobs.run.lookup import find_run
 from resnet_dist.sealed_json import json_bytes
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ChainOutcome:
-    """A chain that is done."""
-
-    recipe: str
-    phases: tuple[PhaseOutcome, ...]
-    tries: tuple[Try, ...] = field(default=())
-    """Of phases that search the smallest network."""
-
-    @property
-    def run(self) -> str:
-        """URI of the result."""
-        return self.phases[-1].run
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: chain.json."""
-        return {
-            "schema": 1,
-            "recipe": self.recipe,
-            "result": self.run,
-            "runs": [phase.run for phase in self.phases],
-            "tries": [asdict(each) for each in self.tries],
-        }
 
 
 def run_chain(

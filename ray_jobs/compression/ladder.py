@@ -22,7 +22,7 @@ from resnet_dist.evaluation.paired_interval import macro_f1_loss
 from resnet_dist.model.layers import layers
 from resnet_dist.model.model_json import restored, restored_float
 from resnet_dist.model.structure import Structure
-from resnet_dist.quantisation.network import is_quantised, ranges_of
+from resnet_dist.quantisation.network import ranges_of
 from resnet_dist.sealed_json import json_bytes
 
 SCHEMA = 1
@@ -189,6 +189,6 @@ def _training_s(run: RunDirectory, batch: int) -> float | None:
 
 def _network(run: RunDirectory) -> MeasuredNetwork:
     found = run.checkpoint("best")
-    model = restored(found.model_json(), found.weights())
-    ranges = tuple(ranges_of(model).values()) if is_quantised(model) else ()
-    return MeasuredNetwork(restored_float(found.model_json(), found.weights()).eval(), ranges)
+    model = restored(found.model_json(), found.weights()).eval()
+    ranges = tuple(ranges_of(model).values())
+    return MeasuredNetwork(restored_float(found.model_json(), found.weights()).eval() if ranges else model, ranges)

@@ -1,6 +1,6 @@
-"""What a phase of compression comes to."""
+"""What a phase of compression comes to, and a chain of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ray_jobs.run.outcome import TrainOutcome
@@ -39,4 +39,43 @@ class PhaseOutcome:
             "measured": plain_numbers(self.measured),
             "loss": self.loss,
             "calibrated": self.calibrated,
+        }
+
+
+@dataclass(frozen=True)
+class Try:
+    """A share that was tried."""
+
+    share: float
+    """Of the target's kind that is kept, in (0, 1)."""
+    run: str
+    """URI; empty where the share cannot be reached, so that nothing was trained."""
+    loss: str
+    """On val, in words; why it was not pruned, where it was not."""
+    is_small_enough: bool
+    """Whether the loss is."""
+
+
+@dataclass(frozen=True)
+class ChainOutcome:
+    """A chain that is done."""
+
+    recipe: str
+    phases: tuple[PhaseOutcome, ...]
+    tries: tuple[Try, ...] = field(default=())
+    """Of phases that search the smallest network."""
+
+    @property
+    def run(self) -> str:
+        """URI of the result."""
+        return self.phases[-1].run
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: chain.json."""
+        return {
+            "schema": 1,
+            "recipe": self.recipe,
+            "result": self.run,
+            "runs": [phase.run for phase in self.phases],
+            "tries": [asdict(each) for each in self.tries],
         }

@@ -13,7 +13,7 @@ from ray_jobs.compression.answers import Answers, answers_of, compared, judged_s
 from ray_jobs.compression.calibrated import calibrated_answers
 from ray_jobs.compression.max_loss import JudgedLoss, enforce, judged_loss
 from ray_jobs.compression.names import result_name
-from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.outcome import ChainOutcome, PhaseOutcome
 from ray_jobs.compression.phase_job import check_same_network, phase_job, require_float, root_of_result
 from ray_jobs.compression.request import QuantizeRequest
 from ray_jobs.errors import ConfigError
@@ -77,7 +77,9 @@ def run_quantize(
         is_small = request.max_loss is None or loss.is_within(request.max_loss)
         if verdict == "passed" and is_small and not request.always:
             outcome = _outcome(origin, job, None, loss, {each.split: str(each) for each in losses})
-            result.store.write(CHAIN, json_bytes(_as_chain(outcome)))
+            result.store.write(
+                CHAIN, json_bytes({**ChainOutcome("quantize", (outcome,)).to_json(), "calibrated": outcome.calibrated})
+            )
             return outcome
         say(f"training in 8 bits: {reason or ('it was asked for' if is_small else str(loss))}")
         record = write_record(result, _record(origin, job, losses, perf_counter() - began))
@@ -164,17 +166,6 @@ def _record(origin: RunDirectory, job: JobConfig, losses: list[JudgedLoss], seco
 
 def _asked(origin: RunDirectory, job: JobConfig) -> dict[str, Any]:
     return {"origin": run_digest(origin), "seed": job.seed}
-
-
-def _as_chain(outcome: PhaseOutcome) -> dict[str, Any]:
-    """What stands where a run would have been: which one is the result, and why."""
-    return {
-        "schema": 1,
-        "recipe": "quantize",
-        "result": outcome.run,
-        "runs": [outcome.run],
-        "calibrated": outcome.calibrated,
-    }
 
 
 def _calibrated_words(record: CompressionRecord) -> dict[str, str]:

@@ -1,10 +1,9 @@
 """The phase of a chain that searches the smallest network within a loss: a bisection of the share that is kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ray_jobs.compression.max_loss import judged_loss
-from ray_jobs.compression.outcome import PhaseOutcome
+from ray_jobs.compression.outcome import PhaseOutcome, Try
 from ray_jobs.compression.prune import run_prune
 from ray_jobs.compression.recipe import Phase
 from ray_jobs.errors import GateError
@@ -14,20 +13,6 @@ from resnet_dist.errors import UnreachableTargetError
 
 _LEAST, _FIRST = 0.05, 0.5
 """The share that is taken to be too small, and the first one that is tried."""
-
-
-@dataclass(frozen=True)
-class Try:
-    """A share that was tried."""
-
-    share: float
-    """Of the target's kind that is kept, in (0, 1)."""
-    run: str
-    """URI; empty where the share cannot be reached, so that nothing was trained."""
-    loss: str
-    """On val, in words; why it was not pruned, where it was not."""
-    is_small_enough: bool
-    """Whether the loss is."""
 
 
 def next_share(tries: Sequence[Try], most: int) -> float | None:

@@ -29,11 +29,16 @@ def calibration_samples(train: Samples, count: int, seed: int) -> Samples:
     return train.select(np.sort(order[:count]))
 
 
-def read_images(preprocess: Preprocess, samples: Samples) -> NDArray[np.uint8]:
-    """[N, height, width, 3], as evaluation sees them. Raises DataError where a file has changed since it was
+def each_image(preprocess: Preprocess, samples: Samples) -> Iterator[NDArray[np.uint8]]:
+    """[height, width, 3] of each sample, as evaluation sees it. Raises DataError where a file has changed since it was
     indexed."""
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return np.stack(list(pool.map(partial(read_sample, preprocess, samples), range(len(samples)))))
+        yield from pool.map(partial(read_sample, preprocess, samples), range(len(samples)))
+
+
+def read_images(preprocess: Preprocess, samples: Samples) -> NDArray[np.uint8]:
+    """[N, height, width, 3]: `each_image`, all at once."""
+    return np.stack(list(each_image(preprocess, samples)))
 
 
 def calibration_batches(job: JobConfig, train: Samples, count: int | None = None) -> Iterator[torch.Tensor]:

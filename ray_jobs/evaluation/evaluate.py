@@ -31,6 +31,7 @@ from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from ray_jobs.terminal.watcher import note
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
 from resnet_dist.model.model_json import restored
+from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
 from resnet_dist.torch_threads import torch_threads
 
@@ -141,8 +142,7 @@ def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:
     """Parquet: sample_id, label, prediction (class names) and probabilities, one row a sample."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities = OperatingPoint(1.0).probabilities(logits).astype(np.float32)
     table: Any = pa.table(  # pyright: ignore[reportUnknownVariableType]
         {
             "sample_id": list(samples.sample_ids),

@@ -14,7 +14,7 @@ from resnet_dist.model.structure import Structure
 from resnet_dist.model.widths import Widths
 from resnet_dist.quantisation.dialect import Range
 from resnet_dist.quantisation.fake_quantisers import WEIGHT_BITS
-from resnet_dist.quantisation.network import is_quantised, quantise, ranges_of
+from resnet_dist.quantisation.network import quantise, ranges_of
 
 SCHEMA = 1
 _MAX_CLASSES = 100_000
@@ -118,9 +118,5 @@ def structure_of(description: dict[str, Any]) -> Structure:
 
 
 def _quantisation(model: ResNetClassifier) -> dict[str, Any] | None:
-    if not is_quantised(model):
-        return None
-    return {
-        "weight_bits": WEIGHT_BITS,
-        "ranges": {name: [each.low, each.high] for name, each in ranges_of(model).items()},
-    }
+    ranges = {name: [each.low, each.high] for name, each in ranges_of(model).items()}
+    return {"weight_bits": WEIGHT_BITS, "ranges": ranges} if ranges else None

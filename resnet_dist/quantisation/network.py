@@ -139,8 +139,8 @@ def quantisers(model: ResNetClassifier) -> dict[str, FakeQuantiser]:
 
 
 def ranges_of(model: ResNetClassifier) -> dict[str, Range]:
-    """By the names and in the order of `quantisers`."""
-    return {name: each.values for name, each in quantisers(model).items()}
+    """By the names and in the order of `quantisers`; none of a network in floating point."""
+    return {} if not is_quantised(model) else {name: each.values for name, each in quantisers(model).items()}
 
 
 def set_ranges(model: ResNetClassifier, ranges: Mapping[str, Range]) -> None:

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.compression.smallest import Try, next_share
+from ray_jobs.compression.outcome import Try
+from ray_jobs.compression.smallest import next_share
 
 _SHARES = st.floats(0.0, 1.0)
 
