@@ -72,6 +72,9 @@ class DataConfig(BaseModel):
     """With data.folds: the one part, from 0 on, to train with; unset: all of them, one after the other."""
     on_unreadable: Literal["error", "skip"] = "error"
     """What an unreadable file does: stop before training with the list, or be counted, listed and left out."""
+    leakage: Annotated[Literal["warn", "error", "ignore"], _WHERE] = "warn"
+    """What copies of training images in val or test do, by the record that `data inspect` left under storage.root: be
+    said, stop the training, or nothing. error also needs that record."""
     max_pixels: Annotated[int, Field(ge=1, json_schema_extra={"identity": False})] = 100_000_000
     """Images with more pixels count as unreadable: a bound against decompression bombs. A pixel of 16-bit RGB counts as
     one and a half, of 16-bit RGBA as two."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.compression_api import (
     compress_chain,
@@ -25,6 +25,7 @@ from ray_jobs.compression_api import (
     compress_quantize,
     compress_show,
 )
+from ray_jobs.data_api import diff, inspect, sample, split
 from ray_jobs.pool_api import (
     Say,
     job_objects,
@@ -48,12 +49,10 @@ from ray_jobs.storage_api import runs_list, runs_show, searches_list
 if TYPE_CHECKING:
     from cluster.config import ClusterConfig
     from cluster.health.preflight import NodeCheck
-    from data_pipeline.config import DataConfig
     from ray_jobs.bundles.benchmark import BenchmarkOptions, BenchmarkOutcome
     from ray_jobs.bundles.export import ExportOutcome
     from ray_jobs.bundles.promote import Promotion
     from ray_jobs.bundles.pull import PullOutcome
-    from ray_jobs.data.split import Grouping, SplitOutcome
     from ray_jobs.evaluation.evaluate import EvaluationOutcome
     from ray_jobs.job.config import JobConfig
     from ray_jobs.prediction.on_cluster import Parts
@@ -76,9 +75,11 @@ __all__ = [
     "compress_quantize",
     "compress_show",
     "cross_validate",
+    "diff",
     "doctor",
     "evaluate",
     "export",
+    "inspect",
     "job_objects",
     "jobs_list",
     "jobs_logs",
@@ -268,22 +269,6 @@ def predict_in_parts(
 
     place = local_bundle(bundle, storage_root)
     return run_predict_on_cluster(place, images, options or PredictOptions(), parts, cluster)
-
-
-def sample(name: Literal["digits", "fashion-mnist"], folder: Path) -> None:
-    """Write a small public data set as a folder of images for each class."""
-    from data_pipeline.example_data import write_digits, write_fashion_mnist
-
-    (write_digits if name == "digits" else write_fashion_mnist)(folder)
-
-
-def split(
-    data: DataConfig, output: Path, *, seed: int = 0, grouping: Grouping | None = None, overwrite: bool = False
-) -> SplitOutcome:
-    """Split the images of `data` by its fractions and folds, groups whole, into the CSV `output` for `data.labels`."""
-    from ray_jobs.data.split import Grouping, run_split
-
-    return run_split(data, seed, grouping or Grouping(), output, overwrite=overwrite)
 
 
 def doctor(job: JobConfig, *, timeout_s: float = 60.0) -> Sequence[NodeCheck]:

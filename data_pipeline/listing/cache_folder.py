@@ -1,6 +1,7 @@
 """Where what can be made again is kept between starts."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from data_pipeline.config import DataConfig
@@ -14,3 +15,19 @@ def cache_folder(data: DataConfig) -> Path | None:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "resnet-dist")
     except RuntimeError:  # pathlib's word for no home folder
         return None
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file whole or, where there is no room or no right to, not at all: it can be made again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.close()
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError:
+        return

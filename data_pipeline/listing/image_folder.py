@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class Listing:
     """Entries named like images that are no files."""
     ignored: int = 0
     """Entries not named like images, outside of class folders, or of classes that are left out."""
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    """Of the ignored, files in class folders by the end of their name, in lower case with its dot."""
 
     @property
     def named(self) -> str:
@@ -138,6 +141,7 @@ def _list_class(listing: Listing, base: bytes, folder: bytes, split: str | None)
                     waiting.append(path)
             elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.ignored += 1
+                listing.left_out[sample_id_of(os.path.splitext(entry.name)[1].lower())] += 1  # noqa: PTH122  bytes
             elif isinstance(status, str):
                 listing.broken.append(BrokenImage(sample_id_of(path), status, split, class_name))
             elif not stat.S_ISREG(status.st_mode):

@@ -15,7 +15,7 @@ from data_pipeline.listing.classes import class_names, mapped, quoted
 from data_pipeline.listing.image_folder import ListedImage, Listing, list_image_folder
 from data_pipeline.listing.label_table import list_label_table
 from data_pipeline.listing.samples import Samples, key_of, sample_id_of
-from data_pipeline.listing.scan import Probe, Progress, Readers, scan
+from data_pipeline.listing.scan import Memory, Probe, Progress, Readers, scan
 from data_pipeline.listing.scan_cache import ReadableFile, ScanCache
 
 _LISTED = 20
@@ -35,6 +35,8 @@ class Dataset:
     ignored: int
     """Entries of the folder that are not named like images, lie outside of class folders or belong to classes that are
     left out."""
+    left_out: tuple[tuple[str, int], ...] = ()
+    """Of the ignored, files in class folders: (end of the name, how many), sorted."""
     given: str = ""
     """What a labels file says of splits, groups and folds, as a digest; empty where it says nothing, and for folders,
     whose sample ids hold their split."""
@@ -85,20 +87,25 @@ def _labelled(data: DataConfig, group_column: str | None, may_lack_classes: bool
 
 
 def index_folder(
-    data: DataConfig, readers: Readers, progress: Progress | None = None, *, may_lack_classes: bool = False
+    data: DataConfig,
+    readers: Readers,
+    progress: Progress | None = None,
+    *,
+    may_lack_classes: bool = False,
+    memory: Memory | None = None,
 ) -> Dataset:
     """Index the ImageFolder `data.root`: train/, val/, [test/] with class folders in them, or only class folders.
 
     With `data.labels`, the images are those that this file names. Class folders are searched to any depth, symbolic
     links are followed, hidden entries do not exist. Every image is read once, see `scan`. `may_lack_classes`: the
-    settings were made for other data, whose classes need not all be here, nor a labels file's folds fit. Raises
-    DataError where the folder is no ImageFolder of at least two classes with training images, or where images cannot
-    be read and `data.on_unreadable` is "error".
+    settings were made for other data, whose classes need not all be here, nor a labels file's folds fit. `memory` of
+    earlier scans; None: the folder's `ScanCache`. Raises DataError where the folder is no ImageFolder of at least two
+    classes with training images, or where images cannot be read and `data.on_unreadable` is "error".
     """
     listing, classes = list_images(data, may_lack_classes=may_lack_classes)
     root = os.fsencode(listing.root)
-    cache = ScanCache.of(data, root, _name_of(readers.probe))
-    scanned = scan(root, listing.images, readers, cache, os.cpu_count() or 1, progress)
+    memory = memory or ScanCache.of(data, root, probe_name(readers.probe))
+    scanned = scan(root, listing.images, readers, memory, os.cpu_count() or 1, progress)
 
     rows: list[_Row] = []
     unreadable = [(image.sample_id, image.reason) for image in listing.broken]
@@ -128,12 +135,14 @@ def index_folder(
         groups=tuple(row.image.group for row in rows),
         unreadable=tuple(sorted(unreadable)),
         ignored=listing.ignored,
+        left_out=tuple(sorted(listing.left_out.items())),
         given=_given(rows) if listing.table else "",
         folds=given_folds([row.image for row in rows]),
     )
 
 
-def _name_of(probe: Probe | None) -> str:
+def probe_name(probe: Probe | None) -> str:
+    """What memories of scans tell decoders apart by; empty for the reference."""
     return f"{probe.__module__}.{getattr(probe, '__qualname__', type(probe).__qualname__)}" if probe else ""
 
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from data_pipeline.config import DataConfig
-from data_pipeline.listing.cache_folder import cache_folder
+from data_pipeline.listing.cache_folder import cache_folder, write_cached
 from data_pipeline.listing.samples import sample_id_of
 
 
@@ -66,15 +65,4 @@ class ScanCache:
     def save(self, files: Remembered) -> None:
         """Replace what is remembered, whole or not at all."""
         rows = [(*key, file.content, file.width, file.height, file.plain) for key, file in files.items()]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".scan-", delete=False) as file:
-                temporary = Path(file.name)
-                try:
-                    file.write(json.dumps(rows, separators=(",", ":")).encode())
-                    file.close()
-                    temporary.replace(self.path)
-                finally:
-                    temporary.unlink(missing_ok=True)
-        except OSError:
-            return
+        write_cached(self.path, json.dumps(rows, separators=(",", ":")).encode())

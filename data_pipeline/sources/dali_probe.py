@@ -20,14 +20,18 @@ from nvidia.dali import Pipeline, fn, types
 from PIL import Image
 
 from data_pipeline.listing.completeness import is_complete
+from data_pipeline.listing.scan import Show
 
 _BATCH = 32
 _BATCH_PIXELS = 2**26
 """Decoded, 192 MiB."""
 
 
-def probe(images: list[bytes]) -> list[tuple[int, int] | str]:
-    """For each encoded image its upright width and height, or why DALI's CPU decoder cannot read it."""
+def probe(images: list[bytes], show: Show | None = None) -> list[tuple[int, int] | str]:
+    """For each encoded image its upright width and height, or why DALI's CPU decoder cannot read it.
+
+    What is decoded is shown.
+    """
     found: list[tuple[int, int] | str] = []
     pipeline: Any = None
     pending = list(_batches(images))[::-1]
@@ -37,6 +41,9 @@ def probe(images: list[bytes]) -> list[tuple[int, int] | str]:
         try:
             pipeline.feed_input("encoded", [np.frombuffer(image, dtype=np.uint8) for image in batch])
             (decoded,) = pipeline.run()
+            if show:
+                for place in range(len(batch)):
+                    show(len(found) + place, decoded.at(place))
             found += [(width, height) for height, width, _ in decoded.shape()]
         except RuntimeError as error:
             pipeline = None

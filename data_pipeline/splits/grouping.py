@@ -43,6 +43,27 @@ def groups_by_gap(sample_ids: Sequence[str], classes: Sequence[str], gap: int) -
     return tuple(groups)
 
 
+def joined_groups(one: Sequence[str | None], other: Sequence[str | None]) -> tuple[str | None, ...]:
+    """For each image a group that holds whoever shares a group with it in one of two groupings, or with those.
+
+    It is called like the first of its images' groups, of `one` rather than of `other`; None, alone in both.
+    """
+    parent: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def root(node: tuple[int, str]) -> tuple[int, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for first, second in zip(one, other, strict=True):
+        if first is not None and second is not None:
+            low, high = sorted((root((0, first)), root((1, second))))
+            parent[high] = low
+    nodes = [(0, a) if a is not None else (1, b) if b is not None else None for a, b in zip(one, other, strict=True)]
+    return tuple(None if node is None else root(node)[1] for node in nodes)
+
+
 def largest_groups_first(groups: Sequence[str | None], seed: int, word: int) -> list[list[int]]:
     """The rows of each group, in the order in which groups are placed: by size, and by the seed where sizes agree.
 

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     SPLIT = 5
     SYNTHETIC = 6
     CALIBRATION = 7
+    INSPECTION = 8
 
 
 def draw(

@@ -1,15 +1,27 @@
-"""The commands that make and prepare data sets: `resnet-dist data sample|split`."""
+"""The commands that make, inspect and prepare data sets: `resnet-dist data sample|inspect|split`."""
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Whole
-from ray_jobs.job.toml import check
+from ray_jobs.cli.flags import job_flags, with_folder
+from ray_jobs.cli.program import COMMAND, File, Number, Switch, Text, Whole, Word
+from ray_jobs.job.toml import check, read_job_and_overrides
+from ray_jobs.job.toml_codec import merged
+from ray_jobs.job.verb_fields import HOW_IMAGES_ARE_READ, of_inspection
 
-data = App(name="data", help="Make and prepare data sets.")
+data = App(name="data", help="Make, inspect and prepare data sets.")
+
+if TYPE_CHECKING:
+    InspectFlags = dict[str, Any]
+    DiffFlags = dict[str, Any]
+    SplitFlags = dict[str, Any]
+else:
+    InspectFlags = job_flags(of_inspection)
+    DiffFlags = job_flags({"storage.root", *HOW_IMAGES_ARE_READ}.__contains__)
+    SplitFlags = job_flags(HOW_IMAGES_ARE_READ.__contains__)
 
 
 @data.command
@@ -35,6 +47,42 @@ def sample(
 
 
 @data.command
+def inspect(
+    folder: Text = None,
+    /,
+    *,
+    config: File = None,
+    radius: Whole = None,
+    reread: Switch = False,
+    predictions: Text = None,
+    job: Annotated[InspectFlags, Parameter("*")] | None = None,
+) -> None:
+    """Look at every image once, and say what is wrong with the data before anything is trained.
+
+    It finds files that cannot be read, copies across splits and across labels, classes too small to judge, and more.
+    Nothing in the folder is changed. The record stays under storage.root; `train` and `evaluate` go by it.
+
+    Parameters
+    ----------
+    folder
+        The images, as --data.root.
+    config
+        A job's TOML file: what it says of the data applies, as far as --help lists it.
+    radius
+        Images are copies if their hashes differ in at most this many of 256 bits; by default found from the data.
+    reread
+        Read every file again, whatever was remembered of it.
+    predictions
+        A finished run of data.folds on the same images: its folds' models tell which labels are likely to be wrong.
+    """
+    resolved, _ = read_job_and_overrides(config, with_folder(job or {}, folder), of_inspection)
+    from ray_jobs import api
+    from ray_jobs.cli.show_data import show_inspection
+
+    show_inspection(api.inspect(resolved, radius=radius, reread=reread, predictions=predictions))
+
+
+@data.command
 def split(
     folder: Annotated[Path, Parameter(group=COMMAND)],
     /,
@@ -44,16 +92,18 @@ def split(
     group_regex: Text = None,
     group_column: Text = None,
     group_gap: Whole = None,
+    groups: Annotated[Literal["duplicates"] | None, Parameter(group=COMMAND, show_default=False)] = None,
     val_fraction: Number = 0.15,
     test_fraction: Number = 0.15,
     folds: Whole = None,
     seed: Annotated[int, Parameter(group=COMMAND)] = 0,
     overwrite: Switch = False,
+    job: Annotated[SplitFlags, Parameter("*")] | None = None,
 ) -> None:
     """Split a folder's images into train, val and test, keep groups whole, and write a file for data.labels.
 
-    Existing splits and, with --folds, existing folds stay. Give at most one --group flag.
-    An image without a group is a group of its own.
+    Existing splits and, with --folds, existing folds stay. Give at most one --group flag; --groups duplicates may
+    stand beside --group-column. An image without a group is a group of its own.
 
     Parameters
     ----------
@@ -69,6 +119,9 @@ def split(
         The column of --labels that names groups; by default "group" if there is one.
     group_gap
         Group images of one class while the numbers in their file names differ by at most this from one to the next.
+    groups
+        duplicates: images that are copies or near copies, as `data inspect` finds them, stay together; where the data
+        have splits, copies move to the one of theirs that is furthest from training.
     val_fraction
         Share of each class for val, if the data have no val split.
     test_fraction
@@ -82,14 +135,54 @@ def split(
     """
     given = {"root": str(folder), "labels": "" if labels is None else str(labels.expanduser().absolute())}
     shares = {"val_fraction": val_fraction, "test_fraction": test_fraction, "folds": folds}
-    job = check({"seed": seed, "data": given | shares})
+    whole = check(merged(job or {}, {"seed": seed, "data": given | shares}))
     from ray_jobs import api
     from ray_jobs.data.split import Grouping
     from ray_jobs.terminal.console import show_line
 
     grouping = Grouping(group_regex, group_column, group_gap)
-    done = api.split(job.data, output, seed=job.seed, grouping=grouping, overwrite=overwrite)
+    done = api.split(
+        whole.data, output, seed=whole.seed, grouping=grouping, overwrite=overwrite, duplicates=groups == "duplicates"
+    )
     counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
     grouped = f"; {done.groups} groups, {done.alone} images alone" if done.groups else ""
     show_line(f"{done.output}: {counts}{grouped}{f'; {done.folds} folds' if done.folds else ''}")
     show_line(f"to train with it: --data.labels {shlex.quote(done.labels)}")
+
+
+@data.command
+def diff(
+    first: Word,
+    second: Word,
+    /,
+    *,
+    output: File = None,
+    radius: Whole = None,
+    job: Annotated[DiffFlags, Parameter("*")] | None = None,
+) -> None:
+    """Say what differs between two data sets: images that came, went, were replaced, relabelled or moved.
+
+    It also lists images of one that are copies of test images of the other. Nothing is changed.
+
+    Parameters
+    ----------
+    first
+        A folder of images, a labels file (paths relative to its own folder), or a run: what it was trained on.
+    second
+        The same, to compare with the first.
+    output
+        A JSON file to write all of it to; the terminal shows the first of each kind.
+    radius
+        Images are copies if their hashes differ in at most this many of 256 bits; by default found from the data.
+    """
+    where = check(job or {})
+    from ray_jobs import api
+    from ray_jobs.cli.show_data import show_difference
+    from ray_jobs.terminal.output_file import output_file
+    from resnet_dist.sealed_json import json_bytes
+
+    outcome = api.diff(first, second, where, radius=radius)
+    if output is not None:
+        with output_file(output) as file:
+            file.write(json_bytes(outcome.to_json()))
+    show_difference(outcome)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     # At run time they would bring torch to `doctor`.
     from ray_jobs.evaluation.evaluate import EvaluationOutcome
     from ray_jobs.training.cross_validation import FoldsOutcome
+    from resnet_dist.evaluation.without_leaks import WithoutLeaks
 
 _MAX_CLASSES = 20
 _MAX_CONFUSIONS = 5
@@ -83,8 +84,20 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
     )
     for count, truth, answer in confused[:_MAX_CONFUSIONS]:
         show_line(f"{-count} of {truth} taken for {answer}")
+    if outcome.without_leaks is not None:
+        show_leaks(outcome.without_leaks, result.samples)
     show_line(f"predictions: {outcome.predictions}")
     show_line(f"next: {run_words('export', outcome.run)}")
+
+
+def show_leaks(found: "WithoutLeaks", samples: int) -> None:
+    """What a result is without the images that training had seen copies of."""
+    show_line(f"{found.leaked} of {samples} images have copies in what was trained on; without them:")
+    table = table_of("metric", "without", "with them better by", "95 % interval")
+    for name, value in found.metrics.items():
+        gain, low, high = found.gains[name]
+        table.add_row(name, f"{value:.4f}", f"{gain:+.4f}", f"{low:+.4f} .. {high:+.4f}")
+    console().print(table)
 
 
 def show_demo(outcome: TrainOutcome, evaluation: "EvaluationOutcome", seconds: float) -> None:

@@ -12,7 +12,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset, index_folder
 from data_pipeline.listing.samples import Samples
-from data_pipeline.listing.scan import Probe, Readers
+from data_pipeline.listing.scan import Probe, Readers, Show
 from data_pipeline.splits.assign import SplitRow, assign_splits, split_rows
 from ray_jobs.data.node_images import local_data
 from ray_jobs.job.config import JobConfig
@@ -63,7 +63,7 @@ def index_data(job: JobConfig, *, may_lack_classes: bool = False) -> Dataset:
 
     `may_lack_classes`: images to be judged, which need not have all classes that the job's settings name.
     """
-    readers = Readers(decoder(job), partial(image_header, max_pixels=job.data.max_pixels), _probe(job))
+    readers = Readers(decoder(job), partial(image_header, max_pixels=job.data.max_pixels), training_probe(job))
     with local_data(job.data) as data, ScanView() as view:
         try:
             return index_folder(data, readers, view.show, may_lack_classes=may_lack_classes)
@@ -78,10 +78,13 @@ def decoder(job: JobConfig) -> Callable[[bytes], NDArray[np.uint8]]:
     return partial(decode_rgb, bit_depth=job.data.bit_depth, max_pixels=job.data.max_pixels)
 
 
-def _probe(job: JobConfig) -> Probe | None:
+def training_probe(job: JobConfig) -> Probe | None:
     """Training's own decoder where that is not Pillow: a file that it cannot read must be found before training."""
-    if job.data.source != "dali":
-        return None
-    from data_pipeline.sources.dali_probe import probe  # noqa: PLC0415 - DALI loads in a second, and only if it is used
+    return _dali_probe if job.data.source == "dali" else None
 
-    return probe
+
+def _dali_probe(images: list[bytes], show: Show | None = None) -> list[tuple[int, int] | str]:
+    """DALI loads in seconds, so only where a file is to be read."""
+    from data_pipeline.sources.dali_probe import probe  # noqa: PLC0415
+
+    return probe(images, show)

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from data_pipeline.listing.image_folder import SPLITS, Listing
 from data_pipeline.listing.index import given_folds, list_images
 from data_pipeline.listing.samples import key_of, sample_id_of
 from data_pipeline.splits.assign import LabelledRows, fold_of_rows, refuse_empty, split_of_rows
-from data_pipeline.splits.grouping import groups_by_gap, groups_by_pattern
+from data_pipeline.splits.grouping import groups_by_gap, groups_by_pattern, joined_groups
 from ray_jobs.data.node_images import local_data
 from ray_jobs.errors import ConfigError
 
@@ -36,6 +36,9 @@ class Grouping:
     """A column that the labels file must have; without, its column group is taken where there is one."""
     gap: int | None = None
     """Numbers in file names of a class that lie within this of the next one chain their images into a group."""
+    copies: Mapping[str, str] | None = None
+    """By sample id the group of images that are copies, as an inspection found them; joined with the groups that a
+    labels file names. Copies move to the split furthest from training that one of them is in: test, val, train."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class SplitOutcome:
     """What `data.labels` is to be: relative where the file lies below `data.root`, else absolute."""
 
 
+def check_split(data: DataConfig, grouping: Grouping, output: Path, *, overwrite: bool = False) -> None:
+    """Raise ConfigError for a wrong grouping, and where `output` is there and not to be overwritten."""
+    _checked(grouping, data)
+    if output.exists() and not overwrite:
+        raise ConfigError(f"--output {output} is there already; name another file, or add --overwrite")
+
+
 def run_split(
     data: DataConfig, seed: int, grouping: Grouping, output: Path, *, overwrite: bool = False
 ) -> SplitOutcome:
@@ -62,9 +72,8 @@ def run_split(
     ConfigError for a wrong grouping and where `output` is there and not to be overwritten, DataError where the data
     cannot be split so.
     """
+    check_split(data, grouping, output, overwrite=overwrite)
     pattern = _checked(grouping, data)
-    if output.exists() and not overwrite:
-        raise ConfigError(f"--output {output} is there already; name another file, or add --overwrite")
     with local_data(data) as here:
         listing, classes = list_images(here, group_column=grouping.column)
     if listing.broken:
@@ -83,12 +92,14 @@ def run_split(
             )
     groups = _groups(grouping, pattern, ids, names, listing)
     given_fold = given_folds(listing.images)
-    _refuse_torn(ids, "split", [image.split for image in listing.images], groups)
+    given = [image.split for image in listing.images]
+    if grouping.copies is not None:
+        given = _on_one_side(given, groups)
+    _refuse_torn(ids, "split", given, groups)
     _refuse_torn(ids, "fold", given_fold, groups)
     label_of = {name: label for label, name in enumerate(classes)}
     keys = np.array([key_of(sample_id) for sample_id in ids], dtype=np.uint64)
     labels = np.array([label_of[name] for name in names], dtype=np.int64)
-    given = [image.split for image in listing.images]
     rows = LabelledRows(keys, labels, groups)
     splits = split_of_rows(rows, given, data.val_fraction, data.test_fraction, seed)
     refuse_empty(splits, given, groups, data.val_fraction, data.test_fraction)
@@ -118,9 +129,10 @@ def _checked(grouping: Grouping, data: DataConfig) -> re.Pattern[str] | None:
         "--group-regex": grouping.regex,
         "--group-column": grouping.column,
         "--group-gap": grouping.gap,
+        "--groups duplicates": grouping.copies,
     }
     named = [flag for flag, value in given.items() if value is not None]
-    if len(named) > 1:
+    if len(named) > 1 and named != ["--group-column", "--groups duplicates"]:  # both can hold
         raise ConfigError(f"{' and '.join(named)} both say what a group is; keep one of them")
     if grouping.column is not None and not data.labels:
         raise ConfigError(f"--group-column {grouping.column} is a column of a labels file; name it with --labels FILE")
@@ -153,7 +165,20 @@ def _groups(
         if not any(groups):
             raise DataError(f"--group-gap: no file name carries a number, such as {ids[0]!r}; leave it out")
         return groups
-    return tuple(image.group for image in listing.images)
+    named = tuple(image.group for image in listing.images)
+    return named if grouping.copies is None else joined_groups(named, [grouping.copies.get(each) for each in ids])
+
+
+def _on_one_side(given: list[str | None], groups: Sequence[str | None]) -> list[str | None]:
+    """The given splits, each group's the one furthest from training that any of its images is in."""
+    furthest: dict[str, str] = {}
+    for split, group in zip(given, groups, strict=True):
+        if group is not None and split is not None:
+            furthest[group] = max(furthest.get(group, split), split, key=SPLITS.index)
+    return [
+        furthest.get(group, split) if group is not None and split is not None else split
+        for split, group in zip(given, groups, strict=True)
+    ]
 
 
 def _refuse_torn(ids: list[str], kind: str, parts: Sequence[str | int | None], groups: Sequence[str | None]) -> None:

@@ -24,12 +24,16 @@ from ray_jobs.data.evaluation_set import EvaluationSet, evaluation_set_of_folder
 from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.data.prepare import index_data
 from ray_jobs.evaluation.worker import answer
+from ray_jobs.inspection.leakage import leaked_samples
+from ray_jobs.inspection.record import find_inspection
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
+from ray_jobs.run.argument import root_and_name
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lookup import find_run, job_of_run, which_checkpoint
 from ray_jobs.terminal.watcher import note
 from resnet_dist.evaluation.judge import Answers, EvaluationResult, assemble, predict, report
+from resnet_dist.evaluation.without_leaks import WithoutLeaks, without_leaks
 from resnet_dist.model.model_json import restored
 from resnet_dist.runtime.operating_point import OperatingPoint
 from resnet_dist.runtime.preprocess import Preprocess
@@ -50,6 +54,9 @@ class EvaluationOutcome:
     """For people: how the images were chosen."""
     predictions: str
     """URI of the Parquet file with each image's label, prediction and probabilities."""
+    without_leaks: WithoutLeaks | None = None
+    """The same without the images that have copies in what was trained on; None where there are none, or none are
+    known: see `resnet-dist data inspect`."""
 
 
 def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) -> EvaluationOutcome:
@@ -81,10 +88,11 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
         logits = split_logits(work, plan_workers(job.cluster, *cluster_resources()))
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
     about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
-    notes = {"notes": list(judged.notes)}
+    leaks = _leaks(directory, job, judged, logits)
+    notes = {"notes": list(judged.notes), "without_leaks": leaks.to_json() if leaks else None}
     content = {**about, **notes, **result.to_json()}
     predictions = directory.write_evaluation(judged.record, content, _predictions(samples, logits))
-    return EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes, predictions)
+    return EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes, predictions, leaks)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,22 @@ def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named
         return evaluation_set_of_folder(dataset, stored.classes, split)
     rows = read_split_csv(directory.read_split_csv())
     return evaluation_set_of_run(dataset, stored.classes, stored.fingerprint, rows, split)
+
+
+def _leaks(
+    directory: RunDirectory, job: JobConfig, judged: EvaluationSet, logits: NDArray[np.float32]
+) -> WithoutLeaks | None:
+    """By the inspection of the run's own data. Of another folder's images nobody knows whether they are copies."""
+    place = root_and_name(directory.uri)
+    record = find_inspection(place[0] if place else job.storage.root, directory.read_dataset().fingerprint)
+    if record is None or judged.record != judged.split:
+        return None
+    split_of = {row.sample_id: row.split for row in read_split_csv(directory.read_split_csv())}
+    samples = judged.samples
+    leaked = leaked_samples(record, samples.sample_ids, split_of, judged.split)
+    predictions = logits.argmax(axis=1).astype(np.int64)
+    resamples = job.evaluation.bootstrap_samples
+    return without_leaks(samples.labels, predictions, leaked, len(samples.classes), job.seed, resamples)
 
 
 def _predictions(samples: Samples, logits: NDArray[np.float32]) -> bytes:

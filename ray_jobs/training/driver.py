@@ -21,6 +21,7 @@ from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError, JobFailedError, first_line
+from ray_jobs.inspection.leakage import check_leakage
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.run.directory import RunDirectory
 from ray_jobs.run.lifecycle import finished_before, is_done, outcome_of, standing, write_end
@@ -70,10 +71,11 @@ def run_train(job: JobConfig, submission: str | None = None) -> TrainOutcome:
 def check_start(job: JobConfig) -> None:
     """Raise what `run_train` would raise before it starts a Ray of its own; nothing of a cluster is asked."""
     run = RunDirectory.named(job.storage.root, run_name(job)).at_start(job.storage.outage_s, _say)
-    job, _, use_gpu = _prepared(job, run, local_only=True)
+    job, data, use_gpu = _prepared(job, run, local_only=True)
     progress = run.progress()
     if progress is None or not is_done(progress, job):
         check_compiler(job, use_gpu)
+        check_leakage(job, data.dataset)
 
 
 def _prepared(job: JobConfig, run: RunDirectory, *, local_only: bool = False) -> tuple[JobConfig, PreparedData, bool]:
@@ -97,6 +99,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
     if progress is not None and is_done(progress, job):
         return finished_before(run, job, progress, data.summary(), write_split_csv(data.split_rows()))
     check_compiler(job, use_gpu)
+    leaks = check_leakage(job, data.dataset)
 
     def initial_weights() -> InitialWeights:
         return InitialWeights.of(job, len(data.dataset.samples.classes), run)
@@ -110,7 +113,7 @@ def _train(job: JobConfig, run: RunDirectory, submission: str) -> TrainOutcome:
         with ProgressView(begun, data) as view, storage_watched(run.store, view.say):
             view.show_stages(job, len(data.dataset.samples.classes))
             train, val = data.split("train"), data.split("val")
-            warnings = start_warnings(job, data)
+            warnings = (*start_warnings(job, data), *leaks)
             view.warn(warnings)
             view.show_start(job.cluster.num_workers)
             training = _Training(job, run, train, val, submission, view, initial_weights, teacher, warnings)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +95,34 @@ def image_header(data: bytes, *, max_pixels: int) -> tuple[int, int, bool]:
                 plain = (raw_mode, image.mode) in (("BGR", "RGB"), ("L", "L")) and image.tile[0].codec_name == "raw"
             case _:
                 plain = False
-        # Pillow reads a PNG to its end in search of an orientation, so that is done only where there may be one.
-        may_turn = not isinstance(image, PngImageFile) or any(name in data for name in _PNG_ORIENTATION_CARRIERS)
-        orientation = orientation_of(image) if may_turn else 1
+        orientation = _written_orientation(image, data)
         if orientation != 1:
             plain = plain and isinstance(image, JpegImageFile) and b"tiff:Orientation" not in image.info.get("xmp", b"")
         if orientation >= 5 and not isinstance(image, TiffImageFile):
             width, height = height, width
         return width, height, plain
+
+
+class ImageKind(NamedTuple):
+    """How a file stores its image."""
+
+    format: str
+    """Pillow's name of it: JPEG, PNG, BMP, TIFF, WEBP, PPM or GIF."""
+    mode: str
+    """Pillow's name of how pixels are stored: L, RGB, RGBA, P, CMYK, I;16, and others."""
+    bits: int
+    """Of a channel: 8, or 16 where the file has more than 8."""
+    orientation: int
+    """EXIF's, 1..8; 1 is upright."""
+
+
+def image_kind(data: bytes, *, max_pixels: int) -> ImageKind:
+    """What the header tells. Raises UnreadableImageError where it cannot be read."""
+    with unreadable_on_failure():
+        image = _opened(data, max_pixels)
+        raw_mode, _ = raw_mode_of(image)
+        deep = image.mode.startswith("I") or ";16" in raw_mode
+        return ImageKind(image.format or "", image.mode, 16 if deep else 8, _written_orientation(image, data))
 
 
 @contextmanager
@@ -211,6 +232,13 @@ def orientation_of(image: Image.Image) -> int:
     except (SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _written_orientation(image: ImageFile, data: bytes) -> int:
+    """`orientation_of` a file that is not loaded. Pillow reads a PNG to its end in search of one, so that is done only
+    where there may be one."""
+    may_turn = not isinstance(image, PngImageFile) or any(name in data for name in _PNG_ORIENTATION_CARRIERS)
+    return orientation_of(image) if may_turn else 1
 
 
 def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -69,6 +69,8 @@ def test_what_needs_an_extra_says_which(python: Path, bundle_folder: Path, tmp_p
 
 COMMANDS = {
     "data sample": "digits made",
+    "data inspect": "images",
+    "data diff": "images images",
     "data split": "images --output split.csv",
     "train": "--data.root images",
     "tune": "--data.root images",

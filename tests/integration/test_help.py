@@ -44,7 +44,7 @@ def helps(
 
 def test_the_help_of_all_commands_is_as_it_was_read(capsys: pytest.CaptureFixture[str]) -> None:
     lines = helps(app, (), capsys)
-    assert sum(line.startswith("$ resnet-dist") for line in lines) == 38
+    assert sum(line.startswith("$ resnet-dist") for line in lines) == 40
     if os.environ.get("RESNET_DIST_WRITE_HELP"):
         HELP.write_text("\n".join(lines), encoding="utf-8")
     kept = HELP.read_text(encoding="utf-8").split("\n")

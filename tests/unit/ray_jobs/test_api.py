@@ -24,6 +24,8 @@ from tests.kube_server.server import KubeServer
 
 OTHER_NAMES = {
     "data sample": "sample",
+    "data inspect": "inspect",
+    "data diff": "diff",
     "data split": "split",
     "submit": "submit_to_pool",
 }

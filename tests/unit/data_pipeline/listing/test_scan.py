@@ -240,7 +240,7 @@ def test_an_interrupted_scan_keeps_what_it_has_read(image_files, tmp_path):
     results = scanned(tmp_path, images, decode, cache=cache)
     assert decode.calls == 200 - 128
     assert results == scanned(tmp_path, images)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".scan-")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".part-")] == []
 
 
 def interrupt_after(count):
@@ -292,3 +292,143 @@ def test_decoded_shapes_are_what_counts(tmp_path):
         Readers(lambda _: np.zeros((3, 5, 3), dtype=np.uint8), lambda _: (5, 3, True)),
     )
     assert (result.width, result.height, result.plain) == (5, 3, True)
+
+
+class Seen:
+    """What a scan shows."""
+
+    def __init__(self):
+        self.shown = {}
+        self.threads = set()
+        self.lock = threading.Lock()
+
+    def __call__(self, row, data, pixels):
+        with self.lock:
+            self.shown.setdefault(row, []).append((data, pixels.copy()))
+            self.threads.add(threading.get_ident())
+
+    @property
+    def times(self):
+        return {row: len(shown) for row, shown in sorted(self.shown.items())}
+
+
+def shown(folder, images, see, probe=None, **options):
+    return scan(os.fsencode(folder), images, Readers(CountingDecode(), HEADER, probe, see), **options)
+
+
+def showing(size=(9, 7), refused=()):
+    """A probe that shows each file as the reference decodes it, in one buffer that it uses again and again."""
+    buffer = np.empty((7, 9, 3), np.uint8)
+
+    def probe(batch, show=None):
+        for place, data in enumerate(batch):
+            if data not in refused:
+                np.copyto(buffer, CountingDecode()(data))
+                if show:
+                    show(place, buffer)
+        buffer[:] = 0
+        return ["refused" if data in refused else size for data in batch]
+
+    return probe
+
+
+def test_every_image_that_decodes_is_shown_once(image_files, tmp_path):
+    files = photos(image_files, 70) | {"half.png": image_files.damaged()["half a PNG"], "z.txt.png": b"text"}
+    images = write(tmp_path, files)
+    see = Seen()
+    results = shown(tmp_path, images, see, threads=3)
+    assert see.times == dict.fromkeys(range(70), 1)
+    for row, ((data, pixels),) in see.shown.items():
+        assert data == files[f"{row:03d}.png"]
+        assert np.array_equal(pixels, image_files.photo(9, 7, seed=row))
+    assert threading.get_ident() not in see.threads
+    assert results == scanned(tmp_path, images), "to be seen changes nothing"
+
+
+def test_what_the_probe_decodes_is_shown_once_from_the_pools_threads(image_files, tmp_path):
+    photo = image_files.photo(9, 7)
+    files = photos(image_files, 70) | {
+        "by both.bmp": image_files.encode(photo, "BMP"),
+        "by the reference.png": image_files.encode(photo, "PNG", mode="P"),
+        "text.png": b"text",
+    }
+    images = write(tmp_path, files)
+    see = Seen()
+    results = shown(tmp_path, images, see, showing(), threads=2)
+    assert see.times == dict.fromkeys(range(72), 1)
+    for row, (name, data) in enumerate([*files.items()][:72]):
+        assert see.shown[row][0][0] == data
+        assert np.array_equal(see.shown[row][0][1], CountingDecode()(data)), name
+    assert threading.get_ident() not in see.threads
+    assert results == scanned(tmp_path, images, probe=showing())
+
+
+def test_where_the_reference_corrects_the_probe_its_pixels_are_shown_last(image_files, tmp_path):
+    files = photos(image_files, 5)
+    images = write(tmp_path, files)
+
+    def probe(batch, show):
+        for place in range(len(batch)):
+            show(place, np.full((9, 7, 3), place, np.uint8))
+        return [(7, 9)] * len(batch)
+
+    results = shown(tmp_path, images, see := Seen(), probe, threads=3)
+    assert see.times == dict.fromkeys(range(5), 2)
+    for row, ((_, first), (data, last)) in see.shown.items():
+        assert (first == row).all()
+        assert data == files[f"{row:03d}.png"]
+        assert np.array_equal(last, image_files.photo(9, 7, seed=row))
+    assert [result.plain for result in results] == [False] * 5
+
+
+def test_what_the_probe_refuses_is_shown_as_the_reference_decodes_it(image_files, tmp_path):
+    files = photos(image_files, 3)
+    images = write(tmp_path, files)
+    results = shown(tmp_path, images, see := Seen(), showing(refused=[files["001.png"]]))
+    assert results[1] == "refused"
+    assert see.times == {0: 1, 1: 1, 2: 1}
+    assert np.array_equal(see.shown[1][0][1], image_files.photo(9, 7, seed=1))
+
+
+def test_a_file_that_both_decode_is_shown_by_the_reference(image_files, tmp_path):
+    images = write(tmp_path, {"a.bmp": image_files.encode(image_files.photo(9, 7), "BMP")})
+
+    def probe(batch, show):
+        for place in range(len(batch)):
+            show(place, np.zeros((7, 9, 3), np.uint8))
+        return [(9, 7)] * len(batch)
+
+    shown(tmp_path, images, see := Seen(), probe)
+    assert see.times == {0: 1}
+    assert np.array_equal(see.shown[0][0][1], image_files.photo(9, 7))
+
+
+@pytest.mark.parametrize("probe", [None, showing()])
+def test_what_is_remembered_is_not_shown(image_files, tmp_path, probe):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cache = ScanCache(tmp_path / "cache" / "scan.json")
+    files = photos(image_files, 5)
+    shown(folder, write(folder, files), see := Seen(), probe, cache=cache)
+    assert see.times == dict.fromkeys(range(5), 1)
+    os.utime(folder / "003.png", ns=(0, 12345))
+    shown(folder, listed(folder, *files), see := Seen(), probe, cache=cache)
+    assert see.times == {3: 1}
+
+
+@pytest.mark.parametrize("probe", [None, showing()])
+def test_who_sees_may_fail_and_the_scan_fails_with_it(image_files, tmp_path, probe):
+    def see(row, _data, _pixels):
+        if row == 2:
+            raise RuntimeError("no room for what was seen")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        shown(tmp_path, write(tmp_path, photos(image_files, 5)), see, probe, threads=2)
+
+
+def test_the_probe_is_not_asked_to_show_where_nobody_sees(image_files, tmp_path):
+    def probe(batch, show="nobody"):
+        assert show == "nobody"
+        return [(9, 7)] * len(batch)
+
+    assert len(scanned(tmp_path, write(tmp_path, photos(image_files, 3)), probe=probe)) == 3

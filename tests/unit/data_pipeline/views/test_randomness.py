@@ -35,7 +35,7 @@ def test_the_bits_never_change():
         [16679127167675709160, 16643542379419562147],
         [9620579351936754421, 2326540443352188078],
     ]
-    assert [purpose.value for purpose in Purpose] == [1, 2, 3, 4, 5, 6, 7]
+    assert [purpose.value for purpose in Purpose] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @given(WORDS, PURPOSES, WORDS, KEYS, st.integers(0, 9), st.integers(0, 9))

@@ -11,6 +11,7 @@ WHERE_AND_HOW = {
     "name",
     "data.root",
     "data.labels",
+    "data.leakage",
     "data.max_pixels",
     "data.decode_threads",
     "data.prefetch",

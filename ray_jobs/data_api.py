@@ -1,0 +1,77 @@
+"""The part of `ray_jobs.api` that works on data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from data_pipeline.config import DataConfig
+    from ray_jobs.data.split import Grouping, SplitOutcome
+    from ray_jobs.inspection.diff import DiffOutcome
+    from ray_jobs.inspection.inspect import InspectOutcome
+    from ray_jobs.job.config import JobConfig
+
+
+def sample(name: Literal["digits", "fashion-mnist"], folder: Path) -> None:
+    """Write a small public data set as a folder of images for each class."""
+    from data_pipeline.example_data import write_digits, write_fashion_mnist
+
+    (write_digits if name == "digits" else write_fashion_mnist)(folder)
+
+
+def inspect(
+    job: JobConfig, *, radius: int | None = None, reread: bool = False, predictions: str | None = None
+) -> InspectOutcome:
+    """Look at every image of the job's data once, and store and return what is wrong with them.
+
+    `predictions`: the name of a finished run of `data.folds` on the same data, to find wrong labels by.
+    """
+    from ray_jobs.inspection.inspect import InspectOptions, Predictions, run_inspect
+
+    said = None
+    if predictions is not None:
+        from ray_jobs.data.prepare import index_data
+        from ray_jobs.evaluation.fold_predictions import fold_predictions
+
+        skipping = job.model_copy(update={"data": job.data.model_copy(update={"on_unreadable": "skip"})})
+        where = {"storage": {"root": job.storage.root}, "cluster": {"address": job.cluster.address}}
+        found = fold_predictions(predictions, job.storage.root, index_data(skipping).fingerprint, where)
+        said = Predictions(predictions, found)
+    return run_inspect(job, InspectOptions(radius, reread, said))
+
+
+def diff(first: str, second: str, job: JobConfig, *, radius: int | None = None) -> DiffOutcome:
+    """What differs between two data sets, each a folder, a labels file or a run.
+
+    `job`: where records are, and how images are read; the data are the two.
+    """
+    from ray_jobs.inspection.diff import run_diff
+
+    return run_diff(first, second, job, radius=radius)
+
+
+def split(
+    data: DataConfig,
+    output: Path,
+    *,
+    seed: int = 0,
+    grouping: Grouping | None = None,
+    duplicates: bool = False,
+    overwrite: bool = False,
+) -> SplitOutcome:
+    """Split the images of `data` by its fractions and folds, groups whole, into the CSV `output` for `data.labels`.
+
+    `duplicates`: copies and near copies are one group, too; the images are looked at for that, see `inspect`.
+    """
+    from dataclasses import replace
+
+    from ray_jobs.data.split import Grouping, check_split, run_split
+
+    grouping = grouping or Grouping()
+    check_split(data, grouping, output, overwrite=overwrite)
+    if duplicates:
+        from ray_jobs.inspection.copies_of import copies_of
+
+        grouping = replace(grouping, copies=copies_of(data, grouping.column))
+    return run_split(data, seed, grouping, output, overwrite=overwrite)

@@ -1,0 +1,178 @@
+"""`resnet-dist data inspect`: one look at every image, and what a person should know before a training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.storage.store import child_uri
+from data_pipeline.config import DataConfig
+from data_pipeline.errors import DataError
+from data_pipeline.inspection.copies import Copies, Photographs, find_copies
+from data_pipeline.inspection.cue_findings import cue_findings, cues_of
+from data_pipeline.inspection.cues import Cue
+from data_pipeline.inspection.findings import (
+    Finding,
+    Inspected,
+    class_findings,
+    copy_findings,
+    file_findings,
+)
+from data_pipeline.inspection.label_findings import label_finding, ranked_labels
+from data_pipeline.inspection.radius import MOST
+from data_pipeline.listing.index import Dataset
+from data_pipeline.splits.assign import assign_splits
+from ray_jobs.data.node_images import local_data
+from ray_jobs.errors import ConfigError
+from ray_jobs.inspection.commands import predictions_command, split_command
+from ray_jobs.inspection.look import looked_at
+from ray_jobs.inspection.record import (
+    IMAGES,
+    INSPECTIONS,
+    ClusterRecord,
+    CueRecord,
+    FindingRecord,
+    InspectionRecord,
+    RadiusRecord,
+    ReferenceRecord,
+    images_parquet,
+    inspection_name,
+    write_inspection,
+)
+from ray_jobs.inspection.relabel import RELABEL, relabel_csv
+from ray_jobs.job.config import JobConfig
+from ray_jobs.terminal.scan_bar import ScanView
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What models say of images that they were not trained on."""
+
+    source: str
+    """The run."""
+    probabilities: Mapping[str, NDArray[np.float32]]
+    """[C] by sample id, the classes in the data's order."""
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What a person may choose."""
+
+    radius: int | None = None
+    """Bits of 256 in which the hashes of copies may differ; None: found from images that are known to differ."""
+    reread: bool = False
+    """Believe nothing that earlier inspections remembered."""
+    predictions: Predictions | None = None
+    """To rank labels by."""
+
+
+@dataclass(frozen=True)
+class InspectOutcome:
+    """A data set that was inspected."""
+
+    record: InspectionRecord
+    place: str
+    """Folder of the record in storage."""
+    decoded: int
+    """Images that were decoded; the others were remembered."""
+    inspected: Inspected
+    """All that is known, row by row."""
+
+
+def run_inspect(job: JobConfig, options: InspectOptions) -> InspectOutcome:
+    """Look at every image of the job's data, find what is wrong with them, and store the record.
+
+    The splits are those that the data have, else those that a training with this job would draw. Images that cannot
+    be read are a finding rather than an error. Raises DataError where the folder is no data set at all, StorageError
+    where it cannot be fetched or the record not be stored.
+    """
+    if options.radius is not None and not 0 <= options.radius <= MOST:
+        raise ConfigError(f"--radius {options.radius} is no number of bits from 0 to {MOST}; leave it out to find one")
+    inspected, decoded = _inspected(job, options)
+    name = inspection_name(job.data.root, inspected.dataset.fingerprint)
+    place = child_uri(job.storage.root, f"{INSPECTIONS}/{name}")
+    ranked, files = None, {IMAGES: images_parquet(inspected)}
+    command = predictions_command(job)
+    if options.predictions is not None:
+        ranked = ranked_labels(inspected, options.predictions.probabilities)
+        files[RELABEL] = relabel_csv(inspected, ranked).encode("utf-8", errors="surrogateescape")
+        command = f"look through them from the top, correct column label, train with --data.labels {place}/{RELABEL}"
+    cues = cues_of(inspected)
+    findings = [
+        *file_findings(inspected),
+        *class_findings(inspected.dataset),
+        *copy_findings(inspected, split_command(job.data)),
+        *cue_findings(cues, len(inspected.dataset)),
+        label_finding(inspected, ranked, command),
+    ]
+    findings.sort(key=lambda finding: finding.severity)  # those of one severity stay in their order
+    record = _record(job, inspected, findings, cues)
+    write_inspection(job.storage.root, record, files)
+    return InspectOutcome(record, place, decoded, inspected)
+
+
+def inspected_data(job: JobConfig) -> Inspected:
+    """What is known of the job's images; nothing is stored but what is remembered of them. Raises DataError."""
+    return _inspected(job, InspectOptions())[0]
+
+
+def _inspected(job: JobConfig, options: InspectOptions) -> tuple[Inspected, int]:
+    """And how many images were decoded for it."""
+    data = job.data.model_copy(update={"on_unreadable": "skip"})
+    with local_data(data) as here, ScanView(doing="inspecting images") as view:
+        dataset, cache = looked_at(job, here, view.show, reread=options.reread)
+    samples = dataset.samples
+    facts = np.concatenate([cache.facts[sample_id] for sample_id in samples.sample_ids])
+    photographs = Photographs(facts["thumbnail"], samples.content, samples.labels, samples.keys)
+    copies = find_copies(photographs, options.radius)
+    return Inspected(_with_splits(dataset, data, job.seed), dataset.splits, facts, copies), cache.seen
+
+
+def _with_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
+    """As a training would have them; all in train where none can be drawn, which a training will say."""
+    try:
+        return assign_splits(dataset, data, seed)
+    except DataError:
+        return dataset
+
+
+def _record(job: JobConfig, inspected: Inspected, findings: list[Finding], cues: list[Cue]) -> InspectionRecord:
+    dataset, copies = inspected.dataset, inspected.copies
+    splits = [split or "train" for split in dataset.splits]
+    return InspectionRecord(
+        root=job.data.root,
+        labels=job.data.labels,
+        fingerprint=dataset.fingerprint,
+        decoder=job.data.source if job.data.source == "dali" else "reference",
+        classes=dataset.samples.classes,
+        images=len(dataset),
+        splits={name: splits.count(name) for name in ("train", "val", "test") if name in splits},
+        seed=job.seed,
+        reference=ReferenceRecord(
+            digest=copies.reference.digest, images=copies.reference.images, modes=len(copies.reference.modes)
+        ),
+        radius=RadiusRecord(
+            bits=copies.radius.bits,
+            given=copies.radius.given and copies.lowered_from is None,
+            lowered_from=copies.lowered_from,
+            false_match_rate=copies.radius.false_match_rate,
+            median=copies.radius.median,
+            spread=copies.radius.spread,
+            pairs=copies.radius.pairs,
+        ),
+        findings=tuple(map(FindingRecord.of, findings)),
+        cues=tuple(map(CueRecord.of, cues)),
+        clusters=cluster_records(dataset, copies),
+    )
+
+
+def cluster_records(dataset: Dataset, copies: Copies) -> tuple[ClusterRecord, ...]:
+    """The clusters by sample ids."""
+    ids = dataset.samples.sample_ids
+    found: list[ClusterRecord] = []
+    for cluster in copies.clusters:
+        rows: list[int] = cluster.members.tolist()
+        members = tuple(ids[row] for row in rows)
+        found.append(ClusterRecord(members=members, medoid=ids[cluster.medoid], exact=cluster.exact))
+    return tuple(found)
