@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from data_pipeline.inspection.clusters import clusters, medoid, single_linkage
 from data_pipeline.inspection.hamming_join import NearPairs, near_pairs, near_pairs_between
-from data_pipeline.inspection.hashing import Reference, hashes_of, reference_of, shows_something
+from data_pipeline.inspection.hashing import (
+    Reference,
+    hashes_of_waves,
+    reference_of_waves,
+    shows_something,
+    waves_of,
+)
 from data_pipeline.inspection.radius import Radius, radius_of
 
 
@@ -71,10 +77,11 @@ def find_copies(images: Photographs, radius: int | None = None) -> Copies:
 
     Without a `radius` one is chosen, see `radius_of`. An image of one colour is a copy by its bytes only.
     """
-    reference = reference_of(images.thumbnails)
     telling = np.flatnonzero(shows_something(images.thumbnails))
-    hashes = hashes_of(images.thumbnails[telling], reference)
-    mirrored = hashes_of(images.thumbnails[telling], reference, mirrored=True)
+    waves = waves_of(images.thumbnails[telling])
+    reference = reference_of_waves(waves)
+    hashes = hashes_of_waves(waves, reference)
+    mirrored = hashes_of_waves(waves, reference, mirrored=True)
     chosen = radius_of(hashes, images.labels[telling], images.keys[telling], radius)
     upright = near_pairs(hashes, chosen.bits)
     turned = near_pairs_between(hashes, mirrored, upright.radius)

@@ -5,6 +5,7 @@ import io
 import json
 import secrets
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,10 @@ class FactsCache:
         """Learn the facts of an image."""
         self.facts[sample_id] = facts_of(data, pixels, self._kind)
         self.seen += 1
+
+    def table(self, sample_ids: Sequence[str]) -> NDArray[np.void]:
+        """[N] of `FACTS`, of images that were remembered or seen."""
+        return np.frombuffer(b"".join(self.facts[sample_id].tobytes() for sample_id in sample_ids), FACTS)
 
     def load(self) -> Remembered:
         """Of each image what was remembered last."""

@@ -28,7 +28,7 @@ _BATCH = 4096
 
 @dataclass(frozen=True)
 class Reference:
-    """What a set of images has in common, as waves: see `_waves`."""
+    """What a set of images has in common, as waves: see `waves_of`."""
 
     mean: NDArray[np.float64]
     """[BITS] of thumbnails of mean 0 and norm 1; zeros for a small set."""
@@ -46,9 +46,12 @@ class Reference:
 
 def reference_of(thumbnails: NDArray[np.uint16]) -> Reference:
     """Of thumbnails [N, SIDE, SIDE]; of a set beyond 20,000, of as many spread over it."""
-    step = -(-len(thumbnails) // _MOST_SAMPLED) or 1
-    sampled = thumbnails[::step]
-    waves = _waves(sampled[shows_something(sampled)])
+    return reference_of_waves(waves_of(thumbnails[shows_something(thumbnails)]))
+
+
+def reference_of_waves(waves: NDArray[np.float64]) -> Reference:
+    """The same, of what `waves_of` makes of thumbnails that show something: [N, BITS]."""
+    waves = waves[:: -(-len(waves) // _MOST_SAMPLED) or 1]
     if len(waves) < _FEWEST_FOR_MEAN:
         return Reference(np.zeros(BITS), np.zeros((0, BITS)), len(waves))
     mean = waves.mean(axis=0)
@@ -66,12 +69,17 @@ def shows_something(thumbnails: NDArray[np.uint16]) -> NDArray[np.bool_]:
 
 def hashes_of(thumbnails: NDArray[np.uint16], reference: Reference, *, mirrored: bool = False) -> NDArray[np.uint64]:
     """uint64 [N, 4] of thumbnails [N, SIDE, SIDE]; `mirrored`: of the images as a mirror shows them, left to right."""
-    left = _waves(thumbnails[:, :, ::-1] if mirrored else thumbnails) - reference.mean
+    return hashes_of_waves(waves_of(thumbnails), reference, mirrored=mirrored)
+
+
+def hashes_of_waves(waves: NDArray[np.float64], reference: Reference, *, mirrored: bool = False) -> NDArray[np.uint64]:
+    """The same, of what `waves_of` makes of thumbnails: [N, BITS]."""
+    left = (waves * _MIRROR if mirrored else waves) - reference.mean
     left -= left @ reference.modes.T @ reference.modes
     return np.ascontiguousarray(np.packbits(left > 0.0, axis=1, bitorder="little")).view("<u8").astype(np.uint64)
 
 
-def _waves(thumbnails: NDArray[np.uint16]) -> NDArray[np.float64]:
+def waves_of(thumbnails: NDArray[np.uint16]) -> NDArray[np.float64]:
     """[N, BITS]: how much of each of the lowest frequencies but the mean is in the thumbnails, each of norm 1."""
     found = np.empty((len(thumbnails), BITS))
     for start in range(0, len(thumbnails), _BATCH):
@@ -105,3 +113,5 @@ def _lowest() -> NDArray[np.int64]:
 
 _COSINES = _cosines()
 _LOWEST = _lowest()
+_MIRROR = np.where(_LOWEST % SIDE % 2 == 1, -1.0, 1.0)
+"""A mirror turns the sign of the waves that are odd from left to right."""

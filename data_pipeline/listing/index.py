@@ -93,16 +93,18 @@ def index_folder(
     *,
     may_lack_classes: bool = False,
     memory: Memory | None = None,
+    listed: tuple[Listing, tuple[str, ...]] | None = None,
 ) -> Dataset:
     """Index the ImageFolder `data.root`: train/, val/, [test/] with class folders in them, or only class folders.
 
     With `data.labels`, the images are those that this file names. Class folders are searched to any depth, symbolic
     links are followed, hidden entries do not exist. Every image is read once, see `scan`. `may_lack_classes`: the
     settings were made for other data, whose classes need not all be here, nor a labels file's folds fit. `memory` of
-    earlier scans; None: the folder's `ScanCache`. Raises DataError where the folder is no ImageFolder of at least two
-    classes with training images, or where images cannot be read and `data.on_unreadable` is "error".
+    earlier scans; None: the folder's `ScanCache`. `listed`: what `list_images` gave, where that is known.
+    Raises DataError where the folder is no ImageFolder of at least two classes with training images, or where images
+    cannot be read and `data.on_unreadable` is "error".
     """
-    listing, classes = list_images(data, may_lack_classes=may_lack_classes)
+    listing, classes = listed or list_images(data, may_lack_classes=may_lack_classes)
     root = os.fsencode(listing.root)
     memory = memory or ScanCache.of(data, root, probe_name(readers.probe))
     scanned = scan(root, listing.images, readers, memory, os.cpu_count() or 1, progress)

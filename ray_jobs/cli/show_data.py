@@ -1,21 +1,25 @@
 """What `data inspect` and `data diff` print."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from data_pipeline.inspection.difference import TestCopy
-from ray_jobs.inspection.diff import DiffOutcome
-from ray_jobs.inspection.inspect import InspectOutcome
 from ray_jobs.terminal.console import console, show_line, table_of
 from ray_jobs.terminal.counted import counted
+
+if TYPE_CHECKING:
+    # Each command loads what it needs.
+    from data_pipeline.inspection.difference import TestCopy
+    from ray_jobs.inspection.diff import DiffOutcome
+    from ray_jobs.inspection.inspect import InspectOutcome
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": ""}
 _EXAMPLES = 3
 _SHOWN = 5
 
 
-def show_inspection(outcome: InspectOutcome) -> None:
+def show_inspection(outcome: "InspectOutcome") -> None:
     """A data set that was inspected."""
     record = outcome.record
     splits = ", ".join(f"{count} {name}" for name, count in record.splits.items())
@@ -43,7 +47,7 @@ def show_inspection(outcome: InspectOutcome) -> None:
     show_line(f"record: {outcome.place}")
 
 
-def show_difference(outcome: DiffOutcome) -> None:
+def show_difference(outcome: "DiffOutcome") -> None:
     """Two data sets that were compared."""
     found, (before, after) = outcome.difference, outcome.images
     show_line(f"{outcome.first}: {counted(before, 'image')}; {outcome.second}: {counted(after, 'image')}")
@@ -70,5 +74,5 @@ def show_difference(outcome: DiffOutcome) -> None:
         show_line("no difference")
 
 
-def _copies(copies: Sequence[TestCopy]) -> list[str]:
+def _copies(copies: "Sequence[TestCopy]") -> list[str]:
     return [f"{each.sample_id} ({each.split or 'no split'}) = {each.test_id}, {each.distance} bits" for each in copies]

@@ -123,7 +123,7 @@ def _inspected(job: JobConfig, options: InspectOptions) -> tuple[Inspected, int]
     with local_data(data) as here, ScanView(doing="inspecting images") as view:
         dataset, cache = looked_at(job, here, view.show, reread=options.reread)
     samples = dataset.samples
-    facts = np.concatenate([cache.facts[sample_id] for sample_id in samples.sample_ids])
+    facts = cache.table(samples.sample_ids)
     photographs = Photographs(facts["thumbnail"], samples.content, samples.labels, samples.keys)
     copies = find_copies(photographs, options.radius)
     return Inspected(_with_splits(dataset, data, job.seed), dataset.splits, facts, copies), cache.seen
