@@ -58,11 +58,13 @@ def split(
     seed: int = 0,
     grouping: Grouping | None = None,
     duplicates: bool = False,
+    radius: int | None = None,
     overwrite: bool = False,
 ) -> SplitOutcome:
     """Split the images of `data` by its fractions and folds, groups whole, into the CSV `output` for `data.labels`.
 
-    `duplicates`: copies and near copies are one group, too; the images are looked at for that, see `inspect`.
+    `duplicates`: copies and near copies are one group, too; the images are looked at for that, see `inspect`, which has
+    the `radius`, too.
     """
     from dataclasses import replace
 
@@ -73,5 +75,5 @@ def split(
     if duplicates:
         from ray_jobs.inspection.copies_of import copies_of
 
-        grouping = replace(grouping, copies=copies_of(data, grouping.column))
+        grouping = replace(grouping, copies=copies_of(data, radius))
     return run_split(data, seed, grouping, output, overwrite=overwrite)

@@ -3,14 +3,14 @@
 import hashlib
 import io
 import json
+import re
 import secrets
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from data_pipeline.config import DataConfig
 from data_pipeline.inspection.facts import FACTS, Kind, facts_of
@@ -19,6 +19,7 @@ from data_pipeline.listing.samples import sample_id_of
 from data_pipeline.listing.scan_cache import ReadableFile, Remembered
 
 _VERSION = 1
+_PART = re.compile(r"[0-9]{8}-[0-9a-f]{8}\.npz")
 _ROWS = TypeAdapter(list[tuple[str, int, int, str, int, int, bool]])
 
 Name = tuple[str, int, int]
@@ -80,14 +81,19 @@ class FactsCache:
             for name, file, facts in _read(part):
                 self._remember(name, file, facts)
                 rows += 1
-        if rows > 2 * len(self._stored):  # images that changed are remembered twice
-            self._write(dict(self._stored.values()))
+        self.known = dict(self._stored.values())
+        # Images that changed are remembered twice.
+        if rows > 2 * len(self._stored) and self._write(self.known):
             self._remove(parts)
-        return dict(self._stored.values())
+        return dict(self.known)
 
     def save(self, files: Remembered) -> None:
         """Add those that are not remembered yet."""
         self.known = files
+        self.add(files)
+
+    def add(self, files: Remembered) -> None:
+        """Remember some more."""
         added = {
             name: file
             for name, file in files.items()
@@ -104,13 +110,13 @@ class FactsCache:
 
     def _parts(self) -> list[Path]:
         try:
-            return sorted(self._folder.glob("*.npz")) if self._folder else []
+            return sorted(path for path in self._folder.iterdir() if _PART.fullmatch(path.name)) if self._folder else []
         except OSError:
             return []
 
-    def _write(self, files: Remembered) -> None:
+    def _write(self, files: Remembered) -> bool:
         if self._folder is None:
-            return
+            return False
         rows = [(*name, file.content, file.width, file.height, file.plain) for name, file in files.items()]
         content = io.BytesIO()
         np.savez(
@@ -120,7 +126,7 @@ class FactsCache:
         )
         parts = self._parts()
         number = int(parts[-1].name.partition("-")[0]) + 1 if parts else 0
-        write_cached(self._folder / f"{number:08d}-{secrets.token_hex(4)}.npz", content.getvalue())
+        return write_cached(self._folder / f"{number:08d}-{secrets.token_hex(4)}.npz", content.getvalue())
 
     def _remove(self, parts: list[Path]) -> None:
         for part in parts:
@@ -133,10 +139,10 @@ class FactsCache:
 def _read(part: Path) -> list[tuple[Name, ReadableFile, NDArray[np.void]]]:
     """The images of a part; none where it cannot be read."""
     try:
-        with np.load(part, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(part.read_bytes()), allow_pickle=False) as arrays:
             rows = _ROWS.validate_json(arrays["rows"].tobytes(), strict=True)
             facts = arrays["facts"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, ValidationError):
+    except Exception:  # a damaged archive makes zipfile and numpy raise nearly anything
         return []
     if facts.dtype != FACTS or facts.shape != (len(rows),):
         return []

@@ -167,19 +167,18 @@ def class_findings(dataset: Dataset) -> list[Finding]:
             Finding("imbalance", Severity.WARNING, int(counts[most] // max(counts[least], 1)), sentence, remedy)
         )
     few: list[str] = []
+    classes: set[str] = set()
     for split in ("train", "val", "test"):
         rows = dataset.rows(split)
         if len(rows):
             own = np.bincount(dataset.samples.labels[rows], minlength=len(names))
-            few += [
-                f"{name} in {split} ({count})"
-                for name, count in zip(names, own.tolist(), strict=True)
-                if count < FEWEST_IMAGES
-            ]
+            short = [(name, count) for name, count in zip(names, own.tolist(), strict=True) if count < FEWEST_IMAGES]
+            few += [f"{name} in {split} ({count})" for name, count in short]
+            classes.update(name for name, _ in short)
     if few:
         sentence = f"classes have fewer than {FEWEST_IMAGES} images in a split: too few to judge them by"
         remedy = "add images, merge classes (data.rename_classes), or judge by cross-validation (data.folds)"
-        found.append(Finding("few-images", Severity.WARNING, len(few), sentence, remedy, tuple(few[:EXAMPLES])))
+        found.append(Finding("few-images", Severity.WARNING, len(classes), sentence, remedy, tuple(few[:EXAMPLES])))
     return found
 
 
@@ -190,7 +189,7 @@ def copy_findings(inspected: Inspected, repair: str) -> list[Finding]:
     found: list[Finding] = []
 
     def named(row: int) -> str:
-        return f"{ids[row]} ({names[int(labels[row])]}, {dataset.splits[row]})"
+        return f"{ids[row]} ({names[int(labels[row])]}, {dataset.splits[row] or 'no split'})"
 
     def add(finding: Finding, chosen: Sequence[Cluster], kind_of: Callable[[int], object] = lambda row: row) -> None:
         """With an example of each of the first clusters: its first image, and the first that is of another kind."""

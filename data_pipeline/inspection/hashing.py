@@ -63,7 +63,7 @@ def reference_of_waves(waves: NDArray[np.float64]) -> Reference:
 
 def shows_something(thumbnails: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """bool [N]: whether a thumbnail is more than one colour. The hash of one that is not says nothing."""
-    levels = thumbnails.reshape(len(thumbnails), -1) / np.float32(256)
+    levels = thumbnails.reshape(len(thumbnails), SIDE * SIDE) / np.float32(256)
     return levels.std(axis=1) >= _FEWEST_LEVELS
 
 
@@ -91,7 +91,7 @@ def waves_of(thumbnails: NDArray[np.uint16]) -> NDArray[np.float64]:
 
 def _normalised(thumbnails: NDArray[np.uint16]) -> NDArray[np.float64]:
     """[N, SIDE * SIDE] of mean 0 and norm 1, so that exposure and contrast do not count; zeros for one colour."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
+    flat = thumbnails.reshape(len(thumbnails), SIDE * SIDE).astype(np.float64)
     flat -= flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 0.0)

@@ -45,11 +45,8 @@ def ranked_labels(inspected: Inspected, probabilities: Mapping[str, NDArray[np.f
     return Ranked(rows[order], found.score[order], found.suggested[order], found.likely[order], found.share)
 
 
-def label_finding(inspected: Inspected, ranked: Ranked | None, command: str) -> Finding:
-    """`command`: how a person gets predictions, or where the list is."""
-    if ranked is None:
-        sentence = "labels were compared with predictions, since there are none"
-        return Finding("label-errors", Severity.NOTE, 0, sentence, command)
+def label_finding(inspected: Inspected, ranked: Ranked, remedy: str) -> Finding:
+    """`remedy`: what to do with the list."""
     samples = inspected.dataset.samples
     examples: list[str] = []
     first: list[int] = ranked.rows[:EXAMPLES].tolist()
@@ -65,5 +62,5 @@ def label_finding(inspected: Inspected, ranked: Ranked | None, command: str) -> 
         return Finding("label-errors", Severity.NOTE, count, sentence, "train better folds first", tuple(examples))
     sentence = f"of {len(ranked.rows)} labels are likely to be wrong"
     return Finding(
-        "label-errors", Severity.WARNING if count else Severity.NOTE, count, sentence, command, tuple(examples)
+        "label-errors", Severity.WARNING if count else Severity.NOTE, count, sentence, remedy, tuple(examples)
     )

@@ -20,6 +20,9 @@ _FEWEST_PAIRS = 500
 _PAIRS = 400_000
 _QUANTILES = (0.1, 0.01)
 """Deeper ones would see copies that carry different labels, and take them for images that differ."""
+_WIDEST = 16.0
+"""Twice what independent bits have. A wider spread is of copies that carry different labels, many in a small set, or of
+variants of a part that share most of what they show. Nobody can tell which, so only very near images are copies."""
 _UNKNOWN_SPREAD = 12.0
 """Standard deviation of distances where there are too few pairs to tell; 8 if all bits were independent."""
 
@@ -36,7 +39,7 @@ class Radius:
     median: float
     """Distance of images that are known to differ."""
     spread: float
-    """Their standard deviation, by the wider of the tenth and the hundredth part of the nearest pairs."""
+    """Their standard deviation, by the wider of the nearest tenth and hundredth; at most 16."""
     pairs: int
     """Pairs of images known to differ that were looked at: those of different labels."""
 
@@ -57,7 +60,7 @@ def radius_of(
         median = float(np.median(distances))
         low = np.quantile(distances, _QUANTILES)
         spreads = [(median - near) / -NormalDist().inv_cdf(share) for near, share in zip(low, _QUANTILES, strict=True)]
-        spread = max(1.0, *map(float, spreads))
+        spread = min(max(1.0, *map(float, spreads)), _WIDEST)
     rate = WRONG_SHARE / _SAFETY / max(2 * (len(hashes) - 1), 1)
     bits = int(np.clip(np.floor(median + spread * NormalDist().inv_cdf(rate)), 0, MOST)) if given is None else given
     found = min(1.0, 2 * NormalDist(median, spread).cdf(bits + 0.5))

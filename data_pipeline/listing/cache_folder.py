@@ -17,8 +17,9 @@ def cache_folder(data: DataConfig) -> Path | None:
         return None
 
 
-def write_cached(path: Path, content: bytes) -> None:
-    """Write a file whole or, where there is no room or no right to, not at all: it can be made again."""
+def write_cached(path: Path, content: bytes) -> bool:
+    """Write a file whole or, where there is no room or no right to, not at all: it can be made again. Whether it is
+    written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
@@ -30,4 +31,5 @@ def write_cached(path: Path, content: bytes) -> None:
             finally:
                 temporary.unlink(missing_ok=True)
     except OSError:
-        return
+        return False
+    return True

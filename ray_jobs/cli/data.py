@@ -93,6 +93,7 @@ def split(
     group_column: Text = None,
     group_gap: Whole = None,
     groups: Annotated[Literal["duplicates"] | None, Parameter(group=COMMAND, show_default=False)] = None,
+    radius: Whole = None,
     val_fraction: Number = 0.15,
     test_fraction: Number = 0.15,
     folds: Whole = None,
@@ -122,6 +123,8 @@ def split(
     groups
         duplicates: images that are copies or near copies, as `data inspect` finds them, stay together; where the data
         have splits, copies move to the one of theirs that is furthest from training.
+    radius
+        With --groups duplicates, as in `data inspect`.
     val_fraction
         Share of each class for val, if the data have no val split.
     test_fraction
@@ -142,7 +145,13 @@ def split(
 
     grouping = Grouping(group_regex, group_column, group_gap)
     done = api.split(
-        whole.data, output, seed=whole.seed, grouping=grouping, overwrite=overwrite, duplicates=groups == "duplicates"
+        whole.data,
+        output,
+        seed=whole.seed,
+        grouping=grouping,
+        overwrite=overwrite,
+        duplicates=groups == "duplicates",
+        radius=radius,
     )
     counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
     grouped = f"; {done.groups} groups, {done.alone} images alone" if done.groups else ""

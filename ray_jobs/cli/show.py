@@ -92,6 +92,9 @@ def show_evaluation(outcome: "EvaluationOutcome") -> None:
 
 def show_leaks(found: "WithoutLeaks", samples: int) -> None:
     """What a result is without the images that training had seen copies of."""
+    if not found.kept:
+        show_line(f"warning: all {samples} images have copies in what was trained on: this says nothing of new ones")
+        return
     show_line(f"{found.leaked} of {samples} images have copies in what was trained on; without them:")
     table = table_of("metric", "without", "with them better by", "95 % interval")
     for name, value in found.metrics.items():

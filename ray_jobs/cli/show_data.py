@@ -19,6 +19,11 @@ _EXAMPLES = 3
 _SHOWN = 5
 
 
+def printable(text: str) -> str:
+    """The text without what a terminal would take for a command: file names may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def show_inspection(outcome: "InspectOutcome") -> None:
     """A data set that was inspected."""
     record = outcome.record
@@ -32,18 +37,28 @@ def show_inspection(outcome: "InspectOutcome") -> None:
         f"copies differ in at most {radius.bits} of 256 bits ({chosen}{lowered}); "
         f"two images that differ are that near with a chance of {radius.false_match_rate:.1g}"
     )
+    commands: dict[str, list[str]] = {}
     if not record.findings:
         show_line("nothing was found that a training should wait for")
     else:
-        table = table_of("finding", "images", "found", whole_names=True)
+        table = table_of("finding", "count", "found", whole_names=True)
         for finding in record.findings:
             style = _STYLES[finding.severity]
             name = f"[{style}]{finding.code}[/{style}]" if style else finding.code
-            table.add_row(name, f"{finding.count}", f"{escape(finding.sentence)}\n-> {escape(finding.remedy)}")
+            is_command = finding.remedy.startswith("resnet-dist ")
+            if is_command:
+                commands.setdefault(finding.remedy, []).append(finding.code)
+            remedy = "-> the command below" if is_command else f"-> {escape(finding.remedy)}"
+            table.add_row(name, f"{finding.count}", f"{escape(finding.sentence)}\n{remedy}")
         console().print(table)
     for finding in record.findings:
         for example in finding.examples[:_EXAMPLES] if finding.severity == "error" else ():
-            show_line(f"{finding.code}: {example}")
+            show_line(f"{finding.code}: {printable(example)}")
+    # On lines of their own, as a table breaks them.
+    for command, codes in commands.items():
+        show_line(f"for {', '.join(codes)}: {command}")
+    if outcome.unranked is not None:
+        show_line(f"labels were not checked; to check them: {outcome.unranked}")
     show_line(f"record: {outcome.place}")
 
 
@@ -67,7 +82,7 @@ def show_difference(outcome: "DiffOutcome") -> None:
         if lines:
             show_line(f"{len(lines)} {kind}")
             for line in lines[:_SHOWN]:
-                show_line(f"  {line}")
+                show_line(f"  {printable(line)}")
             if len(lines) > _SHOWN:
                 show_line(f"  and {len(lines) - _SHOWN} more")
     if not any(lines for _, lines in kinds):

@@ -95,6 +95,7 @@ def run_split(
     given = [image.split for image in listing.images]
     if grouping.copies is not None:
         given = _on_one_side(given, groups)
+        _refuse_untrained(names, given)
     _refuse_torn(ids, "split", given, groups)
     _refuse_torn(ids, "fold", given_fold, groups)
     label_of = {name: label for label, name in enumerate(classes)}
@@ -167,6 +168,16 @@ def _groups(
         return groups
     named = tuple(image.group for image in listing.images)
     return named if grouping.copies is None else joined_groups(named, [grouping.copies.get(each) for each in ids])
+
+
+def _refuse_untrained(names: Sequence[str], splits: Sequence[str | None]) -> None:
+    """Where the data have splits, a class keeps images to train on when copies have moved."""
+    left = {name for name, split in zip(names, splits, strict=True) if split in (None, "train")}
+    if lost := sorted(set(names) - left):
+        raise DataError(
+            f"--groups duplicates would leave class {lost[0]!r} without a training image: all that it has are copies "
+            "of images of val or test; add other images to train, or split the data without its splits"
+        )
 
 
 def _on_one_side(given: list[str | None], groups: Sequence[str | None]) -> list[str | None]:

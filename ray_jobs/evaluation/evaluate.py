@@ -25,7 +25,7 @@ from ray_jobs.data.node_images import NodeImages, on_this_node
 from ray_jobs.data.prepare import index_data
 from ray_jobs.evaluation.worker import answer
 from ray_jobs.inspection.leakage import leaked_samples
-from ray_jobs.inspection.record import find_inspection
+from ray_jobs.inspection.record import InspectionRecord, find_inspection
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.argument import root_and_name
@@ -75,6 +75,7 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     found = directory.checkpoint(which_checkpoint(checkpoint), job.checkpoint.monitor)
     judged = _judged(directory, job, split, not {"root", "labels"}.isdisjoint(overrides.get("data", {})))
     samples = judged.samples
+    record = _inspection(directory, job, judged)
     work = Work(
         model=found.model_json(),
         weights=found.weights(),
@@ -88,8 +89,9 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
         logits = split_logits(work, plan_workers(job.cluster, *cluster_resources()))
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
     about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
-    leaks = _leaks(directory, job, judged, logits)
-    notes = {"notes": list(judged.notes), "without_leaks": leaks.to_json() if leaks else None}
+    leaks = _leaks(directory, job, judged, record, logits)
+    notes: Tree = {"notes": list(judged.notes), "inspected": record is not None}
+    notes["without_leaks"] = leaks.to_json() if leaks else None
     content = {**about, **notes, **result.to_json()}
     predictions = directory.write_evaluation(judged.record, content, _predictions(samples, logits))
     return EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes, predictions, leaks)
@@ -148,13 +150,23 @@ def _judged(directory: RunDirectory, job: JobConfig, split: str | None, is_named
     return evaluation_set_of_run(dataset, stored.classes, stored.fingerprint, rows, split)
 
 
-def _leaks(
-    directory: RunDirectory, job: JobConfig, judged: EvaluationSet, logits: NDArray[np.float32]
-) -> WithoutLeaks | None:
-    """By the inspection of the run's own data. Of another folder's images nobody knows whether they are copies."""
+def _inspection(directory: RunDirectory, job: JobConfig, judged: EvaluationSet) -> InspectionRecord | None:
+    """That of the run's own data. Of another folder's images nobody knows whether they are copies."""
+    if judged.record != judged.split:
+        return None
     place = root_and_name(directory.uri)
-    record = find_inspection(place[0] if place else job.storage.root, directory.read_dataset().fingerprint)
-    if record is None or judged.record != judged.split:
+    return find_inspection(place[0] if place else job.storage.root, directory.read_dataset().fingerprint)
+
+
+def _leaks(
+    directory: RunDirectory,
+    job: JobConfig,
+    judged: EvaluationSet,
+    record: InspectionRecord | None,
+    logits: NDArray[np.float32],
+) -> WithoutLeaks | None:
+    """None where no image has a copy in what was trained on, or nobody looked."""
+    if record is None:
         return None
     split_of = {row.sample_id: row.split for row in read_split_csv(directory.read_split_csv())}
     samples = judged.samples

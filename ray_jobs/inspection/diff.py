@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage.store import Store
+from cluster.errors import StorageError
+from cluster.storage.store import Store, child_uri
 from data_pipeline.inspection.difference import Difference, Entry, Side, difference
 from data_pipeline.inspection.thumbnails import SIDE
 from data_pipeline.splits.assign import read_split_csv
-from ray_jobs.inspection.inspect import inspected_data
+from ray_jobs.inspection.inspect import check_radius, inspected_data
 from ray_jobs.inspection.record import IMAGES, INSPECTIONS, find_inspection, inspection_name
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory
@@ -55,6 +57,7 @@ def run_diff(first: str, second: str, job: JobConfig, *, radius: int | None = No
     A folder's images are looked at, see `run_inspect`. Of a run its records are read; what its images look like is
     known where its data were inspected under `storage.root`. Raises DataError, RunError or StorageError.
     """
+    check_radius(radius)
     sides, notes = list[Side](), list[str]()
     for name in (first, second):
         side, note = _side(name, job)
@@ -103,8 +106,12 @@ def _of_run(run: RunDirectory, storage_root: str) -> tuple[Side, str]:
         return Side(entries, None), note
     name = inspection_name(record.root, record.fingerprint)
     content = Store.open(storage_root).read(f"{INSPECTIONS}/{name}/{IMAGES}", _MOST_BYTES)
-    table = cast("Any", pq.read_table(io.BytesIO(content), columns=["sample_id", "content", "thumbnail"]))
-    known = {each.sample_id: each for each in _stored(table)}
+    try:
+        table = cast("Any", pq.read_table(io.BytesIO(content), columns=list(_Stored._fields)))
+        known = {each.sample_id: each for each in _stored(table)}
+    except (pa.ArrowException, KeyError, OSError) as error:
+        place = child_uri(storage_root, f"{INSPECTIONS}/{name}/{IMAGES}")
+        raise StorageError(f"{place} is damaged; remove its folder, and inspect the data again") from error
     entries = {row.sample_id: Entry(row.label, row.split, known[row.sample_id].content) for row in rows}
     pictures = [np.frombuffer(known[row.sample_id].thumbnail, "<u2").reshape(SIDE, SIDE) for row in rows]
     return Side(entries, np.stack(pictures)), ""

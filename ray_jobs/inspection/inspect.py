@@ -15,6 +15,7 @@ from data_pipeline.inspection.cues import Cue
 from data_pipeline.inspection.findings import (
     Finding,
     Inspected,
+    Severity,
     class_findings,
     copy_findings,
     file_findings,
@@ -78,6 +79,8 @@ class InspectOutcome:
     """Images that were decoded; the others were remembered."""
     inspected: Inspected
     """All that is known, row by row."""
+    unranked: str | None
+    """Where there were no predictions: the command that makes some, and ranks labels by them."""
 
 
 def run_inspect(job: JobConfig, options: InspectOptions) -> InspectOutcome:
@@ -87,34 +90,43 @@ def run_inspect(job: JobConfig, options: InspectOptions) -> InspectOutcome:
     be read are a finding rather than an error. Raises DataError where the folder is no data set at all, StorageError
     where it cannot be fetched or the record not be stored.
     """
-    if options.radius is not None and not 0 <= options.radius <= MOST:
-        raise ConfigError(f"--radius {options.radius} is no number of bits from 0 to {MOST}; leave it out to find one")
+    check_radius(options.radius)
     inspected, decoded = _inspected(job, options)
     name = inspection_name(job.data.root, inspected.dataset.fingerprint)
     place = child_uri(job.storage.root, f"{INSPECTIONS}/{name}")
-    ranked, files = None, {IMAGES: images_parquet(inspected)}
-    command = predictions_command(job)
+    files = {IMAGES: images_parquet(inspected)}
+    labels: list[Finding] = []
     if options.predictions is not None:
         ranked = ranked_labels(inspected, options.predictions.probabilities)
         files[RELABEL] = relabel_csv(inspected, ranked).encode("utf-8", errors="surrogateescape")
-        command = f"look through them from the top, correct column label, train with --data.labels {place}/{RELABEL}"
+        remedy = f"look through them from the top, correct column label, train with --data.labels {place}/{RELABEL}"
+        labels = [label_finding(inspected, ranked, remedy)]
     cues = cues_of(inspected)
     findings = [
+        *_unsplit(inspected.dataset, job),
         *file_findings(inspected),
         *class_findings(inspected.dataset),
-        *copy_findings(inspected, split_command(job.data)),
+        *copy_findings(inspected, split_command(job, options.radius)),
         *cue_findings(cues, len(inspected.dataset)),
-        label_finding(inspected, ranked, command),
+        *labels,
     ]
     findings.sort(key=lambda finding: finding.severity)  # those of one severity stay in their order
     record = _record(job, inspected, findings, cues)
     write_inspection(job.storage.root, record, files)
-    return InspectOutcome(record, place, decoded, inspected)
+    unranked = predictions_command(job) if options.predictions is None else None
+    return InspectOutcome(record, place, decoded, inspected, unranked)
 
 
-def inspected_data(job: JobConfig) -> Inspected:
+def inspected_data(job: JobConfig, radius: int | None = None) -> Inspected:
     """What is known of the job's images; nothing is stored but what is remembered of them. Raises DataError."""
-    return _inspected(job, InspectOptions())[0]
+    check_radius(radius)
+    return _inspected(job, InspectOptions(radius))[0]
+
+
+def check_radius(radius: int | None) -> None:
+    """Raise ConfigError for a radius that no hash can have, or that would call all images copies."""
+    if radius is not None and not 0 <= radius <= MOST:
+        raise ConfigError(f"--radius {radius} is no number of bits from 0 to {MOST}; leave it out to find one")
 
 
 def _inspected(job: JobConfig, options: InspectOptions) -> tuple[Inspected, int]:
@@ -135,6 +147,18 @@ def _with_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
         return assign_splits(dataset, data, seed)
     except DataError:
         return dataset
+
+
+def _unsplit(dataset: Dataset, job: JobConfig) -> list[Finding]:
+    """That a training would refuse these images, since it cannot split them."""
+    if all(split is not None for split in dataset.splits):
+        return []
+    try:
+        assign_splits(dataset, job.data, job.seed)
+    except DataError as error:
+        sentence = f"images cannot be split: {error}"
+        return [Finding("no-splits", Severity.ERROR, len(dataset), sentence, "a training will refuse them")]
+    return []
 
 
 def _record(job: JobConfig, inspected: Inspected, findings: list[Finding], cues: list[Cue]) -> InspectionRecord:

@@ -34,9 +34,10 @@ def check_leakage(job: JobConfig, dataset: Dataset) -> tuple[str, ...]:
             )
         return (f"not inspected: {inspect_command(job)} finds copies across splits, wrong labels and more",)
     leaks = leaking_pairs(dataset.splits, clusters_of(dataset, record))
+    radius = record.radius.bits if record.radius.given else None
     if leaks and job.data.leakage == "error":
-        raise GateError(_refusal(job, dataset, leaks))
-    return (*_leak_line(job, dataset, leaks), *_other_lines(record))
+        raise GateError(_refusal(job, dataset, leaks, radius))
+    return (*_leak_line(job, dataset, leaks, radius), *_other_lines(record))
 
 
 def leaked_samples(
@@ -51,7 +52,7 @@ def leaked_samples(
     return np.array([sample_id in leaked for sample_id in sample_ids], np.bool_)
 
 
-def _refusal(job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]]) -> str:
+def _refusal(job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]], radius: int | None) -> str:
     ids = dataset.samples.sample_ids
     lines = [
         f"  {ids[row]!r} ({dataset.splits[row]}) is a copy of {ids[copy]!r} ({dataset.splits[copy]})"
@@ -60,12 +61,14 @@ def _refusal(job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]])
     more = [f"  and {len(leaks) - _LISTED} more"] * (len(leaks) > _LISTED)
     first = (
         f"{counted(len(leaks), 'image')} of val and test are copies of images in another split, and "
-        f'data.leakage="error" allows none; put copies on one side with: {split_command(job.data)}'
+        f'data.leakage="error" allows none; put copies on one side with: {split_command(job, radius)}'
     )
     return "\n".join([first, *lines, *more])
 
 
-def _leak_line(job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+def _leak_line(
+    job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]], radius: int | None
+) -> tuple[str, ...]:
     if not leaks:
         return ()
     own = [dataset.splits[row] for row, _ in leaks]
@@ -76,7 +79,7 @@ def _leak_line(job: JobConfig, dataset: Dataset, leaks: Sequence[tuple[int, int]
     )
     return (
         f"warning: {named} have copies in another split, so results look better than they are; put copies on one side "
-        f"with: {split_command(job.data)}",
+        f"with: {split_command(job, radius)}",
     )
 
 

@@ -48,4 +48,4 @@ def _keep(part: Sequence[ListedImage], found: Part, cache: FactsCache) -> None:
             cache.facts[sample_id] = facts
             cache.seen += 1
             files[sample_id, image.size, image.mtime_ns] = file
-    cache.save({**cache.known, **files})
+    cache.add(files)

@@ -153,27 +153,32 @@ def inspection_name(root: str, fingerprint: str) -> str:
 
 
 def find_inspection(storage_root: str, fingerprint: str) -> InspectionRecord | None:
-    """The record of the data with this fingerprint, whatever its folder was called; None where there is none.
+    """The newest record of the data with this fingerprint, whatever their folder was called; None where there is none.
 
-    Raises StorageError for one that cannot be read.
+    Raises StorageError where there is only a damaged one.
     """
     store = Store.open(storage_root)
-    names = [name for name in store.list(INSPECTIONS) if name.endswith(f"-{fingerprint[:_FINGERPRINT_LETTERS]}")]
-    for name in sorted(names):
-        content = store.read_or_none(f"{INSPECTIONS}/{name}/{FILE}", _MOST_BYTES)
-        if content is None:
+    ending = f"-{fingerprint[:_FINGERPRINT_LETTERS]}"
+    found: list[tuple[int, InspectionRecord]] = []
+    damaged: StorageError | None = None
+    for name in sorted(each for each in store.list(INSPECTIONS) if each.endswith(ending)):
+        path = f"{INSPECTIONS}/{name}/{FILE}"
+        content, stored = store.read_or_none(path, _MOST_BYTES), store.file(path)
+        if content is None or stored is None:
             continue
         try:
             record = InspectionRecord.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise StorageError(
-                f"{store.place(f'{INSPECTIONS}/{name}/{FILE}')} is damaged or of another version "
-                f"({'.'.join(map(str, first['loc']))}: {first['msg']}); inspect the data again"
-            ) from error
+            damaged = StorageError(
+                f"{store.place(path)} is damaged or of another version ({error.errors()[0]['msg']}); remove its "
+                "folder, and inspect the data again"
+            )
+            continue
         if record.fingerprint == fingerprint:
-            return record
-    return None
+            found.append((stored.mtime_ns, record))
+    if not found and damaged is not None:
+        raise damaged
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
 def write_inspection(storage_root: str, record: InspectionRecord, files: Mapping[str, bytes]) -> None:

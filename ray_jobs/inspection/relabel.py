@@ -15,8 +15,8 @@ COLUMNS = ("path", "label", "suggested", "score", "likely")
 def relabel_csv(inspected: Inspected, ranked: Ranked) -> str:
     """A row for each image: those with predictions by how likely their labels are wrong, then the others by sample id.
 
-    `label` is the one the image has: nothing is changed until a person changes it. `split`, `group` and `fold` follow
-    where the data have them.
+    `label` is the one the image has: nothing is changed until a person changes it. `split` and `group` follow where
+    the data have them.
     """
     dataset = inspected.dataset
     samples = dataset.samples

@@ -5,7 +5,7 @@ from ray_jobs.job.toml import dotted_fields
 
 HOW_IMAGES_ARE_READ = ("data.source", "data.bit_depth", "data.max_pixels", "data.cache_dir")
 """Of a command that looks at images and trains nothing."""
-_OF_INSPECTION = {
+OF_INSPECTION = {
     *("data.root", "data.labels", "data.rename_classes", "data.ignore_classes", "data.class_order", "data.folds"),
     *("data.fold", "data.val_fraction", "data.test_fraction", *HOW_IMAGES_ARE_READ),
     *("seed", "storage.root", "storage.outage_s", "cluster.address"),
@@ -20,7 +20,7 @@ def of_evaluation(name: str) -> bool:
 
 def of_inspection(name: str) -> bool:
     """Whether `data inspect` takes a field, by its dotted name: which images there are, and of which split."""
-    return name in _OF_INSPECTION
+    return name in OF_INSPECTION
 
 
 def of_export(name: str) -> bool:

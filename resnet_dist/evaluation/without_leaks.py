@@ -19,7 +19,7 @@ class WithoutLeaks:
     kept: int
     """Samples that have none."""
     metrics: dict[str, float]
-    """top1 and macro_f1 of those that have none, in 0..1."""
+    """top1 and macro_f1 of those that have none, in 0..1; empty where all have copies."""
     gains: dict[str, tuple[float, float, float]]
     """By metric: how much better all samples do than those without copies, and the 95 % interval of that."""
 
@@ -36,14 +36,16 @@ def without_leaks(
     seed: int,
     resamples: int,
 ) -> WithoutLeaks | None:
-    """Judge N samples with and without those that are `leaked`; None where none is, or all are.
+    """Judge N samples with and without those that are `leaked`; None where none is.
 
     The interval is a percentile interval of the bootstrap, both metrics taken of the same resamples, which are drawn as
     in `resnet_dist.evaluation.bootstrap`: from all samples for top1, within classes for macro_f1. Pure.
     """
     kept = ~leaked
-    if kept.all() or not kept.any():
+    if kept.all():
         return None
+    if not kept.any():
+        return WithoutLeaks(len(labels), 0, {}, {})
     everything = confusion_metrics(confusion_matrix(labels, predictions, classes))
     rest = confusion_metrics(confusion_matrix(labels[kept], predictions[kept], classes))
     by_all, by_class = np.random.Generator(np.random.Philox(seed % 2**128)).spawn(2)

@@ -120,8 +120,8 @@ def image_kind(data: bytes, *, max_pixels: int) -> ImageKind:
     """What the header tells. Raises UnreadableImageError where it cannot be read."""
     with unreadable_on_failure():
         image = _opened(data, max_pixels)
-        raw_mode, _ = raw_mode_of(image)
-        deep = image.mode.startswith("I") or ";16" in raw_mode
+        raw_mode, largest = raw_mode_of(image)
+        deep = image.mode.startswith("I") or ";16" in raw_mode or largest > 255
         return ImageKind(image.format or "", image.mode, 16 if deep else 8, _written_orientation(image, data))
 
 

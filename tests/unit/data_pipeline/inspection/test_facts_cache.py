@@ -152,15 +152,14 @@ def test_another_size_alone_or_another_time_alone_is_another_file(remembered: Pa
         assert FactsCache(remembered, KIND).load() == {name: file}
 
 
-def test_a_repaired_image_is_seen_and_a_removed_one_is_not_known(
-    folder: Path, remembered: Path, image_files: Any
-) -> None:
+def test_a_repaired_image_is_seen_and_known(folder: Path, remembered: Path, image_files: Any) -> None:
     inspect(folder, FactsCache(remembered, KIND))
     (folder / "6.jpg").write_bytes(image_files.encode(image_files.photo(9, 9), "JPEG"))
     (folder / "0.png").unlink()
-    inspect(folder, cache := FactsCache(remembered, KIND))
+    results = inspect(folder, cache := FactsCache(remembered, KIND))
     assert cache.seen == 1
-    assert [name for name, _, _ in cache.known] == ["1.jpeg", "2.png", "3.bmp", "4.gif", "5.png", "6.jpg"]
+    known = {name: file for (name, _, _), file in cache.known.items()}
+    assert [known[name] for name in ("1.jpeg", "2.png", "3.bmp", "4.gif", "5.png", "6.jpg")] == results
 
 
 def test_an_interrupted_inspection_goes_on(tmp_path: Path, remembered: Path, image_files: Any) -> None:
@@ -269,6 +268,19 @@ def test_of_several_parts_only_the_damaged_one_is_read_again(folder: Path, remem
     assert cache.seen == 6
 
 
+def test_other_files_in_the_folder_are_let_alone(folder: Path, remembered: Path) -> None:
+    remembered.mkdir()
+    others = {"stray.npz": b"x", "notes.txt": b"y", ".part-abc": b"z", "00000001.npz": b"", "zz-00000000.npz": b""}
+    for name, content in others.items():
+        (remembered / name).write_bytes(content)
+    inspect(folder, FactsCache(remembered, KIND))
+    inspect(folder, cache := FactsCache(remembered, KIND))
+    assert cache.seen == 0
+    inspect(folder, FactsCache(remembered, KIND, reread=True))
+    assert {name: (remembered / name).read_bytes() for name in others} == others
+    assert len(list(remembered.iterdir())) == len(others) + 1
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "in the way").write_text("a file where the folder would be")
     for place in (tmp_path / "in the way", tmp_path / "in the way" / "below"):
@@ -318,6 +330,21 @@ def test_what_is_mostly_stale_is_written_again(folder: Path, remembered: Path) -
     inspect(folder, FactsCache(remembered, KIND))
     inspect(folder, cache := FactsCache(remembered, KIND))
     assert (cache.seen, {mtime_ns for _, _, mtime_ns in cache.known or cache.load()}) == (0, {99})
+
+
+def test_a_full_disk_costs_nothing_that_was_remembered(small_disk: Path, folder: Path, remembered: Path) -> None:
+    (folder / "6.jpg").unlink()
+    for time in range(1, 4):
+        for path in folder.iterdir():
+            os.utime(path, ns=(0, time))
+        inspect(folder, FactsCache(remembered, KIND))
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "full").write_bytes(bytes(2**20))
+    parts = sorted(remembered.iterdir())
+    for _ in range(2):
+        inspect(folder, cache := FactsCache(remembered, KIND))
+        assert cache.seen == 0
+    assert sorted(remembered.iterdir()) == parts
 
 
 def test_names_are_any_text(remembered: Path, image_files: Any) -> None:

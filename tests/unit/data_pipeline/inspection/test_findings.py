@@ -261,6 +261,9 @@ def test_few_images_of_a_class_in_a_split(thumbnails: Any) -> None:
     (finding,) = class_findings(found.dataset)
     assert (finding.code, finding.severity, finding.count) == ("few-images", Severity.WARNING, 2)
     assert finding.examples == ("bent in val (9)", "good in val (9)")
+    torn = inspected(thumbnails, [*enough, 0, 1, 1], ["train"] * 19 + ["val"] * 2 + ["test"] * 2)
+    (finding,) = class_findings(torn.dataset)
+    assert (finding.count, len(finding.examples)) == (2, 5), "classes are counted, and named by split"
     without_val = inspected(thumbnails, enough * 2, ["train"] * 20 + ["test"] * 20)
     assert class_findings(without_val.dataset) == []
 
@@ -540,9 +543,18 @@ def test_only_images_with_predictions_are_ranked(clean: Inspected) -> None:
         ranked_labels(clean, {"elsewhere.jpg": np.array([0.5, 0.5], np.float32)})
 
 
-def test_a_model_that_agrees_and_no_model_are_notes(clean: Inspected) -> None:
+def test_a_model_that_agrees_is_a_note(clean: Inspected) -> None:
     agreed = label_finding(clean, ranked_labels(clean, predictions(clean)), "the list")
-    assert (agreed.severity, agreed.count) == (Severity.NOTE, 0)
-    none = label_finding(clean, None, "how to predict")
-    assert (none.code, none.severity, none.count) == ("label-errors", Severity.NOTE, 0)
-    assert (none.remedy, none.examples) == ("how to predict", ())
+    assert (agreed.code, agreed.severity, agreed.count) == ("label-errors", Severity.NOTE, 0)
+    assert agreed.remedy == "the list"
+
+
+def test_a_model_that_contradicts_too_much_is_too_weak_to_judge(clean: Inspected) -> None:
+    ranked = ranked_labels(clean, predictions(clean, wrong=range(8)))
+    assert ranked.share == pytest.approx(8 / 24)
+    weak = label_finding(clean, ranked, "the list")
+    assert (weak.code, weak.severity, weak.count, len(weak.examples)) == ("label-errors", Severity.NOTE, 8, EXAMPLES)
+    assert "33 %" in weak.sentence
+    assert "too weak" in weak.sentence
+    strong = label_finding(clean, ranked_labels(clean, predictions(clean, wrong=range(7))), "the list")
+    assert (strong.severity, strong.count) == (Severity.WARNING, 7)

@@ -3,6 +3,7 @@ without them."""
 
 import csv
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_without_an_inspection(split_parts: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         lines(job_of(split_parts, tmp_path, "error"))
     assert complains(caught, "data.leakage", "error", str(split_parts), remedy="make")
-    assert f"resnet-dist data inspect {split_parts} --storage.root" in str(caught.value)
+    command = str(caught.value).partition("make one with: ")[2]
+    assert main(shlex.split(command)[1:]) == 0
+    with pytest.raises(GateError):
+        lines(job_of(split_parts, tmp_path, "error"))
 
 
 def test_leaks_are_said_refused_or_ignored(split_parts: Path, tmp_path: Path, inspect: Callable[..., int]) -> None:
@@ -122,7 +126,9 @@ def test_copies_join_the_groups_of_a_labels_file(tmp_path: Path, parts: Path) ->
     assert len(set(group.values())) == 19
 
 
-def test_a_damaged_record_is_named(split_parts: Path, tmp_path: Path, inspect: Callable[..., int]) -> None:
+def test_a_damaged_record_is_named(
+    split_parts: Path, tmp_path: Path, inspect: Callable[..., int], place: list[str]
+) -> None:
     assert inspect(split_parts) == 0
     (file,) = (tmp_path / "storage/inspections").glob("*/inspection.json")
     content = json.loads(file.read_text())
@@ -132,6 +138,31 @@ def test_a_damaged_record_is_named(split_parts: Path, tmp_path: Path, inspect: C
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(Exception, match=r"inspection\.json .*inspect the data again"):
         lines(job_of(split_parts, tmp_path))
+    # A sound record of the same images, under another name, counts.
+    assert main(["data", "inspect", f"{split_parts}/.", "--data.source", "reference", *place]) == 0
+    moved = file.parent.rename(file.parent.with_name(f"aaa-{file.parent.name.rpartition('-')[2]}"))
+    assert main(["data", "inspect", str(split_parts), "--data.source", "reference", *place]) == 0
+    (moved / "inspection.json").write_bytes(b"{")
+    assert "copies in another split" in lines(job_of(split_parts, tmp_path))[0]
+
+
+def test_copies_never_take_a_class_out_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "parts"
+    for split, count in (("train", 3), ("val", 3), ("test", 3)):
+        for label, name in enumerate(("bent", "good")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                seed = 100 * label + 10 * len(split) + number
+                texture(seed if name == "bent" or split != "test" else 140 + 10 + number).save(
+                    root / split / name / f"{number}.png"
+                )
+    for number in range(3):
+        shutil.copy(root / f"train/good/{number}.png", root / f"test/good/{number}.png")
+    flags = ["--data.source", "reference", "--data.cache-dir", str(tmp_path / "cache")]
+    output = tmp_path / "split.csv"
+    assert main(["data", "split", str(root), "--groups", "duplicates", "--output", str(output), *flags]) == 3
+    assert complains(capsys.readouterr().err, "--groups duplicates", "good", remedy="add")
+    assert not output.exists()
 
 
 def test_which_judged_images_leak(split_parts: Path, tmp_path: Path, inspect: Callable[..., int]) -> None:

@@ -36,11 +36,14 @@ def test_metrics_are_those_of_the_samples_without_copies(rows: list[tuple[int, i
     labels, predictions = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
     leaked = np.array([row[2] for row in rows], np.bool_)
     found = without_leaks(labels, predictions, leaked, CLASSES, seed, 100)
-    if leaked.all() or not leaked.any():
+    if not leaked.any():
         assert found is None
         return
     assert found is not None
     assert (found.leaked, found.kept) == (leaked.sum(), (~leaked).sum())
+    if leaked.all():
+        assert (found.metrics, found.gains) == ({}, {})
+        return
     own = labels[~leaked], predictions[~leaked]
     assert found.metrics == pytest.approx({"top1": accuracy_score(*own), "macro_f1": macro_f1(*own)})
     gains = {
@@ -52,10 +55,11 @@ def test_metrics_are_those_of_the_samples_without_copies(rows: list[tuple[int, i
         assert -1.0 <= low <= high <= 1.0
 
 
-@pytest.mark.parametrize("leaked", [False, True])
-def test_where_nothing_or_everything_leaks_there_is_nothing_to_tell(leaked: bool) -> None:
+def test_where_nothing_leaks_there_is_nothing_to_tell_and_where_everything_leaks_nothing_is_left() -> None:
     labels = np.arange(20) % CLASSES
-    assert without_leaks(labels, labels, np.full(20, leaked), CLASSES, 0, 100) is None
+    assert without_leaks(labels, labels, np.zeros(20, np.bool_), CLASSES, 0, 100) is None
+    every = np.ones(20, np.bool_)
+    assert without_leaks(labels, labels, every, CLASSES, 0, 100) == WithoutLeaks(20, 0, {}, {})
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -89,6 +93,17 @@ def test_the_interval_of_top1_has_the_width_of_a_paired_difference(share: float)
     gain, low, high = found.gains["top1"]
     assert high - low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.12)
     assert gain == pytest.approx(part * (of_leaked - of_kept))
+
+
+def test_macro_f1_is_resampled_within_classes() -> None:
+    """All samples of a class are alike, so every such resample has the same counts."""
+    labels = np.repeat([0, 1], [50, 3])
+    found = without_leaks(labels, np.zeros(53, np.int64), labels == 1, 2, 0, 100)
+    assert found is not None
+    gain = 50 / (50 + 53) - 1.0
+    assert found.gains["macro_f1"] == pytest.approx((gain, gain, gain))
+    _, low, high = found.gains["top1"]
+    assert low < high, "from all samples"
 
 
 def test_it_is_pure_in_the_seed() -> None:
