@@ -99,6 +99,7 @@ def test_tasks_of_ray_find_what_one_machine_finds(
     # Within a session any address is that of the session.
     job = job.model_copy(update={"cluster": job.cluster.model_copy(update={"address": "auto"})})
     by_tasks = run_inspect(job, InspectOptions())
-    assert by_tasks.record == alone.record
+    without = {"findings": {"__all__": {"remedy"}}}  # commands name the cache
+    assert by_tasks.record.model_dump(exclude=without) == alone.record.model_dump(exclude=without)
     assert by_tasks.decoded == alone.decoded == 51
     assert run_inspect(job, InspectOptions()).decoded == 0
