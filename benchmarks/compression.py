@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
-from ray_jobs.compression.answers import answers_of, compared
+from ray_jobs.evaluation.answers import answers_of, compared
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.evaluation.paired_interval import Changes
 

@@ -27,18 +27,17 @@ def inspect(
 
     `predictions`: the name of a finished run of `data.folds` on the same data, to find wrong labels by.
     """
-    from ray_jobs.inspection.inspect import InspectOptions, Predictions, run_inspect
+    from ray_jobs.inspection.inspect import InspectOptions, run_inspect
 
-    said = None
-    if predictions is not None:
-        from ray_jobs.data.prepare import index_data
-        from ray_jobs.evaluation.fold_predictions import fold_predictions
+    if predictions is None:
+        return run_inspect(job, InspectOptions(radius, reread))
+    from ray_jobs.evaluation.fold_predictions import fold_predictions, folds_of
 
-        skipping = job.model_copy(update={"data": job.data.model_copy(update={"on_unreadable": "skip"})})
-        where = {"storage": {"root": job.storage.root}, "cluster": {"address": job.cluster.address}}
-        found = fold_predictions(predictions, job.storage.root, index_data(skipping).fingerprint, where)
-        said = Predictions(predictions, found)
-    return run_inspect(job, InspectOptions(radius, reread, said))
+    folds = folds_of(predictions, job.storage.root)
+    where = {"storage": {"root": job.storage.root}, "cluster": {"address": job.cluster.address}}
+    return run_inspect(
+        job, InspectOptions(radius, reread, lambda fingerprint: fold_predictions(folds, fingerprint, where))
+    )
 
 
 def diff(first: str, second: str, job: JobConfig, *, radius: int | None = None) -> DiffOutcome:

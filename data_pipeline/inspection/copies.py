@@ -95,9 +95,7 @@ def find_copies(images: Photographs, radius: int | None = None) -> Copies:
     lowest = min(upright.radius, turned.radius)
     return Copies(
         reference=reference,
-        radius=chosen
-        if lowest == chosen.bits
-        else radius_of(hashes, images.labels[telling], images.keys[telling], lowest),
+        radius=chosen if lowest == chosen.bits else chosen.lowered(lowest),
         lowered_from=None if lowest == chosen.bits else chosen.bits,
         pairs=found,
         clusters=tuple(_cluster(rows, images.content, place, hashes, mirrored) for rows in members),

@@ -4,8 +4,8 @@ import numpy as np
 
 from data_pipeline.inspection.cues import Cue, categorical_cue, name_features, numeric_cue
 from data_pipeline.inspection.findings import Finding, Inspected, Severity
+from data_pipeline.inspection.thumbnails import GREY
 
-_GREY = np.array([0.299, 0.587, 0.114])
 _UNSEEN = frozenset({"bytes", "format", "mode", "name pattern", "name prefix", "name extension", "name number"})
 """What no network sees. They tell how images were taken and kept, and so where else to look."""
 _FEWEST_IMAGES = 50
@@ -23,7 +23,7 @@ def cues_of(inspected: Inspected) -> list[Cue]:
     area = samples.sizes.astype(np.float64).prod(axis=1)
     levels = facts["thumbnail"].reshape(count, -1) / 256.0
     numbers = {
-        "brightness": facts["sums"] @ _GREY / area,
+        "brightness": facts["sums"] @ GREY / area,
         "contrast": levels.std(axis=1),
         "sharpness": facts["sharpness"].astype(np.float64),
         "width": samples.sizes[:, 0].astype(np.float64),

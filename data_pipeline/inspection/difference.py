@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.inspection.hamming_join import near_pairs_between
-from data_pipeline.inspection.hashing import hashes_of, reference_of, shows_something
+from data_pipeline.inspection.hashing import hashes_of_waves, reference_of_waves, shows_something, waves_of
 from data_pipeline.inspection.radius import Radius, radius_of
 from data_pipeline.listing.samples import key_of
 
@@ -185,16 +185,17 @@ def _members(place_of: NDArray[np.integer], places: int) -> list[list[int]]:
 def _test_copies(
     first: Side, second: Side, thumbnails: NDArray[np.uint16], radius: int | None
 ) -> tuple[tuple[tuple[TestCopy, ...], tuple[TestCopy, ...]], Radius]:
-    reference = reference_of(thumbnails)
     rows = np.flatnonzero(shows_something(thumbnails))
+    waves = waves_of(thumbnails[rows])
+    reference = reference_of_waves(waves)
     all_ids, all_entries = [*first.entries, *second.entries], [*first.entries.values(), *second.entries.values()]
     ids, entries = [all_ids[row] for row in rows.tolist()], [all_entries[row] for row in rows.tolist()]
     both = _Both(
         ids=ids,
         entries=entries,
         is_first=rows < len(first.entries),
-        hashes=hashes_of(thumbnails[rows], reference),
-        mirrored=hashes_of(thumbnails[rows], reference, mirrored=True),
+        hashes=hashes_of_waves(waves, reference),
+        mirrored=hashes_of_waves(waves, reference, mirrored=True),
     )
     names = {name: at for at, name in enumerate(sorted({entry.label for entry in entries}))}
     labels = np.array([names[entry.label] for entry in entries], np.int64)

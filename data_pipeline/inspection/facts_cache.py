@@ -37,9 +37,9 @@ class FactsCache:
         self.facts: dict[str, NDArray[np.void]] = {}
         """[1] of `FACTS` by sample id: of the images that were remembered or seen."""
         self.seen = 0
-        """Images that were seen since the start, and so were decoded."""
+        """How often an image was seen since the start: once where it was decoded, twice where that was corrected."""
         self.known: Remembered = {}
-        """Readable images of the folder as the last scan saw them."""
+        """Readable images: those of the last scan that read any, else all that are remembered."""
         self._folder = folder
         self._kind = kind
         self._reread = reread

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.inspection.copies import Cluster, Copies
 from data_pipeline.inspection.hashing import shows_something
+from data_pipeline.listing.image_folder import SPLITS
 from data_pipeline.listing.index import Dataset
 
 EXAMPLES = 10
@@ -64,9 +65,6 @@ _IMAGE_SUFFIXES = {
     ".fits",
 }
 """Ends of names of images that nothing here reads."""
-
-
-_RANK = {"train": 0, "val": 1, "test": 2}
 
 
 class Severity(IntEnum):
@@ -168,7 +166,7 @@ def class_findings(dataset: Dataset) -> list[Finding]:
         )
     few: list[str] = []
     classes: set[str] = set()
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         rows = dataset.rows(split)
         if len(rows):
             own = np.bincount(dataset.samples.labels[rows], minlength=len(names))
@@ -229,9 +227,9 @@ def leaking_pairs(splits: Sequence[str | None], clusters: Sequence[NDArray[np.in
     found: list[tuple[int, int]] = []
     for cluster in clusters:
         members: list[int] = cluster.tolist()
-        first = min(members, key=lambda row: (_RANK[splits[row] or "train"], row))
-        lowest = _RANK[splits[first] or "train"]
-        found += [(row, first) for row in members if _RANK[splits[row] or "train"] > lowest]
+        far = {row: SPLITS.index(splits[row] or "train") for row in members}
+        first = min(members, key=lambda row: (far[row], row))
+        found += [(row, first) for row in members if far[row] > far[first]]
     return sorted(found)
 
 

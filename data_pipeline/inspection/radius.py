@@ -1,6 +1,6 @@
 """How near two hashes must be for their images to count as copies: from images that are known to differ."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -43,6 +43,10 @@ class Radius:
     pairs: int
     """Pairs of images known to differ that were looked at: those of different labels."""
 
+    def lowered(self, bits: int) -> "Radius":
+        """To fewer bits than were meant; nobody chose those."""
+        return replace(self, bits=bits, given=False, false_match_rate=_false_match_rate(self.median, self.spread, bits))
+
 
 def radius_of(
     hashes: NDArray[np.uint64], labels: NDArray[np.int64], keys: NDArray[np.uint64], given: int | None = None
@@ -63,8 +67,12 @@ def radius_of(
         spread = min(max(1.0, *map(float, spreads)), _WIDEST)
     rate = WRONG_SHARE / _SAFETY / max(2 * (len(hashes) - 1), 1)
     bits = int(np.clip(np.floor(median + spread * NormalDist().inv_cdf(rate)), 0, MOST)) if given is None else given
-    found = min(1.0, 2 * NormalDist(median, spread).cdf(bits + 0.5))
+    found = _false_match_rate(median, spread, bits)
     return Radius(bits, given is not None, found, median, spread, len(distances))
+
+
+def _false_match_rate(median: float, spread: float, bits: int) -> float:
+    return min(1.0, 2 * NormalDist(median, spread).cdf(bits + 0.5))
 
 
 def _distances_of_different(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 SIDE = 32
 """Of a thumbnail, in pixels."""
-_GREY = np.array([0.299, 0.587, 0.114])
+GREY = np.array([0.299, 0.587, 0.114])
 """Shares of red, green and blue (ITU-R BT.601), as Pillow's."""
 _SCALE = 256
 """Levels of a thumbnail for each level of the image: parts may differ by less than one."""
@@ -40,7 +40,7 @@ def look_at(pixels: NDArray[np.uint8]) -> Look:
     side = min(max(1, min(height, width) // (2 * SIDE)), _MOST_SIDE)
     blocks = _blocks(pixels, side)
     red, green, blue = (int(total) for total in blocks.sum(axis=0, dtype=np.float64).sum(axis=0))
-    grey = _weights(height, side) @ (blocks @ _GREY) @ _weights(width, side).T
+    grey = _weights(height, side) @ (blocks @ GREY) @ _weights(width, side).T
     thumbnail = np.rint(grey * _SCALE).clip(0, 255 * _SCALE).astype(np.uint16)
     return Look((red, green, blue), _sharpness(pixels), thumbnail)
 

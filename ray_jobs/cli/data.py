@@ -1,4 +1,4 @@
-"""The commands that make, inspect and prepare data sets: `resnet-dist data sample|inspect|split`."""
+"""The commands that make, inspect and prepare data sets: `resnet-dist data sample|inspect|split|diff`."""
 
 import shlex
 from pathlib import Path

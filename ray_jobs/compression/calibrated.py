@@ -10,9 +10,9 @@ from cluster.session.resources import plan_workers
 from cluster.session.results import results
 from cluster.session.session import cluster_resources, ray_session
 from ray_jobs.bundles.export_data import RunData
-from ray_jobs.compression.answers import Answers
 from ray_jobs.compression.worker import Network, calibrate
 from ray_jobs.data.node_images import NodeImages
+from ray_jobs.evaluation.answers import Answers
 from ray_jobs.evaluation.evaluate import Work, split_logits
 from ray_jobs.job.config import JobConfig
 from ray_jobs.run.directory import RunDirectory

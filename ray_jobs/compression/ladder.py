@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.compression.answers import Answers, answers_of, compared, judged_split
 from ray_jobs.compression.calibrated import calibrated_answers
 from ray_jobs.compression.lineage import Descendant, lineage
 from ray_jobs.compression.speeds import FormatSpeed, MeasuredNetwork, measured_speeds
 from ray_jobs.errors import ConfigError
+from ray_jobs.evaluation.answers import Answers, answers_of, compared, judged_split
 from ray_jobs.job.toml import only_fields
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.job.verb_fields import of_evaluation

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from ray_jobs.compression.answers import answers_of, compared, judged_split
 from ray_jobs.compression.lineage import ancestor_of, teacher_of
 from ray_jobs.compression.outcome import PhaseOutcome
 from ray_jobs.errors import GateError
+from ray_jobs.evaluation.answers import answers_of, compared, judged_split
 from ray_jobs.job.toml_codec import Tree
 from ray_jobs.run.directory import RunDirectory
 from resnet_dist.evaluation.paired_interval import Changes

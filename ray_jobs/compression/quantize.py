@@ -9,7 +9,6 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from ray_jobs.compression.answers import Answers, answers_of, compared, judged_split, splits_of
 from ray_jobs.compression.calibrated import calibrated_answers
 from ray_jobs.compression.max_loss import JudgedLoss, enforce, judged_loss
 from ray_jobs.compression.names import result_name
@@ -17,6 +16,7 @@ from ray_jobs.compression.outcome import ChainOutcome, PhaseOutcome
 from ray_jobs.compression.phase_job import check_same_network, phase_job, require_float, root_of_result
 from ray_jobs.compression.request import QuantizeRequest
 from ray_jobs.errors import ConfigError
+from ray_jobs.evaluation.answers import Answers, answers_of, compared, judged_split, splits_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import Tree, merged
 from ray_jobs.run.compression_record import Ancestor, CompressionRecord, read_record, run_text, write_record

@@ -90,9 +90,8 @@ def run_evaluate(run: str, split: str | None, checkpoint: str, overrides: Tree) 
     result = report(logits, samples.labels, samples.classes, job.seed, job.evaluation.bootstrap_samples)
     about = {"run": directory.uri, "split": judged.split, "checkpoint": found.name, "data": job.data.root}
     leaks = _leaks(directory, job, judged, record, logits)
-    notes: Tree = {"notes": list(judged.notes), "inspected": record is not None}
-    notes["without_leaks"] = leaks.to_json() if leaks else None
-    content = {**about, **notes, **result.to_json()}
+    leakage = {"inspected": record is not None, "without_leaks": leaks.to_json() if leaks else None}
+    content = {**about, "notes": list(judged.notes), **leakage, **result.to_json()}
     predictions = directory.write_evaluation(judged.record, content, _predictions(samples, logits))
     return EvaluationOutcome(directory.uri, judged.split, found.name, result, judged.notes, predictions, leaks)
 
@@ -170,7 +169,7 @@ def _leaks(
         return None
     split_of = {row.sample_id: row.split for row in read_split_csv(directory.read_split_csv())}
     samples = judged.samples
-    leaked = leaked_samples(record, samples.sample_ids, split_of, judged.split)
+    leaked = leaked_samples(record, samples.sample_ids, split_of)
     predictions = logits.argmax(axis=1).astype(np.int64)
     resamples = job.evaluation.bootstrap_samples
     return without_leaks(samples.labels, predictions, leaked, len(samples.classes), job.seed, resamples)

@@ -8,8 +8,6 @@ from typing import Any, cast
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.verb_fields import HOW_IMAGES_ARE_READ, OF_INSPECTION
 
-_DEFAULTS = JobConfig()
-
 
 def inspect_command(job: JobConfig) -> str:
     """Looks at the data."""
@@ -36,8 +34,9 @@ def predictions_command(job: JobConfig) -> str:
 def _flags(job: JobConfig, names: Iterable[str]) -> list[str]:
     """Those that are set, of fields by their dotted names; the folder is an argument."""
     words: list[str] = []
+    defaults = JobConfig()
     for name in sorted(set(names) - {"data.root"}):
-        value, default = _value(job, name), _value(_DEFAULTS, name)
+        value, default = _value(job, name), _value(defaults, name)
         if value != default:
             values = list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else [value]
             words += [f"--{name.replace('_', '-')}", *map(str, values)]

@@ -1,11 +1,8 @@
 """The copies of a data set as groups that a split keeps whole."""
 
 from data_pipeline.config import DataConfig
-from data_pipeline.errors import DataError
 from ray_jobs.inspection.inspect import inspected_data
 from ray_jobs.job.toml import check
-
-_LISTED = 20
 
 
 def copies_of(data: DataConfig, radius: int | None = None) -> dict[str, str]:
@@ -15,13 +12,6 @@ def copies_of(data: DataConfig, radius: int | None = None) -> dict[str, str]:
     radius, and DataError where images cannot be read, or are no data set.
     """
     inspected = inspected_data(check({"data": data.model_dump()}), radius)
-    unreadable = inspected.dataset.unreadable
-    if unreadable:
-        lines = [f"  {sample_id!r}: {reason}" for sample_id, reason in unreadable[:_LISTED]]
-        first = (
-            f"{len(unreadable)} images cannot be read, so nobody knows whether they are copies; repair or remove them:"
-        )
-        raise DataError("\n".join([first, *lines]))
     ids = inspected.dataset.samples.sample_ids
     return {
         ids[row]: f"copies of {ids[cluster.medoid]}"

@@ -1,13 +1,12 @@
 """`resnet-dist data inspect`: one look at every image, and what a person should know before a training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.storage.store import child_uri
-from data_pipeline.config import DataConfig
 from data_pipeline.errors import DataError
 from data_pipeline.inspection.copies import Copies, Photographs, find_copies
 from data_pipeline.inspection.cue_findings import cue_findings, cues_of
@@ -45,15 +44,9 @@ from ray_jobs.inspection.relabel import RELABEL, relabel_csv
 from ray_jobs.job.config import JobConfig
 from ray_jobs.terminal.scan_bar import ScanView
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """What models say of images that they were not trained on."""
-
-    source: str
-    """The run."""
-    probabilities: Mapping[str, NDArray[np.float32]]
-    """[C] by sample id, the classes in the data's order."""
+Predictions = Callable[[str], Mapping[str, NDArray[np.floating]]]
+"""Given the fingerprint of the data: by sample id the probabilities [C] that a model which was not trained on the image
+gives the classes, in the data's order."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +84,20 @@ def run_inspect(job: JobConfig, options: InspectOptions) -> InspectOutcome:
     where it cannot be fetched or the record not be stored.
     """
     check_radius(options.radius)
-    inspected, decoded = _inspected(job, options)
+    lenient = job.model_copy(update={"data": job.data.model_copy(update={"on_unreadable": "skip"})})
+    inspected, decoded, unsplit = _inspected(lenient, options)
     name = inspection_name(job.data.root, inspected.dataset.fingerprint)
     place = child_uri(job.storage.root, f"{INSPECTIONS}/{name}")
     files = {IMAGES: images_parquet(inspected)}
     labels: list[Finding] = []
     if options.predictions is not None:
-        ranked = ranked_labels(inspected, options.predictions.probabilities)
+        ranked = ranked_labels(inspected, options.predictions(inspected.dataset.fingerprint))
         files[RELABEL] = relabel_csv(inspected, ranked).encode("utf-8", errors="surrogateescape")
         remedy = f"look through them from the top, correct column label, train with --data.labels {place}/{RELABEL}"
         labels = [label_finding(inspected, ranked, remedy)]
     cues = cues_of(inspected)
     findings = [
-        *_unsplit(inspected.dataset, job),
+        *unsplit,
         *file_findings(inspected),
         *class_findings(inspected.dataset),
         *copy_findings(inspected, split_command(job, options.radius)),
@@ -118,7 +112,11 @@ def run_inspect(job: JobConfig, options: InspectOptions) -> InspectOutcome:
 
 
 def inspected_data(job: JobConfig, radius: int | None = None) -> Inspected:
-    """What is known of the job's images; nothing is stored but what is remembered of them. Raises DataError."""
+    """What is known of the job's images; nothing is stored but what is remembered of them.
+
+    Raises ConfigError for a wrong radius, DataError where images cannot be read (`data.on_unreadable`) or are no data
+    set.
+    """
     check_radius(radius)
     return _inspected(job, InspectOptions(radius))[0]
 
@@ -129,36 +127,22 @@ def check_radius(radius: int | None) -> None:
         raise ConfigError(f"--radius {radius} is no number of bits from 0 to {MOST}; leave it out to find one")
 
 
-def _inspected(job: JobConfig, options: InspectOptions) -> tuple[Inspected, int]:
-    """And how many images were decoded for it."""
-    data = job.data.model_copy(update={"on_unreadable": "skip"})
-    with local_data(data) as here, ScanView(doing="inspecting images") as view:
+def _inspected(job: JobConfig, options: InspectOptions) -> tuple[Inspected, int, list[Finding]]:
+    """What is known, how many images were decoded for it, and whether a training could not split them."""
+    with local_data(job.data) as here, ScanView(doing="inspecting images") as view:
         dataset, cache = looked_at(job, here, view.show, reread=options.reread)
     samples = dataset.samples
     facts = cache.table(samples.sample_ids)
     photographs = Photographs(facts["thumbnail"], samples.content, samples.labels, samples.keys)
     copies = find_copies(photographs, options.radius)
-    return Inspected(_with_splits(dataset, data, job.seed), dataset.splits, facts, copies), cache.seen
-
-
-def _with_splits(dataset: Dataset, data: DataConfig, seed: int) -> Dataset:
-    """As a training would have them; all in train where none can be drawn, which a training will say."""
+    unsplit: list[Finding] = []
+    split = dataset
     try:
-        return assign_splits(dataset, data, seed)
-    except DataError:
-        return dataset
-
-
-def _unsplit(dataset: Dataset, job: JobConfig) -> list[Finding]:
-    """That a training would refuse these images, since it cannot split them."""
-    if all(split is not None for split in dataset.splits):
-        return []
-    try:
-        assign_splits(dataset, job.data, job.seed)
+        split = assign_splits(dataset, job.data, job.seed)
     except DataError as error:
         sentence = f"images cannot be split: {error}"
-        return [Finding("no-splits", Severity.ERROR, len(dataset), sentence, "a training will refuse them")]
-    return []
+        unsplit = [Finding("no-splits", Severity.ERROR, len(dataset), sentence, "a training will refuse them")]
+    return Inspected(split, dataset.splits, facts, copies), cache.seen, unsplit
 
 
 def _record(job: JobConfig, inspected: Inspected, findings: list[Finding], cues: list[Cue]) -> InspectionRecord:
@@ -178,7 +162,7 @@ def _record(job: JobConfig, inspected: Inspected, findings: list[Finding], cues:
         ),
         radius=RadiusRecord(
             bits=copies.radius.bits,
-            given=copies.radius.given and copies.lowered_from is None,
+            given=copies.radius.given,
             lowered_from=copies.lowered_from,
             false_match_rate=copies.radius.false_match_rate,
             median=copies.radius.median,
@@ -187,11 +171,11 @@ def _record(job: JobConfig, inspected: Inspected, findings: list[Finding], cues:
         ),
         findings=tuple(map(FindingRecord.of, findings)),
         cues=tuple(map(CueRecord.of, cues)),
-        clusters=cluster_records(dataset, copies),
+        clusters=_cluster_records(dataset, copies),
     )
 
 
-def cluster_records(dataset: Dataset, copies: Copies) -> tuple[ClusterRecord, ...]:
+def _cluster_records(dataset: Dataset, copies: Copies) -> tuple[ClusterRecord, ...]:
     """The clusters by sample ids."""
     ids = dataset.samples.sample_ids
     found: list[ClusterRecord] = []

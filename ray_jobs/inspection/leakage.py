@@ -33,7 +33,7 @@ def check_leakage(job: JobConfig, dataset: Dataset) -> tuple[str, ...]:
                 f"{job.storage.root} has none; make one with: {inspect_command(job)}"
             )
         return (f"not inspected: {inspect_command(job)} finds copies across splits, wrong labels and more",)
-    leaks = leaking_pairs(dataset.splits, clusters_of(dataset, record))
+    leaks = leaking_pairs(dataset.splits, clusters_of(dataset.samples.sample_ids, record))
     radius = record.radius.bits if record.radius.given else None
     if leaks and job.data.leakage == "error":
         raise GateError(_refusal(job, dataset, leaks, radius))
@@ -41,14 +41,13 @@ def check_leakage(job: JobConfig, dataset: Dataset) -> tuple[str, ...]:
 
 
 def leaked_samples(
-    record: InspectionRecord, sample_ids: Sequence[str], split_of: Mapping[str, str], judged: str
+    record: InspectionRecord, sample_ids: Sequence[str], split_of: Mapping[str, str]
 ) -> NDArray[np.bool_]:
-    """bool [N]: which of the judged split's samples have a copy in a split that is nearer to training."""
-    nearer = {"val": {"train"}, "test": {"train", "val"}}.get(judged, set())
-    leaked: set[str] = set()
-    for cluster in record.clusters:
-        if any(split_of.get(member) in nearer for member in cluster.members):
-            leaked.update(cluster.members)
+    """bool [N]: which samples have a copy in a split that is nearer to training. `split_of`: of all images that a
+    training had."""
+    known = list(split_of)
+    pairs = leaking_pairs(list(split_of.values()), clusters_of(known, record))
+    leaked = {known[row] for row, _ in pairs}
     return np.array([sample_id in leaked for sample_id in sample_ids], np.bool_)
 
 

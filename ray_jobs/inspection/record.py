@@ -4,7 +4,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ from cluster.storage.store import Store
 from data_pipeline.inspection.cues import Cue
 from data_pipeline.inspection.findings import Finding, Inspected, Severity
 from data_pipeline.inspection.hashing import shows_something
-from data_pipeline.listing.index import Dataset
 from resnet_dist.sealed_json import json_bytes
 
 INSPECTIONS = "inspections"
@@ -235,8 +234,8 @@ def _rows(thumbnails: NDArray[np.uint16]) -> list[bytes]:
     return [thumbnail.astype("<u2").tobytes() for thumbnail in thumbnails]
 
 
-def clusters_of(dataset: Dataset, record: InspectionRecord) -> list[NDArray[np.int64]]:
-    """Rows of the dataset that are copies of each other, by the record: those that are still there."""
-    row_of = {sample_id: row for row, sample_id in enumerate(dataset.samples.sample_ids)}
+def clusters_of(sample_ids: Sequence[str], record: InspectionRecord) -> list[NDArray[np.int64]]:
+    """Rows that are copies of each other, by the record: those that are there."""
+    row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     found = [[row_of[each] for each in cluster.members if each in row_of] for cluster in record.clusters]
     return [np.array(sorted(rows), np.int64) for rows in found if len(rows) > 1]

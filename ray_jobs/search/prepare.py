@@ -12,6 +12,7 @@ from data_pipeline.splits.assign import write_split_csv
 from ray_jobs.data.node_images import NodeImages
 from ray_jobs.data.prepare import PreparedData, prepare_data
 from ray_jobs.errors import ConfigError
+from ray_jobs.inspection.leakage import check_leakage
 from ray_jobs.job.config import JobConfig, run_name
 from ray_jobs.job.identity import identity
 from ray_jobs.run.directory import RunDirectory
@@ -48,6 +49,8 @@ class SearchStart:
     teacher: TeacherNetwork | None
     """Of all trials."""
     identity: dict[str, Any]
+    leaks: tuple[str, ...]
+    """What a person should know of the data, see `check_leakage`."""
 
 
 def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory: SearchDirectory) -> SearchStart:
@@ -71,6 +74,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
     space.check(job)
     check_compiler(job, plan.use_gpu)
     data = prepare_data(job)
+    leaks = check_leakage(job, data.dataset)
     trials = RunDirectory(directory.store.child("trials/none"))
     resolved = resolved_job(job, trials, data, plan.use_gpu)
     resolved = resolved.model_copy(
@@ -101,7 +105,7 @@ def prepare_search(job: JobConfig, config: SearchConfig, space: Space, directory
     }
     who = {**identity(resolved, data.dataset.fingerprint), **search_identity(config, space)}
     who["training.epochs"] = resolved.training.epochs
-    return SearchStart(facts, data, plan, slots, initial_weights, TeacherNetwork.of(resolved), who)
+    return SearchStart(facts, data, plan, slots, initial_weights, TeacherNetwork.of(resolved), who, leaks)
 
 
 def _refuse_other_views(job: JobConfig, space: Space) -> None:

@@ -158,7 +158,7 @@ def _run_trials(
             f"{directory.uri}: {config.trials} trials, {config.trials - trials_left(config, records)} of them over; "
             f"{start.slots} at a time with {facts.job.cluster.num_workers} workers each"
         )
-        for warning in taught_images(facts.job, start.data):
+        for warning in (*taught_images(facts.job, start.data), *start.leaks):
             table.say(warning)
         last_checkpoint = LastCheckpoint()
         slot = slot_of(start, directory, actors.dispatcher, submission, last_checkpoint.key)

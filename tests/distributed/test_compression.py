@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ray_jobs import api
-from ray_jobs.compression.answers import answers_of
 from ray_jobs.compression.request import PruneRequest
 from ray_jobs.errors import ConfigError, GateError
+from ray_jobs.evaluation.answers import answers_of
 from ray_jobs.job.config import JobConfig
 from ray_jobs.job.toml_codec import merged
 from ray_jobs.run.compression_record import INITIAL, RECORD, read_record

@@ -64,6 +64,7 @@ def tune(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         (LEARNING_RATE, ("--total-epochs", "3"), 2, "--total-epochs", "give at least"),
         (LEARNING_RATE, ("--storage.root", "data/good/0.png"), 3, "data/good/0.png", "a file stands"),
         (LEARNING_RATE, ("--warm-start", "nothing"), 2, "--warm-start nothing", "name an earlier search"),
+        (LEARNING_RATE, ("--data.leakage", "error"), 2, "data.leakage", "resnet-dist data inspect data"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(

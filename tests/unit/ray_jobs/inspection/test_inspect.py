@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from cluster.errors import StorageError
 from data_pipeline.errors import DataError
 from data_pipeline.inspection.thumbnails import SIDE
-from ray_jobs.inspection.inspect import InspectOptions, Predictions, run_inspect
+from ray_jobs.inspection.inspect import InspectOptions, run_inspect
 from ray_jobs.inspection.look import looked_at
 from ray_jobs.inspection.record import InspectionRecord, find_inspection
 from ray_jobs.job.config import JobConfig
@@ -252,7 +252,7 @@ def test_labels_are_ranked_by_predictions_and_written_as_a_labels_file(parts: Pa
     for sample_id, each in zip(ids, doubt.tolist(), strict=True):
         own = truth.get(sample_id, CLASSES.index(sample_id.partition("/")[0]))
         said[sample_id] = np.array([each, 1 - each] if own else [1 - each, each], np.float32)
-    outcome = run_inspect(job, InspectOptions(predictions=Predictions("folds", said)))
+    outcome = run_inspect(job, InspectOptions(predictions=lambda _: said))
     finding = next(each for each in outcome.record.findings if each.code == "label-errors")
     assert (finding.count, finding.severity) == (1, "warning")
     assert finding.examples[0].startswith("bent/flipped.png: bent, rather good")
@@ -267,4 +267,4 @@ def test_labels_are_ranked_by_predictions_and_written_as_a_labels_file(parts: Pa
     same = run_inspect(job_of(parts, tmp_path, labels=str(file)), InspectOptions())
     assert same.record.images == len(ids)
     with pytest.raises(DataError):
-        run_inspect(job, InspectOptions(predictions=Predictions("folds", {"other.png": said["bent/flipped.png"]})))
+        run_inspect(job, InspectOptions(predictions=lambda _: {"other.png": said["bent/flipped.png"]}))

@@ -174,6 +174,6 @@ def test_which_judged_images_leak(split_parts: Path, tmp_path: Path, inspect: Ca
     split_of = {each: split or "" for each, split in zip(ids, dataset.splits, strict=True)}
     for judged in ("train", "val", "test"):
         own = [each for each in ids if split_of[each] == judged]
-        leaked = leaked_samples(record, own, split_of, judged)
+        leaked = leaked_samples(record, own, split_of)
         found = {each for each, is_leaked in zip(own, leaked.tolist(), strict=True) if is_leaked}
         assert found == {each for each in LEAKING if each.startswith(judged)}
